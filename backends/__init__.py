@@ -1,0 +1,168 @@
+"""Adapters to array libraries, found by the type of an array and imported only then.
+
+Nothing here imports a framework: an array's type names the package that it comes from, and the
+adapter of that package is loaded when the first such array shows up. Other libraries register a
+`Backend` subclass through the entry-point group ``xp_xent.backends``.
+"""
+
+import importlib
+from typing import Any
+
+from xp_xent.backends._base import Backend, dtype_name
+
+__all__ = ["Backend", "backend_of", "dtype_name", "get", "installed"]
+
+# adapter -> (module of this package, class, top-level packages of its array types)
+_BUILT_IN: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "numpy": ("_numpy", "NumPy", ("numpy",)),
+    "array_api_strict": ("_strict", "Strict", ("array_api_strict",)),
+    "torch": ("_torch", "Torch", ("torch",)),
+    "jax": ("_jax", "Jax", ("jax", "jaxlib")),
+    "cupy": ("_cupy", "CuPy", ("cupy",)),
+    "dpnp": ("_dpnp", "Dpnp", ("dpnp",)),
+}
+_loaded: dict[str, Backend] = {}
+_by_type: dict[type, Backend | None] = {}
+
+
+def _entry_points() -> dict[str, Any]:
+    # Imported here: importlib.metadata is slow, and only unknown arrays and listings need it.
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group="xp_xent.backends")}
+
+
+def get(name: str) -> Backend:
+    """Give the backend of that name, importing its library.
+
+    Parameters
+    ----------
+    name : str
+        ``"numpy"``, ``"array_api_strict"``, ``"torch"``, ``"jax"``, ``"cupy"``, ``"dpnp"`` or
+        the name of a registered entry point.
+
+    Returns
+    -------
+    Backend
+
+    Raises
+    ------
+    ValueError
+        No backend has that name.
+    ImportError
+        Its library is not installed, or cannot be used on this machine.
+
+    Examples
+    --------
+    >>> from xp_xent import backends
+    >>> backends.get("numpy").name
+    'numpy'
+    """
+    if name not in _loaded:
+        if name in _BUILT_IN:
+            module, cls, _ = _BUILT_IN[name]
+            _loaded[name] = getattr(importlib.import_module(f"{__name__}.{module}"), cls)()
+        else:
+            registered = _entry_points()
+            if name not in registered:
+                known = ", ".join([*_BUILT_IN, *registered])
+                raise ValueError(f"name: no backend is called {name!r}; there are {known}")
+            _loaded[name] = registered[name].load()()
+    return _loaded[name]
+
+
+def installed() -> tuple[str, ...]:
+    """List the backends whose library can be used on this machine; imports them.
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> from xp_xent import backends
+    >>> "numpy" in backends.installed()
+    True
+    """
+    names = []
+    for name in (*_BUILT_IN, *_entry_points()):
+        try:
+            get(name)
+        except ImportError:
+            continue
+        names.append(name)
+    return tuple(names)
+
+
+def _find(kind: type) -> Backend | None:
+    roots = [cls.__module__.partition(".")[0] for cls in kind.__mro__ if cls is not object]
+    for root in roots:
+        for name, (_, _, packages) in _BUILT_IN.items():
+            if root in packages:
+                return get(name)
+    if set(roots) == {"builtins"}:  # lists, floats, None: no need to ask other packages
+        return None
+    for name, point in _entry_points().items():
+        if set(point.load().roots) & set(roots):
+            return get(name)
+    return None
+
+
+def _backend_of_one(array: Any, argument: str) -> Backend:
+    kind = type(array)
+    try:
+        backend = _by_type[kind]
+    except KeyError:
+        backend = _by_type[kind] = _find(kind)
+    if backend is None:
+        raise TypeError(
+            f"{argument}: got {kind.__module__}.{kind.__qualname__}, wanted an array of "
+            f"{', '.join(_BUILT_IN)} or of a registered backend; convert it first, for example "
+            "with numpy.asarray"
+        )
+    if reason := backend.refuses(array):
+        raise TypeError(f"{argument}: {reason}")
+    return backend
+
+
+def backend_of(*arrays: Any, **named: Any) -> Backend:
+    """Find the one backend that owns all the arrays.
+
+    Parameters
+    ----------
+    *arrays, **named
+        Arrays; a keyword is the argument's name in error messages. None is passed over.
+
+    Returns
+    -------
+    Backend
+
+    Raises
+    ------
+    TypeError
+        Something is not an array of a known library, or the arrays belong to several.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import backends
+    >>> backends.backend_of(np.zeros(3)).name
+    'numpy'
+    """
+    arguments = {f"argument {i}": array for i, array in enumerate(arrays)} | named
+    found: Backend | None = None
+    first = ""
+    for argument, array in arguments.items():
+        if array is None:
+            continue
+        backend = _backend_of_one(array, argument)
+        if found is None:
+            found, first = backend, argument
+        elif backend is not found:
+            raise TypeError(
+                f"{argument}: got an array of {backend.name}, but {first} is of {found.name}; "
+                "arrays of different libraries are never converted, so convert one explicitly"
+            )
+    if found is None:
+        raise TypeError("backend_of: got no array")
+    return found

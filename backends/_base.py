@@ -1,0 +1,120 @@
+"""The protocol between the mathematics and an array library: one small class a library.
+
+A backend answers *how* a library runs a loss, never *what* the loss is: which arrays are its own,
+where they live, whether their values may be looked at, how a block is walked, how a value is
+kept out of a derivative. Every method here has a default that fits a library which follows the
+array API standard; an adapter overrides what its library does differently, and says why.
+"""
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+from typing import Any, ClassVar
+
+import array_api_compat
+import numpy as np
+
+Array = Any
+
+HALF = ("float16", "bfloat16")
+
+
+def dtype_name(dtype: Any) -> str:
+    """Give the standard's name of any library's dtype: ``"float32"`` for ``torch.float32``."""
+    return str(dtype).rpartition(".")[-1]
+
+
+class Backend:
+    """What xp_xent needs to know of one array library.
+
+    Third parties subclass it and register the class in the entry-point group
+    ``xp_xent.backends``.
+
+    Attributes
+    ----------
+    name : str
+        The library's name, also the name of the entry point.
+    roots : tuple of str
+        Top-level packages that define the library's array types.
+    module : str
+        The namespace to import when one of its arrays shows up.
+    """
+
+    name: ClassVar[str]
+    roots: ClassVar[tuple[str, ...]]
+    module: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.xp: ModuleType = self.load()
+
+    def load(self) -> ModuleType:
+        """Import the namespace; raises ImportError where the library is not usable."""
+        return importlib.import_module(self.module)
+
+    def refuses(self, array: Array) -> str | None:
+        """Say why an array of this library cannot be taken, or None."""
+        return None
+
+    # Where an array lives, and whether Python may look at its values
+
+    def device(self, array: Array) -> Any:
+        """Give the device, or None where the question has no answer (under tracing)."""
+        return array_api_compat.device(array)
+
+    def devices(self) -> tuple[Any, ...]:
+        """List the devices that `asarray` can place an array on."""
+        return (None,)
+
+    def is_readable(self, array: Array) -> bool:
+        """Tell if the values are in host memory and known now: not on a device, not traced."""
+        return False
+
+    def synchronize(self, array: Array) -> None:
+        """Wait until the array has been computed; for benchmarks."""
+
+    # To and from host memory: explicit, for users, tests and messages; no loss calls these
+
+    def float_dtypes(self) -> tuple[str, ...]:
+        """Name the real floating dtypes that work here."""
+        return ("float32", "float64")
+
+    def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
+        """Copy a NumPy array to this library, as the dtype of that name."""
+        array = self.xp.asarray(host, device=device)
+        return array if dtype is None else self.xp.astype(array, getattr(self.xp, dtype))
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """Copy an array to NumPy."""
+        return np.array(np.from_dlpack(array))
+
+    # How the mathematics runs
+
+    def arange(self, stop: int, like: Array) -> Array:
+        """Give 0 … stop − 1 in the library's index dtype, beside `like`."""
+        return self.xp.arange(stop, device=self.device(like))
+
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
+        """Give an array of one value, beside `like`."""
+        return self.xp.full(shape, value, dtype=dtype, device=self.device(like))
+
+    def stop_gradient(self, array: Array) -> Array:
+        """Give the same values, constant to the library's automatic differentiation."""
+        return array
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Silence floating-point warnings: infinities and NaN are stated results here."""
+        return nullcontext()
+
+    def blockwise(self, function: Callable[..., Any], *operands: Array | None) -> Any:
+        """Apply a function of rows to operands that broadcast against the first.
+
+        The first operand has shape (..., K); the others broadcast against it, or are None. The
+        function returns an array or a tuple of arrays of shape (..., 1) or (..., K), row by row.
+        A backend may cut the rows into blocks and evaluate these in any order.
+        """
+        return function(*operands)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile a function of arrays, where the library can."""
+        return function

@@ -1,0 +1,33 @@
+"""dpnp: NumPy's interface on SYCL devices; explicit queues, no implicit conversion."""
+
+from typing import Any
+
+import numpy as np
+
+from xp_xent.backends._base import Array, Backend
+
+
+class Dpnp(Backend):
+    name = "dpnp"
+    roots = ("dpnp",)
+    module = "dpnp"
+
+    def device(self, array: Array) -> Any:
+        return array.device
+
+    def devices(self) -> tuple[Any, ...]:
+        return tuple(self.xp.__array_namespace_info__().devices())
+
+    def synchronize(self, array: Array) -> None:
+        array.sycl_queue.wait()
+
+    def float_dtypes(self) -> tuple[str, ...]:
+        known = self.xp.__array_namespace_info__().dtypes(kind="real floating")
+        half = ("float16",) if self.xp.empty(0).sycl_device.has_aspect_fp16 else ()
+        return (*half, *sorted(known))
+
+    def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
+        return self.xp.asarray(np.asarray(host, dtype=dtype), device=device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return self.xp.asnumpy(array)

@@ -1,0 +1,25 @@
+"""array-api-strict: the standard and nothing more; a guard for the mathematics."""
+
+import numpy as np
+
+from xp_xent.backends._base import Array, Backend
+
+
+class Strict(Backend):
+    name = "array_api_strict"
+    roots = ("array_api_strict",)
+    module = "array_api_strict"
+
+    def is_readable(self, array: Array) -> bool:
+        # Its other devices mimic accelerators.
+        return array.device == self.xp.Device("CPU_DEVICE")
+
+    def devices(self) -> tuple[object, ...]:
+        return self.xp.__array_namespace_info__().devices()
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        host = self.xp.asarray(array, device=self.xp.Device("CPU_DEVICE"))
+        return np.array(np.from_dlpack(host))
+
+    def quiet(self):  # type: ignore[no-untyped-def]
+        return np.errstate(all="ignore")  # it computes with NumPy

@@ -1,0 +1,53 @@
+"""The cross-entropy loss that any array library can call.
+
+One implementation, written against the Python array API, for NumPy, PyTorch, JAX, CuPy, dpnp and
+every library that registers a backend. Importing it imports no framework.
+"""
+
+from xp_xent._binary import binary_cross_entropy_with_logits, sigmoid_focal_loss
+from xp_xent._class_weights import (
+    balanced_class_weights,
+    effective_number_weights,
+    positive_class_weight,
+)
+from xp_xent._cross_entropy import cross_entropy, next_token_cross_entropy, nll_loss
+from xp_xent._derivatives import hessian_diagonal, hvp, value_and_grad
+from xp_xent._diagnose import Finding, diagnose
+from xp_xent._divergence import entropy, kl_divergence
+from xp_xent._focal import poly_cross_entropy, softmax_focal_loss
+from xp_xent._linear import linear_cross_entropy
+from xp_xent._maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
+from xp_xent._metrics import LossAccumulator, perplexity
+from xp_xent._objects import BCEWithLogitsLoss, CrossEntropyLoss
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "Finding",
+    "LossAccumulator",
+    "balanced_class_weights",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "diagnose",
+    "effective_number_weights",
+    "entropy",
+    "hessian_diagonal",
+    "hvp",
+    "kl_divergence",
+    "linear_cross_entropy",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "next_token_cross_entropy",
+    "nll_loss",
+    "perplexity",
+    "poly_cross_entropy",
+    "positive_class_weight",
+    "sigmoid",
+    "sigmoid_focal_loss",
+    "softmax",
+    "softmax_focal_loss",
+    "value_and_grad",
+]

@@ -1,0 +1,118 @@
+"""A row of logits, seen from one of its classes: the sums that nothing cancels in.
+
+For a row z and its *anchor* class k, with m = max z:
+
+    lead = z_k − m                       (≤ 0)
+    e_j  = exp(z_j − m), 0 at j = k
+    rest = Σ e_j                         (the sum without the anchor's own term)
+
+Then log Σ exp(z) = m + log1p(rest + expm1(lead)); and where the anchor holds more than half of
+the probability, lead is 0 and −log p_k = log1p(rest): a sum of positive terms, however small,
+with no 1 in it to drown them. The anchor is the label where there is one, else the largest class.
+"""
+
+from functools import cached_property
+from typing import Any
+
+from xp_xent._stable import product
+
+Array = Any
+
+
+def pick(xp: Any, x: Array, index: Array) -> Array:
+    """Give each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
+    return xp.take_along_axis(x, index, axis=-1)
+
+
+def row_sum(xp: Any, x: Array) -> Array:
+    """Sum over the classes: (..., K) to (..., 1)."""
+    return xp.sum(x, axis=-1, keepdims=True)
+
+
+class Anchored:
+    """The sums of rows z (..., K) around their anchors (..., 1), which are class indices.
+
+    `e`, `off` (which classes are not the anchor), `probability` and `surprisal` have the shape
+    (..., K); everything else has (..., 1).
+    """
+
+    def __init__(self, backend: Any, z: Array, anchor: Array | None) -> None:
+        xp = self.xp = backend.xp
+        if anchor is None:
+            anchor = xp.argmax(z, axis=-1, keepdims=True)
+        self.z, self.anchor = z, anchor
+        # The shift drops out of every result, so it must not enter a derivative either.
+        self.shift = backend.stop_gradient(xp.max(z, axis=-1, keepdims=True))
+        self.classes = backend.arange(z.shape[-1], like=z)
+        self.off = self.classes != anchor
+        self.e = xp.where(self.off, xp.exp(z - self.shift), 0.0)
+        self.lead = pick(xp, z, anchor) - self.shift
+        self.rest = row_sum(xp, self.e)
+        self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
+
+    @cached_property
+    def log_total(self) -> Array:
+        """Give log Σ exp(z_j − m) ≥ 0."""
+        return self.xp.log1p(self.rest + self.xp.expm1(self.lead))
+
+    @property
+    def lse(self) -> Array:
+        """Give log Σ exp(z_j)."""
+        return self.shift + self.log_total
+
+    @cached_property
+    def total(self) -> Array:
+        """Give Σ exp(z_j − m) ≥ 1."""
+        return self.rest + self.xp.exp(self.lead)
+
+    @property
+    def at(self) -> Array:
+        """Give the anchor's probability."""
+        return self.xp.exp(self.lead) / self.total
+
+    @property
+    def away(self) -> Array:
+        """Give the probability of all other classes, 1 − p_k, to full relative accuracy."""
+        return self.rest / self.total
+
+    @cached_property
+    def nll(self) -> Array:
+        """Give −log p of the anchor."""
+        return self.spread(self.xp.ones_like(self.lead), self.xp.zeros_like(self.lead))
+
+    @property
+    def probability(self) -> Array:
+        """Give p of every class."""
+        return self.xp.where(self.off, self.e / self.total, self.at)
+
+    @property
+    def surprisal(self) -> Array:
+        """Give −log p of every class."""
+        return self.xp.where(self.off, (self.shift - self.z) + self.log_total, self.nll)
+
+    def off_sum(self, x: Array) -> Array:
+        """Sum over the classes other than the anchor."""
+        return row_sum(self.xp, self.xp.where(self.off, x, 0.0))
+
+    def cross(self, q: Array, on: Array, off: Array) -> Array:
+        """Give Σ q_j (−log p_j); `on` and `off` are the masses of q at the anchor and elsewhere."""
+        return self.off_sum(product(self.xp, q, self.shift - self.z)) + self.spread(on, off)
+
+    def spread(self, on: Array, off: Array) -> Array:
+        """Give (on + off)·log Σ exp(z_j − m) − on·lead, the anchor's part of `cross`.
+
+        The two forms are equal; each is the one whose *derivative* does not cancel.
+        """
+        xp, sure = self.xp, self.sure
+        ahead = xp.where(sure, self.lead, 0.0)  # its value is 0, its derivative is not
+        behind = xp.where(sure, 0.0, self.lead)
+        return xp.where(
+            sure,
+            off * ahead + (on + off) * xp.log1p(self.rest * xp.exp(-ahead)),
+            (on + off) * xp.log1p(self.rest + xp.expm1(behind)) - product(xp, on, behind),
+        )
+
+    def spread_slope(self, on: Array, off: Array) -> Array:
+        """Give the derivative of a cross-entropy with these masses by the anchor's logit."""
+        mass = on + off
+        return self.xp.where(self.sure, off - mass * self.away, mass * self.at - on)

@@ -1,0 +1,127 @@
+"""Refusals: each names the argument, what it got, what was wanted, and the likely mistake."""
+
+import math
+from numbers import Real
+from typing import Any
+
+from xp_xent.backends import dtype_name
+
+Array = Any
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+
+
+def kind(array: Array) -> str:
+    """Give "floating", "integer", "bool" or "other" of an array's dtype."""
+    name = dtype_name(array.dtype)
+    if name in FLOATS:
+        return "floating"
+    if name in INTEGERS:
+        return "integer"
+    return "bool" if name in ("bool", "bool_") else "other"
+
+
+def floating(name: str, array: Array) -> None:
+    """Refuse anything but float16, bfloat16, float32 and float64."""
+    if kind(array) != "floating":
+        hint = "; are the arguments swapped?" if kind(array) == "integer" else ""
+        raise TypeError(
+            f"{name}: got dtype {dtype_name(array.dtype)}, wanted one of {', '.join(FLOATS)}; "
+            f"nothing is converted silently{hint}"
+        )
+
+
+def numeric(name: str, array: Array) -> None:
+    """Refuse complex, boolean and exotic dtypes."""
+    if kind(array) not in ("floating", "integer"):
+        hint = "; a mask is passed as where=" if kind(array) == "bool" else ""
+        raise TypeError(
+            f"{name}: got dtype {dtype_name(array.dtype)}, wanted real floating or integer{hint}"
+        )
+
+
+def boolean(name: str, array: Array) -> None:
+    """Refuse anything but booleans."""
+    if kind(array) != "bool":
+        raise TypeError(
+            f"{name}: got dtype {dtype_name(array.dtype)}, wanted bool (True: the row counts); "
+            "weights are passed as sample_weight="
+        )
+
+
+def shape(name: str, array: Array, wanted: tuple[int, ...], of: str) -> None:
+    """Refuse any shape but the one wanted."""
+    if tuple(array.shape) != tuple(wanted):
+        raise ValueError(
+            f"{name}: got shape {tuple(array.shape)}, wanted {tuple(wanted)}, {of}; "
+            "nothing is broadcast silently"
+        )
+
+
+def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
+    """Refuse a shape that does not broadcast to the one wanted."""
+    got = tuple(array.shape)
+    pairs = zip(reversed(got), reversed(wanted), strict=False)
+    if len(got) > len(wanted) or any(a not in (1, b) for a, b in pairs):
+        raise ValueError(
+            f"{name}: got shape {got}, wanted one that broadcasts to the logits' {wanted}"
+        )
+
+
+def axis(value: Any, ndim: int, shape: tuple[int, ...], name: str = "logits") -> int:
+    """Give a class axis counted from 0; the axis must exist and not be empty."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"axis: got {value!r}, wanted one integer")
+    if not -ndim <= value < ndim:
+        raise ValueError(
+            f"axis: got {value}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
+            + ("; there must be a class axis" if ndim == 0 else "")
+        )
+    if shape[value] == 0:
+        raise ValueError(
+            f"{name}: got no classes (shape {shape}, axis={value}), wanted at least one"
+        )
+    return value % ndim
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """Refuse anything but a real number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: got {type(value).__name__}, wanted a Python number")
+    if not low <= value <= high or math.isinf(value):
+        raise ValueError(f"{name}: got {value!r}, wanted a number in [{low:g}, {high:g}]")
+    return float(value)
+
+
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse anything but one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: got {value!r}, wanted one of {', '.join(map(repr, choices))}")
+
+
+def same_device(backend: Any, **arrays: Array | None) -> None:
+    """Refuse arrays on different devices, where these are known."""
+    first, where = "", None
+    for name, array in arrays.items():
+        device = None if array is None else backend.device(array)
+        if device is None:
+            continue
+        if where is None:
+            first, where = name, device
+        elif device != where:
+            raise ValueError(
+                f"{name}: got an array on {device}, but {first} is on {where}; no array is copied "
+                "to another device silently, so move one explicitly"
+            )
+
+
+def fits_another_axis(
+    logits_shape: tuple[int, ...], targets_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Find the class axes that labels of this shape would fit."""
+    return tuple(
+        axis
+        for axis in range(len(logits_shape))
+        if logits_shape[:axis] + logits_shape[axis + 1 :] == targets_shape
+    )

@@ -1,0 +1,303 @@
+"""Cross-entropy of logits, of log-probabilities, and of a language model's next tokens."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xp_xent import _checks as check
+from xp_xent._evaluation import Evaluation, Layout, loss
+from xp_xent._other_rows import LogProbRows
+from xp_xent._smoothing import Smoothing
+from xp_xent._softmax_rows import SoftmaxRows
+from xp_xent._targets import RowOptions, softmax_evaluation
+from xp_xent.backends import backend_of, dtype_name
+
+Array = Any
+
+__all__ = ["cross_entropy", "next_token_cross_entropy", "nll_loss"]
+
+
+@loss
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    axis: int = -1,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    normalizer: float | Array | None = None,
+) -> Evaluation:
+    """Cross-entropy between logits and class labels or probabilities.
+
+    For a row of logits z with label y this is −log softmax(z)_y, computed so that nothing cancels:
+    confident rows keep their relative accuracy, in the loss and in the gradient.
+
+    Parameters
+    ----------
+    logits : array, shape (..., K, ...)
+        Unnormalised log-probabilities, the K classes along `axis`; float16, bfloat16, float32 or
+        float64. −inf masks a class. A NaN or +inf makes its row's loss NaN.
+    targets : array
+        Integer labels of the logits' shape without `axis`, or floating probabilities of the
+        logits' shape.
+    axis : int, default -1
+        The class axis.
+    weight : array, shape (K,), optional
+        Class weights.
+    sample_weight : array, labels' shape, optional
+        Multiplies a row's loss, and its share of the mean's denominator.
+    where : boolean array, labels' shape, optional
+        The rows that count. Another row has loss 0 and gradient 0, even if it holds NaN.
+    ignore_index : int or None, default -100
+        Rows with this label do not count. None: no label is special.
+    label_smoothing : float in [0, 1], default 0.0
+        Mass ε taken from the targets and spread over the classes.
+    smoothing : {"uniform", "others"}, default "uniform"
+        Spread ε/K over all classes, or ε/(K − 1) over each class but the target.
+    z_loss : float, default 0.0
+        Adds ``z_loss``·lse² to each row's loss, lse = log Σ exp(z).
+    softcap : float, optional
+        Replaces z by c·tanh(z/c) before anything else.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        The mean is Σ w_y·loss / Σ w_y over the rows that count with labels, and the sum over
+        the number of rows that count with probabilities.
+    normalizer : float or 0-d array, optional
+        Replaces the mean's denominator: the number of tokens in an accumulated batch, say.
+
+    Returns
+    -------
+    array
+        The loss in nats: 0-d, or of the labels' shape with ``reduction="none"``. Its dtype is the
+        logits', but float32 for float16 and bfloat16. NaN where no row counts.
+
+    Raises
+    ------
+    TypeError
+        A dtype or array library that does not fit.
+    ValueError
+        A shape, device or option that does not fit, or a label out of range. Where labels cannot
+        be looked at (on a device, under tracing), such a label makes its row NaN instead.
+
+    See Also
+    --------
+    linear_cross_entropy : the logits are a product of features and a classifier.
+    xp_xent.value_and_grad : the gradient, on every array library.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, *Pattern Recognition and Machine Learning*, Springer, 2006, §4.3.4.
+    .. [2] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
+       2016 (label smoothing).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import cross_entropy
+    >>> logits = np.asarray([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]])
+    >>> print(round(float(cross_entropy(logits, np.asarray([0, 1]))), 6))
+    0.317952
+
+    A confident row keeps its digits:
+
+    >>> confident = np.asarray([20, 0, 0], dtype=np.float32)
+    >>> print(f"{cross_entropy(confident, np.asarray(0)):.5g}")
+    4.1223e-09
+
+    Segmentation: classes along axis 1, unlabelled pixels ignored:
+
+    >>> images = np.zeros((2, 21, 4, 4))
+    >>> pixels = np.full((2, 4, 4), -100)
+    >>> pixels[:, 1:3, 1:3] = 7
+    >>> print(round(float(cross_entropy(images, pixels, axis=1)), 6))
+    3.044522
+    """
+    options = RowOptions(weight, sample_weight, where, ignore_index, reduction, normalizer)
+    return softmax_evaluation(
+        logits,
+        targets,
+        axis,
+        options,
+        _Kernel(z_loss, softcap),
+        label_smoothing=label_smoothing,
+        smoothing=smoothing,
+    )
+
+
+@loss
+def nll_loss(
+    log_probs: Array,
+    targets: Array,
+    /,
+    *,
+    axis: int = -1,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+    reduction: str = "mean",
+    normalizer: float | Array | None = None,
+) -> Evaluation:
+    """Negative log-likelihood of log-probabilities.
+
+    ``nll_loss(log_softmax(z), y)`` is ``cross_entropy(z, y)``; prefer the latter where there are
+    logits.
+
+    Parameters
+    ----------
+    log_probs : array, shape (..., K, ...)
+        Log-probabilities, the K classes along `axis`. They are not normalised again.
+    targets : array
+        Integer labels of the shape without `axis`, or floating probabilities of the same shape.
+    axis, weight, sample_weight, where, ignore_index, label_smoothing, smoothing
+        As in `cross_entropy`.
+    reduction, normalizer
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    array
+        The loss in nats, as in `cross_entropy`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import nll_loss
+    >>> log_probs = np.log(np.asarray([[0.7, 0.2, 0.1]]))
+    >>> print(round(float(nll_loss(log_probs, np.asarray([0]))), 6))
+    0.356675
+    """
+    return softmax_evaluation(
+        log_probs,
+        targets,
+        axis,
+        RowOptions(weight, sample_weight, where, ignore_index, reduction, normalizer),
+        LogProbRows,
+        label_smoothing=label_smoothing,
+        smoothing=smoothing,
+        first="log_probs",
+    )
+
+
+@loss
+def next_token_cross_entropy(
+    logits: Array,
+    tokens: Array,
+    /,
+    *,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    normalizer: float | Array | None = None,
+) -> Evaluation:
+    """Cross-entropy of a language model: the logits at position t predict the token at t + 1.
+
+    The logits are not sliced, padded or copied; the tokens are shifted.
+
+    Parameters
+    ----------
+    logits : array, shape (..., T, V)
+        A row of logits over the vocabulary for each position. The last row predicts nothing that
+        is known: its loss and gradient are 0.
+    tokens : integer array, shape (..., T)
+        The tokens that the model read.
+    sample_weight, where : array, shape (..., T), optional
+        As in `cross_entropy`, given for the token that is predicted; the first position is unused.
+    weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, reduction, normalizer
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    array
+        The loss in nats a token; of shape (..., T − 1) with ``reduction="none"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `cross_entropy`.
+
+    See Also
+    --------
+    xp_xent.perplexity : the exponential of a mean cross-entropy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import next_token_cross_entropy
+    >>> logits = np.zeros((1, 4, 256))
+    >>> tokens = np.asarray([[72, 105, 33, 10]])
+    >>> print(round(float(next_token_cross_entropy(logits, tokens)), 6))
+    5.545177
+    """
+    backend = backend_of(logits=logits, tokens=tokens, sample_weight=sample_weight, where=where)
+    xp = backend.xp
+    if check.kind(tokens) != "integer":
+        raise TypeError(f"tokens: got dtype {dtype_name(tokens.dtype)}, wanted integers")
+    if len(logits.shape) < 2:
+        raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
+    for name, array in (("tokens", tokens), ("sample_weight", sample_weight), ("where", where)):
+        if array is not None:
+            check.shape(name, array, logits.shape[:-1], "the logits' without the vocabulary")
+    length = logits.shape[-2]
+    predicts = xp.broadcast_to(backend.arange(length, like=tokens) < length - 1, tokens.shape)
+    if where is not None:
+        check.boolean("where", where)
+        predicts = predicts & xp.roll(where, -1, axis=-1)
+    if sample_weight is not None:
+        sample_weight = xp.roll(sample_weight, -1, axis=-1)
+    found = softmax_evaluation(
+        logits,
+        xp.roll(tokens, -1, axis=-1),
+        -1,
+        RowOptions(weight, sample_weight, predicts, ignore_index, reduction, normalizer),
+        _Kernel(z_loss, softcap),
+        label_smoothing=label_smoothing,
+        smoothing=smoothing,
+    )
+    return replace(found, layout=_NextTokens(xp, found.layout.axis))
+
+
+@dataclass(frozen=True)
+class _NextTokens(Layout):
+    """Hides the last position, which predicts nothing, from what the user sees of the losses."""
+
+    def losses_outward(self, losses: Array) -> Array:
+        return super().losses_outward(losses)[..., :-1]
+
+    def cotangent_inward(self, cotangent: Array) -> Array:
+        padding = self.xp.zeros_like(cotangent[..., :1])
+        if not padding.shape[-1]:
+            raise ValueError("cotangent: there is no position that predicts a token")
+        return super().cotangent_inward(self.xp.concat([cotangent, padding], axis=-1))
+
+
+class _Kernel:
+    """The formulas of cross-entropy with its checked options."""
+
+    def __init__(self, z_loss: float, softcap: float | None) -> None:
+        self.z_loss = check.number("z_loss", z_loss, 0.0)
+        self.softcap = None if softcap is None else check.number("softcap", softcap, 0.0)
+        if self.softcap == 0:
+            raise ValueError("softcap: got 0, wanted a positive number, or None for no cap")
+
+    def __call__(self, dtype: Any, smoothing: Smoothing) -> SoftmaxRows:
+        return SoftmaxRows(dtype, smoothing=smoothing, z_loss=self.z_loss, softcap=self.softcap)

@@ -1,0 +1,161 @@
+"""Gradients and curvature of every loss, in closed form, on every array library."""
+
+from collections.abc import Callable
+from typing import Any
+
+from xp_xent._evaluation import evaluation_of
+from xp_xent.backends import backend_of
+
+Array = Any
+Argument = int | str
+
+__all__ = ["hessian_diagonal", "hvp", "value_and_grad"]
+
+
+def value_and_grad(
+    loss: Callable[..., Array], argnums: Argument | tuple[Argument, ...] = 0
+) -> Callable[..., tuple[Array, Any]]:
+    """Make a function that computes a loss and its gradient.
+
+    The gradient is the closed form, not automatic differentiation: it works where the library
+    has none, and nothing in it cancels.
+
+    Parameters
+    ----------
+    loss : callable
+        A loss of this package, a `CrossEntropyLoss` or `BCEWithLogitsLoss`, or a
+        `functools.partial` of one.
+    argnums : int, str, or tuple of these, default 0
+        The arrays to differentiate by: positions, or the name of an array option (``"bias"``).
+        Position 1 of `cross_entropy` stands for probability targets.
+
+    Returns
+    -------
+    callable
+        ``f(*arrays, cotangent=None, **options) -> (value, gradient)``: arrays and options as the
+        loss takes them; `gradient` is one array, or a tuple for a tuple of `argnums`, each of the
+        shape and dtype of its argument. With ``reduction="none"`` it is the gradient of each
+        row's own loss, and `cotangent`, of the loss's shape, weighs the rows.
+
+    Raises
+    ------
+    TypeError
+        `loss` is not one of this package, or an argument is not floating.
+    ValueError
+        `argnums` names no argument of the loss, or `cotangent` does not fit.
+
+    See Also
+    --------
+    hvp : second derivatives.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import cross_entropy, value_and_grad
+    >>> logits = np.asarray([20, 0, 0], dtype=np.float32)
+    >>> value, gradient = value_and_grad(cross_entropy)(logits, np.asarray(0))
+    >>> print(f"{value:.5g} {gradient[0]:.5g}")
+    4.1223e-09 -4.1223e-09
+    """
+    evaluation, single = evaluation_of(loss), not isinstance(argnums, tuple)
+    wanted = (argnums,) if single else argnums
+
+    def call(*arrays: Array, cotangent: Any = None, **options: Any) -> tuple[Array, Any]:
+        if hasattr(cotangent, "dtype"):
+            backend_of(**{f"argument {i}": array for i, array in enumerate(arrays)},
+                       cotangent=cotangent)
+        found = evaluation(*arrays, **options)
+        value, gradients = found.value_and_grads(
+            tuple(_name(found, argument) for argument in wanted), cotangent
+        )
+        return value, gradients[0] if single else gradients
+
+    return call
+
+
+def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
+    """Make a function that multiplies a loss's Hessian by a vector.
+
+    Parameters
+    ----------
+    loss : callable
+        As for `value_and_grad`.
+
+    Returns
+    -------
+    callable
+        ``f(*arrays, vector, **options) -> array``: the arrays as the loss takes them, then the
+        vector, of the first array's shape; the result is the Hessian of the reduced loss by the
+        first array, times the vector (with ``reduction="none"``, of the sum of the losses).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the loss, or for a vector that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import cross_entropy, hvp
+    >>> logits, vector = np.zeros((1, 2)), np.asarray([[1.0, 0.0]])
+    >>> print(hvp(cross_entropy)(logits, np.asarray([0]), vector))
+    [[ 0.25 -0.25]]
+    """
+    evaluation = evaluation_of(loss)
+
+    def call(*arrays: Array, **options: Any) -> Array:
+        if len(arrays) < 2:
+            raise TypeError("hvp: wanted the loss's arrays and then the vector, all positional")
+        backend_of(**{f"argument {i}": array for i, array in enumerate(arrays)})
+        return evaluation(*arrays[:-1], **options).hvp(arrays[-1])
+
+    return call
+
+
+def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
+    """Make a function that computes the diagonal of a loss's Hessian.
+
+    Parameters
+    ----------
+    loss : callable
+        As for `value_and_grad`.
+
+    Returns
+    -------
+    callable
+        ``f(*arrays, **options) -> array``, of the first array's shape: second derivatives of
+        the reduced loss (with ``reduction="none"``, of each row's own loss).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import binary_cross_entropy_with_logits, hessian_diagonal
+    >>> logits, targets = np.zeros(2), np.asarray([1, 0])
+    >>> print(hessian_diagonal(binary_cross_entropy_with_logits)(logits, targets, reduction="sum"))
+    [0.25 0.25]
+    """
+    evaluation = evaluation_of(loss)
+
+    def call(*arrays: Array, **options: Any) -> Array:
+        return evaluation(*arrays, **options).hessian_diagonal()
+
+    return call
+
+
+def _name(found: Any, argument: Argument) -> str:
+    """Give the name of an argument that is given by position or name."""
+    if isinstance(argument, str):
+        return argument
+    if isinstance(argument, bool) or not isinstance(argument, int):
+        raise TypeError(f"argnums: got {argument!r}, wanted positions or names of arrays")
+    if not 0 <= argument < len(found.arguments):
+        raise ValueError(
+            f"argnums: got {argument}, wanted 0 … {len(found.arguments) - 1} "
+            f"({', '.join(found.arguments)})"
+        )
+    return found.arguments[argument]

@@ -1,0 +1,152 @@
+"""One loss, laid out and ready: value, gradient and curvature, driven by the arrays' backend.
+
+Every public loss builds an `Evaluation` and asks for its value; the functions of
+`xp_xent._derivatives` build the same one and ask for more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any, ParamSpec
+
+from xp_xent import _checks as check
+from xp_xent._reduction import Reduction
+from xp_xent._rows import Rows
+
+Array = Any
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the class axis is in the user's arrays; None: each element is a row of its own."""
+
+    xp: Any
+    axis: int | None
+
+    def inward(self, array: Array) -> Array:
+        """View an array of the logits' shape with the class axis last."""
+        if self.axis is None:
+            return self.xp.expand_dims(array, axis=-1)
+        return self.xp.moveaxis(array, self.axis, -1)
+
+    def outward(self, array: Array) -> Array:
+        """Undo `inward`."""
+        if self.axis is None:
+            return self.xp.squeeze(array, axis=-1)
+        return self.xp.moveaxis(array, -1, self.axis)
+
+    def losses_outward(self, losses: Array) -> Array:
+        """Give losses (..., 1) the shape that the user sees."""
+        return self.xp.squeeze(losses, axis=-1)
+
+    def cotangent_inward(self, cotangent: Array) -> Array:
+        """Undo `losses_outward`."""
+        return self.xp.expand_dims(cotangent, axis=-1)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A loss of given arrays: a kernel, its rows, and how the rows' losses are reduced.
+
+    `arguments` names the positional arrays, in order; `wrt` is one of these names.
+    """
+
+    backend: Any
+    kernel: Any
+    rows: Rows
+    layout: Layout
+    reduction: Reduction
+    arguments: tuple[str, ...] = ("logits", "targets")
+
+    def value(self) -> Array:
+        """Give the reduced loss."""
+        with self.backend.quiet():
+            return self._reduced(self._run(self.kernel.value))
+
+    def value_and_grads(
+        self, wrt: tuple[str, ...], cotangent: Any = None
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Give the reduced loss, and its derivative by each of the arguments named."""
+        methods, gradients, losses = [self._derivative_by(name) for name in wrt], [], None
+        with self.backend.quiet():
+            factor = self._factor(cotangent)
+            for method in methods:
+                losses, gradient = self._run(method, factor)
+                gradients.append(self.layout.outward(gradient))
+            return self._reduced(losses), tuple(gradients)
+
+    def hvp(self, vector: Array, cotangent: Any = None) -> Array:
+        """Give the Hessian of the reduced loss by the logits, times a vector."""
+        check.shape("vector", vector, self.layout.outward(self.rows.logits).shape, "the logits'")
+        check.floating("vector", vector)
+        with self.backend.quiet():
+            factor, vector = self._factor(cotangent), self.layout.inward(vector)
+            return self.layout.outward(self._run(self.kernel.hvp, factor, vector))
+
+    def hessian_diagonal(self, cotangent: Any = None) -> Array:
+        """Give the diagonal of the Hessian of the reduced loss by the logits."""
+        with self.backend.quiet():
+            factor = self._factor(cotangent)
+            return self.layout.outward(self._run(self.kernel.hessian_diagonal, factor))
+
+    def _run(self, method: Callable[..., Any], *others: Array | None) -> Any:
+        """Call a kernel's method on blocks of the rows, and of other arrays beside them."""
+        count = len(Rows._fields)
+
+        def on_block(*parts: Array | None) -> Any:
+            return method(self.backend, Rows(*parts[:count]), *parts[count:])
+
+        return self.backend.blockwise(on_block, *self.rows, *others)
+
+    def _reduced(self, losses: Array) -> Array:
+        return self.reduction.of(self.backend.xp, self.layout.losses_outward(losses))
+
+    def _factor(self, cotangent: Any) -> Array:
+        """Give the derivative of the reduced loss by each row's loss, times a cotangent."""
+        xp, rows = self.backend.xp, self.rows.logits
+        shape = tuple(self.layout.losses_outward(rows[..., :1]).shape)
+        factor = self.reduction.factor(xp, shape, cotangent, self.kernel.dtype)
+        if isinstance(factor, (int, float)):
+            return self.backend.full((1,) * len(rows.shape), factor, self.kernel.dtype, like=rows)
+        if len(factor.shape) == 0:
+            return xp.reshape(factor, (1,) * len(rows.shape))
+        return self.layout.cotangent_inward(factor)
+
+    def _derivative_by(self, wrt: str) -> Callable[..., Any]:
+        if wrt == self.arguments[0]:
+            return self.kernel.value_and_gradient
+        if wrt == "targets" and wrt in self.arguments:
+            targets = self.rows.probabilities
+            if targets is None or check.kind(targets) != "floating":
+                raise TypeError("argnums: got 'targets', but only floating targets have a gradient")
+            return self.kernel.value_and_target_gradient
+        raise ValueError(
+            f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, self.arguments))}"
+        )
+
+
+def loss(evaluation: Callable[P, Any]) -> Callable[P, Array]:
+    """Make a public loss of a function that builds its `Evaluation`."""
+
+    @wraps(evaluation)
+    def call(*arrays: P.args, **options: P.kwargs) -> Array:
+        return evaluation(*arrays, **options).value()
+
+    call.__annotations__ = evaluation.__annotations__ | {"return": Array}
+    call.evaluation = evaluation  # type: ignore[attr-defined]
+    return call
+
+
+def evaluation_of(function: Any) -> Callable[..., Any]:
+    """Find how to build the evaluation of a public loss, a loss object, or a partial of one."""
+    if isinstance(function, partial):
+        inner = evaluation_of(function.func)
+        return partial(inner, *function.args, **function.keywords)
+    found = getattr(function, "evaluation", None)
+    if found is None:
+        raise TypeError(
+            f"loss: got {function!r}, wanted a loss of xp_xent, for example "
+            "xp_xent.cross_entropy; other functions need their library's automatic differentiation"
+        )
+    return found

@@ -1,0 +1,194 @@
+"""The stable maps beneath the losses: softmax, logarithms of sums, sigmoids."""
+
+from collections.abc import Callable
+from typing import Any
+
+from xp_xent import _checks as check
+from xp_xent._anchored import Anchored
+from xp_xent._evaluation import Layout
+from xp_xent._stable import sigmoid_pair, softplus_parts
+from xp_xent._targets import loss_dtype
+from xp_xent.backends import Backend, backend_of
+
+Array = Any
+
+__all__ = ["log_sigmoid", "log_softmax", "logsumexp", "sigmoid", "softmax"]
+
+
+def softmax(x: Array, /, *, axis: int = -1) -> Array:
+    """Softmax: exp(x) / Σ exp(x).
+
+    Parameters
+    ----------
+    x : array
+        Logits; float16, bfloat16, float32 or float64.
+    axis : int, default -1
+        The axis that is normalised.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `x`. NaN along a slice that is −inf throughout.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `x` is not floating, or has no such axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import softmax
+    >>> print(softmax(np.asarray([0.0, np.log(3.0)])))
+    [0.25 0.75]
+    """
+    return _by_row(x, axis, lambda backend, z: Anchored(backend, z, None).probability)
+
+
+def log_softmax(x: Array, /, *, axis: int = -1) -> Array:
+    """Logarithm of the softmax; accurate for classes of probability near 1, too.
+
+    Parameters
+    ----------
+    x : array
+        Logits; float16, bfloat16, float32 or float64.
+    axis : int, default -1
+        The axis that is normalised.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `x`. NaN along a slice that is −inf throughout.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `x` is not floating, or has no such axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import log_softmax
+    >>> print(log_softmax(np.asarray([0.0, 0.0])))
+    [-0.69314718 -0.69314718]
+    """
+    return _by_row(x, axis, lambda backend, z: -Anchored(backend, z, None).surprisal)
+
+
+def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
+    """Logarithm of a sum of exponentials: log Σ exp(x).
+
+    Parameters
+    ----------
+    x : array
+        Floating values; −inf adds nothing, and the result is −inf where all are.
+    axis : int, default -1
+        The axis that is summed.
+    keepdims : bool, default False
+        Keep that axis, of length 1.
+
+    Returns
+    -------
+    array
+        Of the dtype of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `x` is not floating, or has no such axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import logsumexp
+    >>> print(logsumexp(np.asarray([1e8, 1e8])) - 1e8)
+    0.6931471824645996
+    """
+
+    def by_row(backend: Backend, z: Array) -> Array:
+        xp = backend.xp
+        largest = backend.stop_gradient(xp.max(z, axis=-1, keepdims=True))
+        endless = xp.isinf(largest)  # the result is the largest entry itself
+        row = Anchored(backend, xp.where(endless, 0.0, z), None)
+        return xp.where(endless, largest, row.lse)
+
+    result = _by_row(x, axis, by_row)
+    return result if keepdims else backend_of(x).xp.squeeze(result, axis=axis)
+
+
+def sigmoid(x: Array, /) -> Array:
+    """Logistic sigmoid: 1 / (1 + exp(−x)).
+
+    Parameters
+    ----------
+    x : array
+        Log-odds; float16, bfloat16, float32 or float64.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        `x` is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import sigmoid
+    >>> print(sigmoid(np.asarray([0.0, -np.inf])))
+    [0.5 0. ]
+    """
+    return _by_row(x, None, lambda backend, z: sigmoid_pair(backend.xp, z)[0])
+
+
+def log_sigmoid(x: Array, /) -> Array:
+    """Logarithm of the sigmoid: −log(1 + exp(−x)).
+
+    Parameters
+    ----------
+    x : array
+        Log-odds; float16, bfloat16, float32 or float64.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        `x` is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import log_sigmoid
+    >>> print(log_sigmoid(np.asarray([0.0, -1000.0])))
+    [-6.93147181e-01 -1.00000000e+03]
+    """
+
+    def by_row(backend: Backend, z: Array) -> Array:
+        tail, down, _ = softplus_parts(backend.xp, z)
+        return -(tail + down)
+
+    return _by_row(x, None, by_row)
+
+
+def _by_row(x: Array, axis: int | None, function: Callable[[Backend, Array], Array]) -> Array:
+    """Apply a function of rows (..., K) in the dtype of a loss, and round the result once."""
+    backend = backend_of(x=x)
+    check.floating("x", x)
+    xp, dtype = backend.xp, loss_dtype(backend.xp, x)
+    if axis is not None:
+        axis = check.axis(axis, len(x.shape), tuple(x.shape), "x")
+    layout = Layout(xp, axis)
+
+    def on_block(rows: Array) -> Array:
+        result = function(backend, xp.astype(rows, dtype, copy=False))
+        return xp.astype(result, x.dtype, copy=False)
+
+    with backend.quiet():
+        return layout.outward(backend.blockwise(on_block, layout.inward(x)))

@@ -1,0 +1,125 @@
+"""Row losses that are not a softmax cross-entropy: entropy, and targets on log-probabilities."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from xp_xent._anchored import Anchored, pick, row_sum
+from xp_xent._rows import Rows, close_gradient, close_loss, open_rows
+from xp_xent._smoothing import Smoothing
+from xp_xent._stable import product
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class EntropyRows:
+    """Entropy H = Σ p_j ℓ_j of softmax(z); with m = max z, d_j = (m − z_j) − Σ p_i (m − z_i):
+
+    ∂H/∂z_j = p_j d_j
+    """
+
+    dtype: Any
+
+    def value(self, backend: Any, rows: Rows) -> Array:
+        """Give each row's entropy, (..., 1)."""
+        row, _, mean = self._open(backend, rows)
+        return close_loss(backend.xp, rows, row.log_total + mean)
+
+    def value_and_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        """Give each row's entropy, and the derivative of Σ cotangent·entropy by the logits."""
+        row, below, mean = self._open(backend, rows)
+        gradient = row.probability * (below - mean)
+        loss = close_loss(backend.xp, rows, row.log_total + mean)
+        return loss, close_gradient(backend.xp, rows, gradient, cotangent)
+
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
+        """Give the Hessian of Σ cotangent·entropy times a vector of the logits' shape."""
+        xp = backend.xp
+        row, below, mean = self._open(backend, rows)
+        p, deviation = row.probability, below - mean
+        along = xp.astype(vector, self.dtype, copy=False)
+        along = along - pick(xp, along, row.anchor)
+        centre = row.off_sum(p * along)
+        change = row_sum(xp, p * deviation * along)
+        result = p * ((along - centre) * (deviation - 1) - change)
+        return close_gradient(xp, rows, result, cotangent)
+
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
+        """Give the diagonal of the Hessian of Σ cotangent·entropy."""
+        xp = backend.xp
+        row, below, mean = self._open(backend, rows)
+        p, deviation = row.probability, below - mean
+        rest = xp.where(row.off, 1 - p, row.away)
+        result = p * (rest * (deviation - 1) - p * deviation)
+        return close_gradient(xp, rows, result, cotangent)
+
+    def _open(self, backend: Any, rows: Rows) -> tuple[Anchored, Array, Array]:
+        """Give the rows, m − z (0 for a masked class, whose p is 0), and its mean under p."""
+        xp = backend.xp
+        row = Anchored(backend, open_rows(xp, rows, self.dtype), None)
+        below = product(xp, row.probability, row.shift - row.z)
+        mean = row.off_sum(below)
+        masked = row.probability == 0
+        return row, xp.where(masked, 0.0, row.shift - row.z), mean
+
+
+@dataclass(frozen=True)
+class LogProbRows:
+    """The loss Σ q_j (−x_j) of rows x of log-probabilities: linear, so nothing is bent."""
+
+    dtype: Any
+    smoothing: Smoothing = Smoothing()
+
+    def value(self, backend: Any, rows: Rows) -> Array:
+        """Give each row's loss, (..., 1)."""
+        xp = backend.xp
+        x, q = self._open(backend, rows)
+        return close_loss(xp, rows, row_sum(xp, product(xp, q, -x)))
+
+    def value_and_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        """Give each row's loss, and the derivative of Σ cotangent·loss by the log-probabilities."""
+        xp = backend.xp
+        x, q = self._open(backend, rows)
+        loss = close_loss(xp, rows, row_sum(xp, product(xp, q, -x)))
+        return loss, close_gradient(xp, rows, xp.zeros_like(x) - q, cotangent)
+
+    def value_and_target_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        """Give each row's loss, and the derivative of Σ cotangent·loss by the probabilities."""
+        xp = backend.xp
+        x, q = self._open(backend, rows)
+        loss = close_loss(xp, rows, row_sum(xp, product(xp, q, -x)))
+        surprisal = xp.where(xp.isinf(x) & (rows.probabilities == 0), 0.0, -x)
+        if rows.class_weight is not None:
+            surprisal = rows.class_weight * surprisal
+        gradient = self.smoothing.transpose(xp, surprisal)
+        return loss, close_gradient(xp, rows, gradient, cotangent, rows.probabilities)
+
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
+        """Give 0, of the vector's shape."""
+        zero = backend.xp.zeros_like(open_rows(backend.xp, rows, self.dtype))
+        return close_gradient(backend.xp, rows, zero, cotangent)
+
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
+        """Give 0, of the logits' shape."""
+        return self.hvp(backend, rows, cotangent, rows.logits)
+
+    def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
+        """Give the log-probabilities and the mass q on each class."""
+        xp = backend.xp
+        x = open_rows(xp, rows, self.dtype)
+        if rows.probabilities is not None:
+            q = self.smoothing.of(xp, open_rows(xp, rows, self.dtype, rows.probabilities))
+            return x, q if rows.class_weight is None else rows.class_weight * q
+        on_label = backend.arange(x.shape[-1], like=x) == rows.label
+        mass = xp.ones_like(x[..., :1]) if rows.label_weight is None else rows.label_weight
+        if rows.spread is None:
+            return x, xp.where(on_label, mass, 0.0)
+        if self.smoothing.spares_label:
+            return x, xp.where(on_label, mass, rows.spread)
+        return x, xp.where(on_label, mass + rows.spread, rows.spread)

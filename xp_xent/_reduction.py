@@ -1,0 +1,71 @@
+"""From the rows' losses to one number: mean, sum, or none."""
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from xp_xent import _checks as check
+
+Array = Any
+
+KINDS = ("mean", "sum", "none")
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How losses of rows become a result.
+
+    `share` (...,) is what each row adds to the mean's denominator, None for 1 each; `normalizer`
+    replaces that denominator.
+    """
+
+    kind: str
+    share: Array | None = None
+    normalizer: Any = None
+
+    def __post_init__(self) -> None:
+        check.choice("reduction", self.kind, KINDS)
+        if self.normalizer is None:
+            return
+        if self.kind != "mean":
+            raise ValueError(
+                "normalizer: it replaces the mean's denominator, so it means nothing with "
+                f"reduction={self.kind!r}; wanted reduction='mean'"
+            )
+        if not isinstance(self.normalizer, Real):
+            check.shape("normalizer", self.normalizer, (), "one number")
+
+    def of(self, xp: Any, losses: Array) -> Array:
+        """Reduce losses of rows (...,)."""
+        if self.kind == "none":
+            return losses
+        total = xp.sum(losses)
+        if self.kind == "sum":
+            return total
+        return total / self._denominator(xp, tuple(losses.shape), losses.dtype)
+
+    def factor(self, xp: Any, shape: tuple[int, ...], cotangent: Any, dtype: Any) -> Array | float:
+        """Give cotangent · ∂result/∂loss of a row: an array (...,) or (), or a number."""
+        if cotangent is None:
+            cotangent = 1.0
+        elif isinstance(cotangent, Real):
+            cotangent = check.number("cotangent", cotangent)
+        else:
+            wanted = shape if self.kind == "none" else ()
+            check.shape("cotangent", cotangent, wanted, "the shape of the loss")
+            check.floating("cotangent", cotangent)
+            cotangent = xp.astype(cotangent, dtype, copy=False)
+        if self.kind != "mean":
+            return cotangent
+        denominator = self._denominator(xp, shape, dtype)
+        if isinstance(denominator, float) and denominator == 0:
+            return math.nan
+        return cotangent / denominator
+
+    def _denominator(self, xp: Any, shape: tuple[int, ...], dtype: Any) -> Array | float:
+        if isinstance(self.normalizer, Real):
+            return float(self.normalizer)
+        if self.normalizer is not None:
+            return xp.astype(self.normalizer, dtype, copy=False)
+        return math.prod(shape) * 1.0 if self.share is None else xp.sum(self.share)

@@ -1,0 +1,44 @@
+"""Label smoothing: what mass ε goes where."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from xp_xent._anchored import row_sum
+
+Array = Any
+
+KINDS = ("uniform", "others")
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Move mass ε off the target: ``"uniform"`` over all K classes, ``"others"`` over K − 1."""
+
+    epsilon: float = 0.0
+    kind: str = "uniform"
+
+    @property
+    def spares_label(self) -> bool:
+        """Tell if the label itself gets none of the mass that is spread."""
+        return self.kind == "others"
+
+    def share(self, classes: int) -> float:
+        """Give the mass that one class receives."""
+        return self.epsilon / (classes - 1 if self.spares_label else classes)
+
+    def of(self, xp: Any, q: Array) -> Array:
+        """Smooth probabilities (..., K)."""
+        if not self.epsilon:
+            return q
+        if self.spares_label:
+            return self.transpose(xp, q)
+        return (1 - self.epsilon) * q + self.share(q.shape[-1])
+
+    def transpose(self, xp: Any, x: Array) -> Array:
+        """Apply the transpose of the linear part of `of`, which is its own."""
+        if not self.epsilon:
+            return x
+        kept = (1 - self.epsilon) * x
+        if self.spares_label:
+            return kept + self.share(x.shape[-1]) * (row_sum(xp, x) - x)
+        return kept

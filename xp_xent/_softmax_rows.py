@@ -1,0 +1,200 @@
+"""The loss of rows of logits: value, gradient and curvature, for every option of cross_entropy.
+
+With the target's masses q, ℓ_j = −log p_j, and logits capped first, a row's loss is
+
+    L = a·f(ℓ_y) + Σ_j q_j ℓ_j + λ·lse²
+
+a·f(ℓ_y): the label's own term, with its class weight and a head f (identity, focal, poly).
+q: probability targets, or the mass that label smoothing spreads. All derivatives are closed:
+
+    ∂L/∂z_j = G·p_j − a·f'(ℓ_y)·δ_jy − q_j + 2λ·lse·p_j        G = a·f'(ℓ_y) + Σ q
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from xp_xent._anchored import Anchored, pick, row_sum
+from xp_xent._heads import Head
+from xp_xent._rows import Rows, close_gradient, close_loss, open_rows
+from xp_xent._smoothing import Smoothing
+from xp_xent._stable import entropy_term, product, tanh_and_slope
+
+Array = Any
+
+
+class Open(NamedTuple):
+    """A block of rows, converted, capped and anchored, with what its targets ask for."""
+
+    row: Anchored
+    cap: Array | None  # tanh of the soft cap, (..., K)
+    slope: Array | None  # derivative of the capped logits by the logits, (..., K)
+    mass: Array | None  # a, (..., 1)
+    q: Array | None  # (..., K) or (1, …, K)
+    on: Array  # q at the anchor, (..., 1)
+    off: Array  # Σ q elsewhere, (..., 1)
+
+
+@dataclass(frozen=True)
+class SoftmaxRows:
+    """Formulas of a loss on rows of logits; every method takes a block of `Rows`."""
+
+    dtype: Any  # what the loss is computed and returned in
+    head: Head = Head()
+    smoothing: Smoothing = Smoothing()
+    z_loss: float = 0.0
+    softcap: float | None = None
+
+    def value(self, backend: Any, rows: Rows) -> Array:
+        """Give each row's loss, (..., 1)."""
+        return close_loss(backend.xp, rows, self._loss(self._open(backend, rows)))
+
+    def value_and_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        """Give each row's loss, and the derivative of Σ cotangent·loss by the logits."""
+        xp, block = backend.xp, self._open(backend, rows)
+        gradient = self._gradient(block)
+        if block.slope is not None:
+            gradient = gradient * block.slope
+        loss = close_loss(xp, rows, self._loss(block))
+        return loss, close_gradient(xp, rows, gradient, cotangent)
+
+    def value_and_target_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        """Give each row's loss, and the derivative of Σ cotangent·loss by the probabilities."""
+        xp, block = backend.xp, self._open(backend, rows)
+        gradient = self._target_gradient(block, rows)
+        loss = close_loss(xp, rows, self._loss(block))
+        return loss, close_gradient(xp, rows, gradient, cotangent, rows.probabilities)
+
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
+        """Give the Hessian of Σ cotangent·loss times a vector of the logits' shape."""
+        xp, block = backend.xp, self._open(backend, rows)
+        vector = xp.astype(vector, self.dtype, copy=False)
+        along = vector if block.slope is None else vector * block.slope
+        # Only differences of the vector matter; taken from the largest class, nothing cancels.
+        top = Anchored(backend, block.row.z, None)
+        p, lead = top.probability, pick(xp, along, top.anchor)
+        along = along - lead
+        mean = top.off_sum(p * along)
+        result = self._mass(block) * (p * (along - mean))
+        if self.z_loss:
+            result = result + 2 * self.z_loss * (mean + lead) * p
+        if not self.head.is_linear:
+            result = result + self._bend(block, along) * self._label_distance(top, rows)
+        if block.slope is not None:
+            result = result * block.slope + self._gradient(block) * self._cap_bend(block) * vector
+        return close_gradient(xp, rows, result, cotangent)
+
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
+        """Give the diagonal of the Hessian of Σ cotangent·loss."""
+        xp, block = backend.xp, self._open(backend, rows)
+        top = Anchored(backend, block.row.z, None)
+        p = top.probability
+        result = self._mass(block) * p * xp.where(top.off, 1 - p, top.away)
+        if self.z_loss:
+            result = result + 2 * self.z_loss * p * p
+        if not self.head.is_linear:
+            distance = self._label_distance(top, rows)
+            bend = block.mass * self.head.bend(xp, block.row.nll)
+            result = result + bend * distance * distance
+        if block.slope is not None:
+            result = result * block.slope * block.slope
+            result = result + self._gradient(block) * self._cap_bend(block)
+        return close_gradient(xp, rows, result, cotangent)
+
+    # The parts
+
+    def _open(self, backend: Any, rows: Rows) -> Open:
+        xp, cap, slope = backend.xp, None, None
+        z = open_rows(xp, rows, self.dtype)
+        if self.softcap is not None:
+            cap, slope = tanh_and_slope(xp, z / self.softcap)
+            z = self.softcap * cap
+        row = Anchored(backend, z, rows.label)
+        if rows.probabilities is not None:
+            q = self.smoothing.of(xp, open_rows(xp, rows, self.dtype, rows.probabilities))
+            q = q if rows.class_weight is None else rows.class_weight * q
+            return Open(row, cap, slope, None, q, pick(xp, q, row.anchor), row.off_sum(q))
+        zero = xp.zeros_like(row.lead)
+        mass = zero + 1 if rows.label_weight is None else rows.label_weight
+        if rows.spread is None:
+            return Open(row, cap, slope, mass, None, zero, zero)
+        off = row.off_sum(rows.spread)
+        if self.smoothing.spares_label:
+            q = xp.where(row.off, rows.spread, 0.0)
+            return Open(row, cap, slope, mass, q, zero, off)
+        on = row_sum(xp, xp.where(row.off, 0.0, rows.spread))
+        return Open(row, cap, slope, mass, rows.spread, on, off)
+
+    def _loss(self, block: Open) -> Array:
+        row, loss = block.row, None
+        if block.mass is not None:
+            loss = product(row.xp, block.mass, self.head.value(row.xp, row.nll))
+        if block.q is not None:
+            cross = row.cross(block.q, block.on, block.off)
+            loss = cross if loss is None else loss + cross
+        return loss + self.z_loss * row.lse * row.lse if self.z_loss else loss
+
+    def _gradient(self, block: Open) -> Array:
+        """Give the derivative of a row's loss by its capped logits."""
+        row, on = block.row, block.on
+        if block.mass is not None:
+            on = on + block.mass * self.head.slope(row.xp, row.nll)
+        others, anchor = on + block.off, row.spread_slope(on, block.off)
+        if self.z_loss:
+            push = 2 * self.z_loss * row.lse
+            others, anchor = others + push, anchor + push * row.at
+        others = (others / row.total) * row.e
+        if block.q is not None:
+            others = others - block.q
+        return row.xp.where(row.off, others, anchor)
+
+    def _target_gradient(self, block: Open, rows: Rows) -> Array:
+        row = block.row
+        # A masked class without mass stays without: its derivative is 0, not infinite.
+        void = row.xp.isinf(row.surprisal) & (rows.probabilities == 0)
+        surprisal = row.xp.where(void, 0.0, row.surprisal)
+        if rows.class_weight is not None:
+            surprisal = rows.class_weight * surprisal
+        return self.smoothing.transpose(row.xp, surprisal)
+
+    def _mass(self, block: Open) -> Array:
+        """Give G + 2λ·lse, the factor of p in the gradient."""
+        mass, row = block.on + block.off, block.row
+        if block.mass is not None:
+            mass = mass + block.mass * self.head.slope(row.xp, row.nll)
+        return mass + 2 * self.z_loss * row.lse if self.z_loss else mass
+
+    def _bend(self, block: Open, along: Array) -> Array:
+        """Give a·f''(ℓ_y) times the derivative of ℓ_y along a vector."""
+        row = block.row
+        by_label = along - pick(row.xp, along, row.anchor)
+        return block.mass * self.head.bend(row.xp, row.nll) * row_sum(
+            row.xp, row.probability * by_label
+        )
+
+    def _label_distance(self, top: Anchored, rows: Rows) -> Array:
+        """Give p − δ_y, the derivative of ℓ_y."""
+        xp, p = top.xp, top.probability
+        at_label = xp.where(rows.label == top.anchor, -top.away, pick(xp, p, rows.label) - 1)
+        return xp.where(top.classes == rows.label, at_label, p)
+
+    def _cap_bend(self, block: Open) -> Array:
+        """Give the second derivative of the capped logits by the logits."""
+        return -2 / self.softcap * block.cap * block.slope
+
+
+@dataclass(frozen=True)
+class DivergenceRows(SoftmaxRows):
+    """Kullback–Leibler divergence KL(q ‖ p): cross-entropy less the targets' own entropy."""
+
+    def _loss(self, block: Open) -> Array:
+        return super()._loss(block) + row_sum(block.row.xp, entropy_term(block.row.xp, block.q))
+
+    def _target_gradient(self, block: Open, rows: Rows) -> Array:
+        # At a target of exactly 0, where log q has no derivative, that of the cross-entropy.
+        xp, zero = block.row.xp, block.q == 0
+        own = xp.where(zero, 0.0, xp.log(xp.where(zero, 1.0, block.q)) + 1)
+        return super()._target_gradient(block, rows) + own

@@ -1,0 +1,276 @@
+"""From a user's arrays to the rows of a softmax loss: check, view, find the rows that count."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xp_xent import _checks as check
+from xp_xent._evaluation import Evaluation, Layout
+from xp_xent._reduction import Reduction
+from xp_xent._rows import Rows
+from xp_xent._smoothing import KINDS, Smoothing
+from xp_xent.backends import backend_of, dtype_name
+
+Array = Any
+
+
+def loss_dtype(xp: Any, logits: Array) -> Any:
+    """Give the dtype in which a loss of these logits is computed and returned."""
+    return xp.float32 if dtype_name(logits.dtype) in ("float16", "bfloat16") else logits.dtype
+
+
+def smoothing_of(label_smoothing: Any, kind: str, classes: int) -> Smoothing:
+    """Check the options of label smoothing."""
+    epsilon = check.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    check.choice("smoothing", kind, KINDS)
+    if epsilon and kind == "others" and classes == 1:
+        raise ValueError("smoothing: 'others' needs at least two classes, got one")
+    return Smoothing(epsilon, kind)
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """What cross_entropy and its relatives accept beside logits and targets."""
+
+    weight: Array | None = None
+    sample_weight: Array | None = None
+    where: Array | None = None
+    ignore_index: int | None = None
+    reduction: str = "mean"
+    normalizer: Any = None
+    weight_in_mean: bool = True  # a label's class weight is its share of the mean's denominator
+
+    def arrays(self) -> dict[str, Array]:
+        """Name the arrays among the options."""
+        names = ("weight", "sample_weight", "where", "normalizer")
+        given = {name: getattr(self, name) for name in names}
+        return {name: x for name, x in given.items() if hasattr(x, "dtype")}
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """Checked arrays of a softmax loss: what the functions below turn into `Rows`."""
+
+    backend: Any
+    layout: Layout
+    logits: Array  # (..., K)
+    dtype: Any
+    options: RowOptions
+
+    @property
+    def rows_shape(self) -> tuple[int, ...]:
+        return tuple(self.logits.shape[:-1])
+
+    @property
+    def classes(self) -> int:
+        return self.logits.shape[-1]
+
+    def column(self, array: Array | None) -> Array | None:
+        """View one number a row as (..., 1)."""
+        return None if array is None else self.backend.xp.expand_dims(array, axis=-1)
+
+    def class_row(self, weight: Array | None) -> Array | None:
+        """View class weights as (1, …, K), in the loss's dtype."""
+        if weight is None:
+            return None
+        xp = self.backend.xp
+        weight = xp.astype(weight, self.dtype, copy=False)
+        return xp.reshape(weight, (1,) * (len(self.logits.shape) - 1) + (self.classes,))
+
+
+def softmax_evaluation(
+    logits: Array,
+    targets: Array,
+    axis: int,
+    options: RowOptions,
+    kernel: Callable[[Any, Smoothing], Any],
+    *,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+    labels_only: bool = False,
+    first: str = "logits",
+) -> Evaluation:
+    """Check and lay out a softmax loss; `kernel` makes its formulas for a dtype and smoothing."""
+    problem = open_problem(logits, targets, axis, options, first)
+    spread = smoothing_of(label_smoothing, smoothing, problem.classes)
+    if is_labels(problem, targets, axis):
+        rows, reduction = label_rows(problem, targets, spread)
+    elif labels_only:
+        raise TypeError(
+            "targets: got floating probabilities, wanted integer labels; from one-hot targets, "
+            "take the argmax along the class axis"
+        )
+    else:
+        rows, reduction = probability_rows(problem, targets)
+    return Evaluation(
+        problem.backend,
+        kernel(problem.dtype, spread),
+        rows,
+        problem.layout,
+        reduction,
+        (first, "targets"),
+    )
+
+
+def open_problem(
+    logits: Array, targets: Array | None, axis: int, options: RowOptions, name: str = "logits"
+) -> RowProblem:
+    """Check everything but the targets' own shape and values."""
+    named = {name: logits, "targets": targets} | options.arrays()
+    backend = backend_of(**named)
+    check.floating(name, logits)
+    check.same_device(backend, **named)
+    shape = tuple(logits.shape)
+    layout = Layout(backend.xp, check.axis(axis, len(shape), shape))
+    rows = layout.inward(logits)
+    problem = RowProblem(backend, layout, rows, loss_dtype(backend.xp, logits), options)
+    of = f"the logits' {shape} without axis {axis}"
+    if options.weight is not None:
+        check.numeric("weight", options.weight)
+        check.shape("weight", options.weight, (problem.classes,), "one weight a class")
+    if options.sample_weight is not None:
+        check.numeric("sample_weight", options.sample_weight)
+        check.shape("sample_weight", options.sample_weight, problem.rows_shape, of)
+    if options.where is not None:
+        check.boolean("where", options.where)
+        check.shape("where", options.where, problem.rows_shape, of)
+    index = options.ignore_index
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
+        raise TypeError(f"ignore_index: got {index!r}, wanted an integer, or None for no such label")
+    return problem
+
+
+def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
+    """Tell class labels from probabilities, or refuse the targets."""
+    got, rows = tuple(targets.shape), problem.rows_shape
+    logits = tuple(problem.layout.outward(problem.logits).shape)
+    kind = check.kind(targets)
+    if kind == "integer" and got == rows:
+        return True
+    if kind == "floating" and got == logits:
+        return False
+    if kind not in ("integer", "floating"):
+        raise TypeError(
+            f"targets: got dtype {dtype_name(targets.dtype)}, wanted integer labels of shape "
+            f"{rows} or floating probabilities of shape {logits}"
+        )
+    hint = ""
+    fitting = check.fits_another_axis(logits, got)
+    if kind == "integer" and got == logits:
+        hint = "; one-hot targets are probabilities: convert them to a floating dtype"
+    elif kind == "floating" and got == rows:
+        raise TypeError(
+            f"targets: got floating labels ({dtype_name(targets.dtype)}) of shape {got}, wanted "
+            f"integer labels of that shape, or floating probabilities of shape {logits}"
+        )
+    elif fitting:
+        hint = f"; targets fit axis={' or axis='.join(map(str, fitting))}"
+    elif len(got) == len(logits) and 1 in got and kind == "integer":
+        hint = "; labels have no class axis: squeeze it"
+    raise ValueError(
+        f"targets: got {kind} targets of shape {got} for logits of shape {logits} and axis={axis}; "
+        f"wanted integer labels of shape {rows} or floating probabilities of shape {logits}{hint}"
+    )
+
+
+def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tuple[Rows, Reduction]:
+    """Lay out the rows of integer labels."""
+    backend, options, xp = problem.backend, problem.options, problem.backend.xp
+    index = xp.astype(labels, backend.arange(1, like=labels).dtype, copy=False)
+    counted = _counted(problem, labels, index)
+    known = (index >= 0) & (index < problem.classes)
+    readable = backend.is_readable(labels)
+    if readable:
+        _refuse_out_of_range(problem, labels, known if counted is None else known | ~counted)
+    label = xp.where(known, index, 0)
+    class_weight = None
+    if options.weight is not None:
+        weight = xp.astype(options.weight, problem.dtype, copy=False)
+        class_weight = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
+    in_mean = class_weight if options.weight_in_mean else None
+    scale, share = _scale_and_share(problem, counted, in_mean)
+    if not readable:
+        # Where Python cannot look at the values, a label out of range makes its row NaN.
+        fine = xp.where(known, backend.full((), 1.0, problem.dtype, like=labels), xp.nan)
+        scale = fine if scale is None else scale * fine
+    mass, spread = class_weight, None
+    if smoothing.epsilon:
+        kept, given = 1 - smoothing.epsilon, smoothing.share(problem.classes)
+        like = problem.logits
+        mass = backend.full(index.shape, 1.0, problem.dtype, like=like) if mass is None else mass
+        mass = kept * mass
+        spread = problem.class_row(options.weight)
+        if spread is None:
+            one_row = (1,) * (len(like.shape) - 1) + (problem.classes,)
+            spread = backend.full(one_row, 1.0, problem.dtype, like=like)
+        spread = given * spread
+    rows = Rows(
+        problem.logits,
+        counted=problem.column(counted),
+        scale=problem.column(scale),
+        label=problem.column(label),
+        label_weight=problem.column(mass),
+        spread=spread,
+    )
+    return rows, Reduction(options.reduction, share, options.normalizer)
+
+
+def probability_rows(problem: RowProblem, targets: Array) -> tuple[Rows, Reduction]:
+    """Lay out the rows of probability targets."""
+    counted = _counted(problem, None, None)
+    scale, share = _scale_and_share(problem, counted, None)
+    rows = Rows(
+        problem.logits,
+        counted=problem.column(counted),
+        scale=problem.column(scale),
+        probabilities=problem.layout.inward(targets),
+        class_weight=problem.class_row(problem.options.weight),
+    )
+    return rows, Reduction(problem.options.reduction, share, problem.options.normalizer)
+
+
+def _counted(problem: RowProblem, labels: Array | None, index: Array | None) -> Array | None:
+    """Give the rows that count, None where all are known to."""
+    backend, options, counted = problem.backend, problem.options, problem.options.where
+    if labels is not None and options.ignore_index is not None:
+        limits = backend.xp.iinfo(labels.dtype)
+        if limits.min <= options.ignore_index <= limits.max:
+            kept = index != options.ignore_index
+            counted = kept if counted is None else counted & kept
+    known_now = counted is not None and backend.is_readable(counted)
+    return None if known_now and bool(backend.xp.all(counted)) else counted
+
+
+def _scale_and_share(
+    problem: RowProblem, counted: Array | None, class_weight: Array | None
+) -> tuple[Array | None, Array | None]:
+    """Give what multiplies a row's loss, and what the row adds to the mean's denominator."""
+    xp, scale = problem.backend.xp, problem.options.sample_weight
+    if scale is not None:
+        scale = xp.astype(scale, problem.dtype, copy=False)
+        if counted is not None:
+            scale = xp.where(counted, scale, 0.0)
+    if scale is None or class_weight is None:
+        share = class_weight if scale is None else scale
+    else:
+        share = scale * class_weight
+    if counted is not None:
+        share = (
+            xp.astype(counted, problem.dtype) if share is None else xp.where(counted, share, 0.0)
+        )
+    return scale, share
+
+
+def _refuse_out_of_range(problem: RowProblem, labels: Array, fine: Array) -> None:
+    if bool(problem.backend.xp.all(fine)):
+        return
+    bad = ~problem.backend.to_numpy(fine)
+    position = tuple(int(i) for i in np.argwhere(bad)[0])
+    value = problem.backend.to_numpy(labels)[position]
+    raise ValueError(
+        f"targets: got label {value} at position {position}, wanted 0 … {problem.classes - 1} "
+        f"(classes along the class axis) or ignore_index={problem.options.ignore_index}; "
+        "is the class axis right, or do labels start at 1?"
+    )
