@@ -31,10 +31,13 @@ class Jax(Backend):
         return tuple(self.jax.devices())
 
     def is_readable(self, array: Array) -> bool:
+        tracer = self.jax.core.Tracer
         return (
-            not isinstance(array, self.jax.core.Tracer)
+            not isinstance(array, tracer)
             and array.is_fully_addressable
             and all(device.platform == "cpu" for device in array.devices())
+            # Under jit even an operation on a known array is traced; one tells.
+            and not isinstance(self.xp.logical_not(False), tracer)
         )
 
     def synchronize(self, array: Array) -> None:

@@ -32,7 +32,9 @@ class Torch(Backend):
 
     def devices(self) -> tuple[Any, ...]:
         accelerator = self.torch.accelerator
-        return ("cpu", accelerator.current_accelerator()) if accelerator.is_available() else ("cpu",)
+        return (
+            ("cpu", accelerator.current_accelerator()) if accelerator.is_available() else ("cpu",)
+        )
 
     def is_readable(self, array: Array) -> bool:
         # Fake, functional and distributed tensors are other types; a tensor wrapped by

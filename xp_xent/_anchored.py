@@ -11,7 +11,6 @@ the probability, lead is 0 and −log p_k = log1p(rest): a sum of positive terms
 with no 1 in it to drown them. The anchor is the label where there is one, else the largest class.
 """
 
-from functools import cached_property
 from typing import Any
 
 from xp_xent._stable import product
@@ -49,21 +48,13 @@ class Anchored:
         self.lead = pick(xp, z, anchor) - self.shift
         self.rest = row_sum(xp, self.e)
         self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
-
-    @cached_property
-    def log_total(self) -> Array:
-        """Give log Σ exp(z_j − m) ≥ 0."""
-        return self.xp.log1p(self.rest + self.xp.expm1(self.lead))
+        self.total = self.rest + xp.exp(self.lead)  # Σ exp(z_j − m) ≥ 1
+        self.log_total = xp.log1p(self.rest + xp.expm1(self.lead))
 
     @property
     def lse(self) -> Array:
         """Give log Σ exp(z_j)."""
         return self.shift + self.log_total
-
-    @cached_property
-    def total(self) -> Array:
-        """Give Σ exp(z_j − m) ≥ 1."""
-        return self.rest + self.xp.exp(self.lead)
 
     @property
     def at(self) -> Array:
@@ -75,7 +66,7 @@ class Anchored:
         """Give the probability of all other classes, 1 − p_k, to full relative accuracy."""
         return self.rest / self.total
 
-    @cached_property
+    @property
     def nll(self) -> Array:
         """Give −log p of the anchor."""
         return self.spread(self.xp.ones_like(self.lead), self.xp.zeros_like(self.lead))

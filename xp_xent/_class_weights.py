@@ -45,9 +45,7 @@ def balanced_class_weights(
     """
     xp, counts = _counts(labels, num_classes, ignore_index)
     empty = counts == 0
-    return xp.where(
-        empty, 0.0, xp.sum(counts) / (num_classes * xp.where(empty, 1.0, counts))
-    )
+    return xp.where(empty, 0.0, xp.sum(counts) / (num_classes * xp.where(empty, 1.0, counts)))
 
 
 def effective_number_weights(

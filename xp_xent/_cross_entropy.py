@@ -1,10 +1,12 @@
 """Cross-entropy of logits, of log-probabilities, and of a language model's next tokens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from xp_xent import _checks as check
 from xp_xent._evaluation import Evaluation, Layout, loss
+from xp_xent._heads import Head
 from xp_xent._other_rows import LogProbRows
 from xp_xent._smoothing import Smoothing
 from xp_xent._softmax_rows import SoftmaxRows
@@ -124,7 +126,7 @@ def cross_entropy(
         targets,
         axis,
         options,
-        _Kernel(z_loss, softcap),
+        _kernel(z_loss, softcap),
         label_smoothing=label_smoothing,
         smoothing=smoothing,
     )
@@ -269,7 +271,7 @@ def next_token_cross_entropy(
         xp.roll(tokens, -1, axis=-1),
         -1,
         RowOptions(weight, sample_weight, predicts, ignore_index, reduction, normalizer),
-        _Kernel(z_loss, softcap),
+        _kernel(z_loss, softcap),
         label_smoothing=label_smoothing,
         smoothing=smoothing,
     )
@@ -290,14 +292,11 @@ class _NextTokens(Layout):
         return super().cotangent_inward(self.xp.concat([cotangent, padding], axis=-1))
 
 
-class _Kernel:
-    """The formulas of cross-entropy with its checked options."""
-
-    def __init__(self, z_loss: float, softcap: float | None) -> None:
-        self.z_loss = check.number("z_loss", z_loss, 0.0)
-        self.softcap = None if softcap is None else check.number("softcap", softcap, 0.0)
-        if self.softcap == 0:
+def _kernel(z_loss: float, softcap: float | None) -> Callable[[Any, Smoothing], SoftmaxRows]:
+    """Check the options of cross-entropy's formulas."""
+    z_loss = check.number("z_loss", z_loss, 0.0)
+    if softcap is not None:
+        softcap = check.number("softcap", softcap, 0.0)
+        if softcap == 0:
             raise ValueError("softcap: got 0, wanted a positive number, or None for no cap")
-
-    def __call__(self, dtype: Any, smoothing: Smoothing) -> SoftmaxRows:
-        return SoftmaxRows(dtype, smoothing=smoothing, z_loss=self.z_loss, softcap=self.softcap)
+    return lambda dtype, smoothing: SoftmaxRows(dtype, Head(), smoothing, z_loss, softcap)

@@ -62,8 +62,9 @@ def value_and_grad(
 
     def call(*arrays: Array, cotangent: Any = None, **options: Any) -> tuple[Array, Any]:
         if hasattr(cotangent, "dtype"):
-            backend_of(**{f"argument {i}": array for i, array in enumerate(arrays)},
-                       cotangent=cotangent)
+            backend_of(
+                **{f"argument {i}": array for i, array in enumerate(arrays)}, cotangent=cotangent
+            )
         found = evaluation(*arrays, **options)
         value, gradients = found.value_and_grads(
             tuple(_name(found, argument) for argument in wanted), cotangent

@@ -4,9 +4,11 @@ from typing import Any
 
 from xp_xent import _checks as check
 from xp_xent._evaluation import Evaluation, loss
+from xp_xent._heads import Head
 from xp_xent._other_rows import EntropyRows
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
+from xp_xent._smoothing import Smoothing
 from xp_xent._softmax_rows import DivergenceRows
 from xp_xent._targets import RowOptions, open_problem, probability_rows
 
@@ -67,7 +69,7 @@ def kl_divergence(
     check.floating("target_probs", target_probs)
     check.shape("target_probs", target_probs, tuple(logits.shape), "the logits'")
     rows, reduce = probability_rows(problem, target_probs)
-    kernel = DivergenceRows(problem.dtype)
+    kernel = DivergenceRows(problem.dtype, Head(), Smoothing())
     return Evaluation(problem.backend, kernel, rows, problem.layout, reduce)
 
 

@@ -28,13 +28,17 @@ class Layout:
         """View an array of the logits' shape with the class axis last."""
         if self.axis is None:
             return self.xp.expand_dims(array, axis=-1)
-        return self.xp.moveaxis(array, self.axis, -1)
+        # Not moveaxis, for which torch.vmap has no rule.
+        others = [axis for axis in range(len(array.shape)) if axis != self.axis]
+        return self.xp.permute_dims(array, (*others, self.axis))
 
     def outward(self, array: Array) -> Array:
         """Undo `inward`."""
         if self.axis is None:
             return self.xp.squeeze(array, axis=-1)
-        return self.xp.moveaxis(array, -1, self.axis)
+        axes = list(range(len(array.shape) - 1))
+        axes.insert(self.axis, len(axes))
+        return self.xp.permute_dims(array, tuple(axes))
 
     def losses_outward(self, losses: Array) -> Array:
         """Give losses (..., 1) the shape that the user sees."""

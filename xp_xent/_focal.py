@@ -141,10 +141,8 @@ def poly_cross_entropy(
     """
     head = PolyHead(check.number("epsilon", epsilon, -1.0))
     options = RowOptions(weight, sample_weight, where, ignore_index, reduction, normalizer)
-    return softmax_evaluation(
-        logits, labels, axis, options, partial(_bent, head), labels_only=True
-    )
+    return softmax_evaluation(logits, labels, axis, options, partial(_bent, head), labels_only=True)
 
 
 def _bent(head: FocalHead | PolyHead, dtype: Any, smoothing: Smoothing) -> SoftmaxRows:
-    return SoftmaxRows(dtype, head=head, smoothing=smoothing)
+    return SoftmaxRows(dtype, head, smoothing)

@@ -1,12 +1,14 @@
 """Functions of ℓ = −log p of the label: what focal and poly losses put on cross-entropy.
 
-Each head gives its value, slope and bend (first and second derivative by ℓ). 1 − p is
-−expm1(−ℓ), which keeps the relative accuracy that ℓ has on confident rows.
+Each head gives its value, slope and bend (first and second derivative by ℓ) for rows anchored at
+their labels. 1 − p is −expm1(−ℓ), which keeps the relative accuracy of ℓ on confident rows, under
+automatic differentiation too.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+from xp_xent._anchored import Anchored
 from xp_xent._stable import power
 
 Array = Any
@@ -21,55 +23,64 @@ class Head:
         """Tell if the second derivative is 0 everywhere."""
         return type(self) is Head
 
-    def value(self, xp: Any, nll: Array) -> Array:
+    def value(self, row: Anchored) -> Array:
         """Give f(ℓ)."""
-        return nll
+        return row.nll
 
-    def slope(self, xp: Any, nll: Array) -> Array:
+    def slope(self, row: Anchored) -> Array:
         """Give f'(ℓ)."""
-        return xp.ones_like(nll)
+        return row.xp.ones_like(row.rest)
 
-    def bend(self, xp: Any, nll: Array) -> Array:
+    def bend(self, row: Anchored) -> Array:
         """Give f''(ℓ)."""
-        return xp.zeros_like(nll)
+        return row.xp.zeros_like(row.rest)
 
 
 @dataclass(frozen=True)
 class FocalHead(Head):
     """Focal loss: f(ℓ) = (1 − p)^γ ℓ."""
 
-    gamma: float = 2.0
+    gamma: float
 
-    def value(self, xp: Any, nll: Array) -> Array:
-        return power(xp, -xp.expm1(-nll), self.gamma) * nll
+    def value(self, row: Anchored) -> Array:
+        """Give f(ℓ)."""
+        nll = row.nll
+        return power(row.xp, -row.xp.expm1(-nll), self.gamma) * nll
 
-    def slope(self, xp: Any, nll: Array) -> Array:
-        rest, p, ratio = self._parts(xp, nll)
-        return power(xp, rest, self.gamma) * (1 + self.gamma * p * ratio)
+    def slope(self, row: Anchored) -> Array:
+        """Give f'(ℓ)."""
+        _, rest, p, ratio = self._parts(row)
+        return power(row.xp, rest, self.gamma) * (1 + self.gamma * p * ratio)
 
-    def bend(self, xp: Any, nll: Array) -> Array:
-        rest, p, ratio = self._parts(xp, nll)
-        gamma, safe = self.gamma, xp.where(rest == 0, 1.0, rest)
-        return gamma * power(xp, rest, gamma) / safe * p * (2 - nll + (gamma - 1) * p * ratio)
+    def bend(self, row: Anchored) -> Array:
+        """Give f''(ℓ)."""
+        nll, rest, p, ratio = self._parts(row)
+        gamma, safe = self.gamma, row.xp.where(rest == 0, 1.0, rest)
+        return gamma * power(row.xp, rest, gamma) / safe * p * (2 - nll + (gamma - 1) * p * ratio)
 
-    def _parts(self, xp: Any, nll: Array) -> tuple[Array, Array, Array]:
-        """Give 1 − p, p, and ℓ/(1 − p), which tends to 1 as ℓ does to 0."""
+    def _parts(self, row: Anchored) -> tuple[Array, Array, Array, Array]:
+        """Give ℓ, 1 − p, p, and ℓ/(1 − p), which tends to 1 as ℓ does to 0."""
+        xp, nll = row.xp, row.nll
         rest = -xp.expm1(-nll)
         zero = rest == 0
-        return rest, xp.exp(-nll), xp.where(zero, 1.0, nll / xp.where(zero, 1.0, rest))
+        return nll, rest, xp.exp(-nll), xp.where(zero, 1.0, nll / xp.where(zero, 1.0, rest))
 
 
 @dataclass(frozen=True)
 class PolyHead(Head):
     """Poly-1 loss: f(ℓ) = ℓ + ε(1 − p)."""
 
-    epsilon: float = 2.0
+    epsilon: float
 
-    def value(self, xp: Any, nll: Array) -> Array:
-        return nll - self.epsilon * xp.expm1(-nll)
+    def value(self, row: Anchored) -> Array:
+        """Give f(ℓ)."""
+        nll = row.nll
+        return nll - self.epsilon * row.xp.expm1(-nll)
 
-    def slope(self, xp: Any, nll: Array) -> Array:
-        return 1 + self.epsilon * xp.exp(-nll)
+    def slope(self, row: Anchored) -> Array:
+        """Give f'(ℓ)."""
+        return 1 + self.epsilon * row.xp.exp(-row.nll)
 
-    def bend(self, xp: Any, nll: Array) -> Array:
-        return -self.epsilon * xp.exp(-nll)
+    def bend(self, row: Anchored) -> Array:
+        """Give f''(ℓ)."""
+        return -self.epsilon * row.xp.exp(-row.nll)

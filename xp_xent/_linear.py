@@ -1,7 +1,6 @@
 """Cross-entropy of a linear classifier: the logits are features times classes."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from xp_xent import _checks as check
@@ -122,29 +121,25 @@ class Wide:
     bias: Array | None
     dtype: Any
 
-    @cached_property
-    def wide_features(self) -> Array:
-        return self.xp.astype(self.features, self.dtype, copy=False)
-
-    @cached_property
-    def wide_classifier(self) -> Array:
-        return self.xp.astype(self.classifier, self.dtype, copy=False)
+    def widened(self, array: Array) -> Array:
+        """Convert to the loss's dtype."""
+        return self.xp.astype(array, self.dtype, copy=False)
 
     def forward(self, features: Array) -> Array:
         """Multiply features (..., D) to (..., K), without the bias."""
-        return self.xp.matmul(features, self.xp.matrix_transpose(self.wide_classifier))
+        return self.xp.matmul(features, self.xp.matrix_transpose(self.widened(self.classifier)))
 
     def logits(self, backend: Any) -> Array:
         """Give the logits (..., K)."""
         with backend.quiet():
-            logits = self.forward(self.wide_features)
+            logits = self.forward(self.widened(self.features))
             if self.bias is None:
                 return logits
-            return logits + self.xp.astype(self.bias, self.dtype, copy=False)
+            return logits + self.widened(self.bias)
 
     def by_features(self, slope: Array) -> Array:
         """Carry a derivative by the logits back to the features."""
-        return self.xp.matmul(slope, self.wide_classifier)
+        return self.xp.matmul(slope, self.widened(self.classifier))
 
     def backward(self, wrt: str, slope: Array) -> Array:
         """Carry a derivative by the logits back to one of the arrays."""
@@ -153,7 +148,7 @@ class Wide:
             return xp.astype(xp.sum(slope, axis=leading), self.bias.dtype, copy=False)
         if wrt == "features":
             return xp.astype(self.by_features(slope), self.features.dtype, copy=False)
-        by_classifier = xp.tensordot(slope, self.wide_features, axes=(leading, leading))
+        by_classifier = xp.tensordot(slope, self.widened(self.features), axes=(leading, leading))
         return xp.astype(by_classifier, self.classifier.dtype, copy=False)
 
 
@@ -194,7 +189,7 @@ class LinearEvaluation:
         check.shape("vector", vector, tuple(features.shape), "the features'")
         xp, backend = self.layer.xp, self.inner.backend
         with backend.quiet():
-            along = self.layer.forward(xp.astype(vector, self.layer.dtype, copy=False))
+            along = self.layer.forward(self.layer.widened(vector))
             slope = self.inner.hvp(along, cotangent)
             return self.layer.backward("features", slope)
 

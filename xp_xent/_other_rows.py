@@ -70,7 +70,7 @@ class LogProbRows:
     """The loss Σ q_j (−x_j) of rows x of log-probabilities: linear, so nothing is bent."""
 
     dtype: Any
-    smoothing: Smoothing = Smoothing()
+    smoothing: Smoothing
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each row's loss, (..., 1)."""

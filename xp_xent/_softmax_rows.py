@@ -39,8 +39,8 @@ class SoftmaxRows:
     """Formulas of a loss on rows of logits; every method takes a block of `Rows`."""
 
     dtype: Any  # what the loss is computed and returned in
-    head: Head = Head()
-    smoothing: Smoothing = Smoothing()
+    head: Head
+    smoothing: Smoothing
     z_loss: float = 0.0
     softcap: float | None = None
 
@@ -97,7 +97,7 @@ class SoftmaxRows:
             result = result + 2 * self.z_loss * p * p
         if not self.head.is_linear:
             distance = self._label_distance(top, rows)
-            bend = block.mass * self.head.bend(xp, block.row.nll)
+            bend = block.mass * self.head.bend(block.row)
             result = result + bend * distance * distance
         if block.slope is not None:
             result = result * block.slope * block.slope
@@ -131,7 +131,7 @@ class SoftmaxRows:
     def _loss(self, block: Open) -> Array:
         row, loss = block.row, None
         if block.mass is not None:
-            loss = product(row.xp, block.mass, self.head.value(row.xp, row.nll))
+            loss = product(row.xp, block.mass, self.head.value(row))
         if block.q is not None:
             cross = row.cross(block.q, block.on, block.off)
             loss = cross if loss is None else loss + cross
@@ -141,7 +141,7 @@ class SoftmaxRows:
         """Give the derivative of a row's loss by its capped logits."""
         row, on = block.row, block.on
         if block.mass is not None:
-            on = on + block.mass * self.head.slope(row.xp, row.nll)
+            on = on + block.mass * self.head.slope(row)
         others, anchor = on + block.off, row.spread_slope(on, block.off)
         if self.z_loss:
             push = 2 * self.z_loss * row.lse
@@ -164,16 +164,14 @@ class SoftmaxRows:
         """Give G + 2λ·lse, the factor of p in the gradient."""
         mass, row = block.on + block.off, block.row
         if block.mass is not None:
-            mass = mass + block.mass * self.head.slope(row.xp, row.nll)
+            mass = mass + block.mass * self.head.slope(row)
         return mass + 2 * self.z_loss * row.lse if self.z_loss else mass
 
     def _bend(self, block: Open, along: Array) -> Array:
         """Give a·f''(ℓ_y) times the derivative of ℓ_y along a vector."""
         row = block.row
         by_label = along - pick(row.xp, along, row.anchor)
-        return block.mass * self.head.bend(row.xp, row.nll) * row_sum(
-            row.xp, row.probability * by_label
-        )
+        return block.mass * self.head.bend(row) * row_sum(row.xp, row.probability * by_label)
 
     def _label_distance(self, top: Anchored, rows: Rows) -> Array:
         """Give p − δ_y, the derivative of ℓ_y."""

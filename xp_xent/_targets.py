@@ -138,7 +138,9 @@ def open_problem(
         check.shape("where", options.where, problem.rows_shape, of)
     index = options.ignore_index
     if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
-        raise TypeError(f"ignore_index: got {index!r}, wanted an integer, or None for no such label")
+        raise TypeError(
+            f"ignore_index: got {index!r}, wanted an integer, or None for no such label"
+        )
     return problem
 
 
