@@ -106,14 +106,13 @@ class Backend:
         """Silence floating-point warnings: infinities and NaN are stated results here."""
         return nullcontext()
 
-    def blockwise(self, function: Callable[..., Any], *operands: Array | None) -> Any:
-        """Apply a function of rows to operands that broadcast against the first.
+    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        """Apply a function that treats each row alone to rows (..., K) and what belongs to them.
 
-        The first operand has shape (..., K); the others broadcast against it, or are None. The
-        function returns an array or a tuple of arrays of shape (..., 1) or (..., K), row by row.
-        A backend may cut the rows into blocks and evaluate these in any order.
+        The operands broadcast against the rows, or are None. The function returns an array or a
+        tuple of arrays of shape (..., 1) or (..., K). A backend may cut the rows into blocks.
         """
-        return function(*operands)
+        return function(rows, *operands)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compile a function of arrays, where the library can."""

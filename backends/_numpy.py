@@ -51,19 +51,19 @@ class NumPy(Backend):
     def quiet(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")
 
-    def blockwise(self, function: Callable[..., Any], *operands: Array | None) -> Any:
+    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         # A block is made contiguous with the class axis last, so that a row is summed in the
         # same order whatever the batch or the memory layout around it: same row, same bits.
-        shape = operands[0].shape
+        shape = rows.shape
         outputs: tuple[np.ndarray, ...] | None = None
         single = True
         for index in _blocks(shape):
-            parts = (None if x is None else _block(x, index, shape) for x in operands)
+            parts = (None if x is None else _block(x, index, shape) for x in (rows, *operands))
             results = function(*parts)
             single = not isinstance(results, tuple)
             results = (results,) if single else results
             if outputs is None:
-                outputs = tuple(_like(operands[0], part) for part in results)
+                outputs = tuple(_like(rows, part) for part in results)
             for output, part in zip(outputs, results, strict=True):
                 output[index] = part
         assert outputs is not None

@@ -1,5 +1,8 @@
 """array-api-strict: the standard and nothing more; a guard for the mathematics."""
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import numpy as np
 
 from xp_xent.backends._base import Array, Backend
@@ -21,5 +24,5 @@ class Strict(Backend):
         host = self.xp.asarray(array, device=self.xp.Device("CPU_DEVICE"))
         return np.array(np.from_dlpack(host))
 
-    def quiet(self):  # type: ignore[no-untyped-def]
+    def quiet(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")  # it computes with NumPy

@@ -110,7 +110,7 @@ class SigmoidFocalRows:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the targets."""
         xp = backend.xp
         x, y, up, down, alpha = self._open(xp, rows)
-        tail, less, more = softplus_parts(xp, x)
+        _, less, more = softplus_parts(xp, x)
         u = y * down + (1 - y) * up
         loss = self._cross(xp, x, y)
         by_y = power(xp, u, self.gamma) * ((less - more) + self._ratio(xp, loss, u) * (down - up))

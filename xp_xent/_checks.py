@@ -89,9 +89,10 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     """Refuse anything but a real number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: got {type(value).__name__}, wanted a Python number")
-    if not (low <= value <= high and -math.inf < value < math.inf):
+    number = float(value)
+    if not (low <= number <= high and -math.inf < number < math.inf):
         raise ValueError(f"{name}: got {value!r}, wanted a number in [{low:g}, {high:g}]")
-    return float(value)
+    return number
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

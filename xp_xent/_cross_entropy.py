@@ -286,9 +286,7 @@ class _NextTokens(Layout):
         return super().losses_outward(losses)[..., :-1]
 
     def cotangent_inward(self, cotangent: Array) -> Array:
-        padding = self.xp.zeros_like(cotangent[..., :1])
-        if not padding.shape[-1]:
-            raise ValueError("cotangent: there is no position that predicts a token")
+        padding = self.xp.zeros_like(self.xp.sum(cotangent, axis=-1, keepdims=True))
         return super().cotangent_inward(self.xp.concat([cotangent, padding], axis=-1))
 
 

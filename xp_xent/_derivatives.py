@@ -58,7 +58,9 @@ def value_and_grad(
     4.1223e-09 -4.1223e-09
     """
     evaluation, single = evaluation_of(loss), not isinstance(argnums, tuple)
-    wanted = (argnums,) if single else argnums
+    wanted = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not wanted:
+        raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
 
     def call(*arrays: Array, cotangent: Any = None, **options: Any) -> tuple[Array, Any]:
         if hasattr(cotangent, "dtype"):

@@ -145,7 +145,7 @@ class Wide:
         """Carry a derivative by the logits back to one of the arrays."""
         xp, leading = self.xp, tuple(range(len(slope.shape) - 1))
         if wrt == "bias":
-            return xp.astype(xp.sum(slope, axis=leading), self.bias.dtype, copy=False)
+            return xp.astype(xp.sum(slope, axis=leading), self.features.dtype, copy=False)
         if wrt == "features":
             return xp.astype(self.by_features(slope), self.features.dtype, copy=False)
         by_classifier = xp.tensordot(slope, self.widened(self.features), axes=(leading, leading))
@@ -187,8 +187,7 @@ class LinearEvaluation:
         features = self.layer.features
         check.floating("vector", vector)
         check.shape("vector", vector, tuple(features.shape), "the features'")
-        xp, backend = self.layer.xp, self.inner.backend
-        with backend.quiet():
+        with self.inner.backend.quiet():
             along = self.layer.forward(self.layer.widened(vector))
             slope = self.inner.hvp(along, cotangent)
             return self.layer.backward("features", slope)

@@ -1,29 +1,25 @@
 """Configured losses: options chosen once, to pass around, compare, print and pickle."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from xp_xent._binary import binary_cross_entropy_with_logits
 from xp_xent._cross_entropy import cross_entropy
-from xp_xent._reduction import KINDS
-from xp_xent import _checks as check
 
 Array = Any
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss"]
 
 
+@dataclass(frozen=True, eq=False)
 class _Configured:
     """What configured losses share; a subclass names its function and its fields."""
 
-    _function: Any
-
-    def __post_init__(self) -> None:
-        check.choice("reduction", self.reduction, KINDS)  # type: ignore[attr-defined]
+    _function: ClassVar[Any]
 
     def options(self) -> dict[str, Any]:
         """Give the options as keyword arguments of the function."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def evaluation(self, *arrays: Array, **call_options: Any) -> Any:
         """Build the evaluation, for `value_and_grad` and its relatives."""
@@ -34,9 +30,9 @@ class _Configured:
         return self.evaluation(logits, targets, **call_options).value()
 
     def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
+        if not isinstance(other, _Configured) or type(self) is not type(other):
             return NotImplemented
-        mine, theirs = self.options(), other.options()  # type: ignore[attr-defined]
+        mine, theirs = self.options(), other.options()
         return all(_equal(mine[name], theirs[name]) for name in mine)
 
     def __hash__(self) -> int:
@@ -76,7 +72,7 @@ class CrossEntropyLoss(_Configured):
     softcap: float | None = None
     reduction: str = "mean"
 
-    _function = cross_entropy
+    _function: ClassVar[Any] = cross_entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +103,7 @@ class BCEWithLogitsLoss(_Configured):
     label_smoothing: float = 0.0
     reduction: str = "mean"
 
-    _function = binary_cross_entropy_with_logits
+    _function: ClassVar[Any] = binary_cross_entropy_with_logits
 
 
 def _equal(a: Any, b: Any) -> bool:

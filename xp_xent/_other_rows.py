@@ -13,9 +13,9 @@ Array = Any
 
 @dataclass(frozen=True)
 class EntropyRows:
-    """Entropy H = Σ p_j ℓ_j of softmax(z); with m = max z, d_j = (m − z_j) − Σ p_i (m − z_i):
+    """Entropy H = Σ p_j ℓ_j of softmax(z).
 
-    ∂H/∂z_j = p_j d_j
+    With m = max z and d_j = (m − z_j) − Σ p_i (m − z_i), its derivative ∂H/∂z_j is p_j d_j.
     """
 
     dtype: Any

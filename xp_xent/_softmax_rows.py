@@ -26,10 +26,10 @@ class Open(NamedTuple):
     """A block of rows, converted, capped and anchored, with what its targets ask for."""
 
     row: Anchored
-    cap: Array | None  # tanh of the soft cap, (..., K)
-    slope: Array | None  # derivative of the capped logits by the logits, (..., K)
-    mass: Array | None  # a, (..., 1)
-    q: Array | None  # (..., K) or (1, …, K)
+    cap: Array  # tanh(z/c)/c of the soft cap, (..., K); None without
+    slope: Array  # derivative of the capped logits by the logits, (..., K); None without
+    mass: Array  # a, (..., 1); None without labels
+    q: Array  # (..., K) or (1, …, K); None without
     on: Array  # q at the anchor, (..., 1)
     off: Array  # Σ q elsewhere, (..., 1)
 
@@ -110,8 +110,8 @@ class SoftmaxRows:
         xp, cap, slope = backend.xp, None, None
         z = open_rows(xp, rows, self.dtype)
         if self.softcap is not None:
-            cap, slope = tanh_and_slope(xp, z / self.softcap)
-            z = self.softcap * cap
+            tanh, slope = tanh_and_slope(xp, z / self.softcap)
+            z, cap = self.softcap * tanh, tanh / self.softcap
         row = Anchored(backend, z, rows.label)
         if rows.probabilities is not None:
             q = self.smoothing.of(xp, open_rows(xp, rows, self.dtype, rows.probabilities))
@@ -179,9 +179,10 @@ class SoftmaxRows:
         at_label = xp.where(rows.label == top.anchor, -top.away, pick(xp, p, rows.label) - 1)
         return xp.where(top.classes == rows.label, at_label, p)
 
-    def _cap_bend(self, block: Open) -> Array:
+    @staticmethod
+    def _cap_bend(block: Open) -> Array:
         """Give the second derivative of the capped logits by the logits."""
-        return -2 / self.softcap * block.cap * block.slope
+        return -2 * block.cap * block.slope
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def product(xp: Any, coefficient: Array, x: Array) -> Array:
 
 
 def softplus_parts(xp: Any, x: Array) -> tuple[Array, Array, Array]:
-    """Split softplus: ``(tail, down, up)`` with softplus(−x) = tail + down, softplus(x) = tail + up.
+    """Split softplus into (tail, down, up): of −x it is tail + down, of x it is tail + up.
 
     ``tail`` is log(1 + exp(−|x|)), ``down`` max(−x, 0) and ``up`` max(x, 0); all are ≥ 0, so that
     combinations with non-negative weights do not cancel.
