@@ -10,7 +10,7 @@ from xp_xent._class_weights import (
     effective_number_weights,
     positive_class_weight,
 )
-from xp_xent._cross_entropy import cross_entropy, next_token_cross_entropy, nll_loss
+from xp_xent._cross_entropy import cross_entropy, nll_loss
 from xp_xent._derivatives import hessian_diagonal, hvp, value_and_grad
 from xp_xent._diagnose import Finding, diagnose
 from xp_xent._divergence import entropy, kl_divergence
@@ -18,6 +18,7 @@ from xp_xent._focal import poly_cross_entropy, softmax_focal_loss
 from xp_xent._linear import linear_cross_entropy
 from xp_xent._maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
 from xp_xent._metrics import LossAccumulator, perplexity
+from xp_xent._next_token import next_token_cross_entropy
 from xp_xent._objects import BCEWithLogitsLoss, CrossEntropyLoss
 
 __version__ = "0.1.0"

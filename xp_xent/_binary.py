@@ -5,9 +5,9 @@ from typing import Any
 from xp_xent import _checks as check
 from xp_xent._binary_rows import BinaryRows, SigmoidFocalRows
 from xp_xent._evaluation import Evaluation, Layout, loss
+from xp_xent._problem import loss_dtype
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
-from xp_xent._targets import loss_dtype
 from xp_xent.backends import backend_of
 
 Array = Any

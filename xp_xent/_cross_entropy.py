@@ -1,21 +1,20 @@
-"""Cross-entropy of logits, of log-probabilities, and of a language model's next tokens."""
+"""Cross-entropy of logits, and of log-probabilities."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 from xp_xent import _checks as check
-from xp_xent._evaluation import Evaluation, Layout, loss
+from xp_xent._evaluation import Evaluation, loss
 from xp_xent._heads import Head
 from xp_xent._other_rows import LogProbRows
+from xp_xent._problem import RowOptions
 from xp_xent._smoothing import Smoothing
 from xp_xent._softmax_rows import SoftmaxRows
-from xp_xent._targets import RowOptions, softmax_evaluation
-from xp_xent.backends import backend_of, dtype_name
+from xp_xent._targets import softmax_evaluation
 
 Array = Any
 
-__all__ = ["cross_entropy", "next_token_cross_entropy", "nll_loss"]
+__all__ = ["cross_entropy", "nll_loss"]
 
 
 @loss
@@ -126,7 +125,7 @@ def cross_entropy(
         targets,
         axis,
         options,
-        _kernel(z_loss, softcap),
+        softmax_kernel(z_loss, softcap),
         label_smoothing=label_smoothing,
         smoothing=smoothing,
     )
@@ -194,103 +193,7 @@ def nll_loss(
     )
 
 
-@loss
-def next_token_cross_entropy(
-    logits: Array,
-    tokens: Array,
-    /,
-    *,
-    weight: Array | None = None,
-    sample_weight: Array | None = None,
-    where: Array | None = None,
-    ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    reduction: str = "mean",
-    normalizer: float | Array | None = None,
-) -> Evaluation:
-    """Cross-entropy of a language model: the logits at position t predict the token at t + 1.
-
-    The logits are not sliced, padded or copied; the tokens are shifted.
-
-    Parameters
-    ----------
-    logits : array, shape (..., T, V)
-        A row of logits over the vocabulary for each position. The last row predicts nothing that
-        is known: its loss and gradient are 0.
-    tokens : integer array, shape (..., T)
-        The tokens that the model read.
-    sample_weight, where : array, shape (..., T), optional
-        As in `cross_entropy`, given for the token that is predicted; the first position is unused.
-    weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, reduction, normalizer
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    array
-        The loss in nats a token; of shape (..., T − 1) with ``reduction="none"``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `cross_entropy`.
-
-    See Also
-    --------
-    xp_xent.perplexity : the exponential of a mean cross-entropy.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xp_xent import next_token_cross_entropy
-    >>> logits = np.zeros((1, 4, 256))
-    >>> tokens = np.asarray([[72, 105, 33, 10]])
-    >>> print(round(float(next_token_cross_entropy(logits, tokens)), 6))
-    5.545177
-    """
-    backend = backend_of(logits=logits, tokens=tokens, sample_weight=sample_weight, where=where)
-    xp = backend.xp
-    if check.kind(tokens) != "integer":
-        raise TypeError(f"tokens: got dtype {dtype_name(tokens.dtype)}, wanted integers")
-    if len(logits.shape) < 2:
-        raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
-    for name, array in (("tokens", tokens), ("sample_weight", sample_weight), ("where", where)):
-        if array is not None:
-            check.shape(name, array, logits.shape[:-1], "the logits' without the vocabulary")
-    length = logits.shape[-2]
-    predicts = xp.broadcast_to(backend.arange(length, like=tokens) < length - 1, tokens.shape)
-    if where is not None:
-        check.boolean("where", where)
-        predicts = predicts & xp.roll(where, -1, axis=-1)
-    if sample_weight is not None:
-        sample_weight = xp.roll(sample_weight, -1, axis=-1)
-    found = softmax_evaluation(
-        logits,
-        xp.roll(tokens, -1, axis=-1),
-        -1,
-        RowOptions(weight, sample_weight, predicts, ignore_index, reduction, normalizer),
-        _kernel(z_loss, softcap),
-        label_smoothing=label_smoothing,
-        smoothing=smoothing,
-    )
-    return replace(found, layout=_NextTokens(xp, found.layout.axis))
-
-
-@dataclass(frozen=True)
-class _NextTokens(Layout):
-    """Hides the last position, which predicts nothing, from what the user sees of the losses."""
-
-    def losses_outward(self, losses: Array) -> Array:
-        return super().losses_outward(losses)[..., :-1]
-
-    def cotangent_inward(self, cotangent: Array) -> Array:
-        padding = self.xp.zeros_like(self.xp.sum(cotangent, axis=-1, keepdims=True))
-        return super().cotangent_inward(self.xp.concat([cotangent, padding], axis=-1))
-
-
-def _kernel(z_loss: float, softcap: float | None) -> Callable[[Any, Smoothing], SoftmaxRows]:
+def softmax_kernel(z_loss: float, softcap: float | None) -> Callable[[Any, Smoothing], SoftmaxRows]:
     """Check the options of cross-entropy's formulas."""
     z_loss = check.number("z_loss", z_loss, 0.0)
     if softcap is not None:

@@ -6,9 +6,10 @@ from typing import Any
 from xp_xent import _checks as check
 from xp_xent._evaluation import Evaluation, loss
 from xp_xent._heads import FocalHead, PolyHead
+from xp_xent._problem import RowOptions, loss_dtype
 from xp_xent._smoothing import Smoothing
 from xp_xent._softmax_rows import SoftmaxRows
-from xp_xent._targets import RowOptions, loss_dtype, softmax_evaluation
+from xp_xent._targets import softmax_evaluation
 from xp_xent.backends import backend_of
 
 Array = Any

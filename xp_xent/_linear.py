@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xp_xent import _checks as check
-from xp_xent._cross_entropy import cross_entropy
+from xp_xent._cross_entropy import softmax_kernel
 from xp_xent._evaluation import Evaluation, loss
-from xp_xent._targets import loss_dtype
+from xp_xent._problem import RowOptions, loss_dtype
+from xp_xent._targets import softmax_evaluation
 from xp_xent.backends import backend_of
 
 Array = Any
@@ -94,19 +95,14 @@ def linear_cross_entropy(
         check.shape("bias", bias, (classifier.shape[0],), "one number a class")
     xp = backend.xp
     wide = Wide(xp, features, classifier, bias, loss_dtype(xp, features))
-    inner = cross_entropy.evaluation(  # type: ignore[attr-defined]
+    inner = softmax_evaluation(
         wide.logits(backend),
         targets,
-        weight=weight,
-        sample_weight=sample_weight,
-        where=where,
-        ignore_index=ignore_index,
+        -1,
+        RowOptions(weight, sample_weight, where, ignore_index, reduction, normalizer),
+        softmax_kernel(z_loss, softcap),
         label_smoothing=label_smoothing,
         smoothing=smoothing,
-        z_loss=z_loss,
-        softcap=softcap,
-        reduction=reduction,
-        normalizer=normalizer,
     )
     return LinearEvaluation(inner, wide)
 

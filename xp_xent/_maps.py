@@ -6,8 +6,8 @@ from typing import Any
 from xp_xent import _checks as check
 from xp_xent._anchored import Anchored
 from xp_xent._evaluation import Layout
+from xp_xent._problem import loss_dtype
 from xp_xent._stable import sigmoid_pair, softplus_parts
-from xp_xent._targets import loss_dtype
 from xp_xent.backends import Backend, backend_of
 
 Array = Any

@@ -1,0 +1,95 @@
+"""Checked arrays of a softmax loss: whose they are, where the classes are, what the options say."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from xp_xent import _checks as check
+from xp_xent._evaluation import Layout
+from xp_xent.backends import backend_of, dtype_name
+
+Array = Any
+
+
+def loss_dtype(xp: Any, logits: Array) -> Any:
+    """Give the dtype in which a loss of these logits is computed and returned."""
+    return xp.float32 if dtype_name(logits.dtype) in ("float16", "bfloat16") else logits.dtype
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """What cross_entropy and its relatives accept beside logits and targets."""
+
+    weight: Array | None = None
+    sample_weight: Array | None = None
+    where: Array | None = None
+    ignore_index: int | None = None
+    reduction: str = "mean"
+    normalizer: Any = None
+    weight_in_mean: bool = True  # a label's class weight is its share of the mean's denominator
+
+    def arrays(self) -> dict[str, Array]:
+        """Name the arrays among the options."""
+        names = ("weight", "sample_weight", "where", "normalizer")
+        given = {name: getattr(self, name) for name in names}
+        return {name: x for name, x in given.items() if hasattr(x, "dtype")}
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """Checked arrays of a softmax loss: what the functions below turn into `Rows`."""
+
+    backend: Any
+    layout: Layout
+    logits: Array  # (..., K)
+    dtype: Any
+    options: RowOptions
+
+    @property
+    def rows_shape(self) -> tuple[int, ...]:
+        return tuple(self.logits.shape[:-1])
+
+    @property
+    def classes(self) -> int:
+        return self.logits.shape[-1]
+
+    def column(self, array: Array | None) -> Array | None:
+        """View one number a row as (..., 1)."""
+        return None if array is None else self.backend.xp.expand_dims(array, axis=-1)
+
+    def class_row(self, weight: Array | None) -> Array | None:
+        """View class weights as (1, …, K), in the loss's dtype."""
+        if weight is None:
+            return None
+        xp = self.backend.xp
+        weight = xp.astype(weight, self.dtype, copy=False)
+        return xp.reshape(weight, (1,) * (len(self.logits.shape) - 1) + (self.classes,))
+
+
+def open_problem(
+    logits: Array, targets: Array | None, axis: int, options: RowOptions, name: str = "logits"
+) -> RowProblem:
+    """Check everything but the targets' own shape and values."""
+    named = {name: logits, "targets": targets} | options.arrays()
+    backend = backend_of(**named)
+    check.floating(name, logits)
+    check.same_device(backend, **named)
+    shape = tuple(logits.shape)
+    layout = Layout(backend.xp, check.axis(axis, len(shape), shape))
+    rows = layout.inward(logits)
+    problem = RowProblem(backend, layout, rows, loss_dtype(backend.xp, logits), options)
+    of = f"the logits' {shape} without axis {axis}"
+    if options.weight is not None:
+        check.numeric("weight", options.weight)
+        check.shape("weight", options.weight, (problem.classes,), "one weight a class")
+    if options.sample_weight is not None:
+        check.numeric("sample_weight", options.sample_weight)
+        check.shape("sample_weight", options.sample_weight, problem.rows_shape, of)
+    if options.where is not None:
+        check.boolean("where", options.where)
+        check.shape("where", options.where, problem.rows_shape, of)
+    index = options.ignore_index
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
+        raise TypeError(
+            f"ignore_index: got {index!r}, wanted an integer, or None for no such label"
+        )
+    return problem
