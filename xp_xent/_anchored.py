@@ -13,7 +13,7 @@ with no 1 in it to drown them. The anchor is the label where there is one, else 
 
 from typing import Any
 
-from xp_xent._stable import product
+from xp_xent._stable import expm1, product
 
 Array = Any
 
@@ -45,11 +45,12 @@ class Anchored:
         self.classes = backend.arange(z.shape[-1], like=z)
         self.off = self.classes != anchor
         self.e = xp.where(self.off, xp.exp(z - self.shift), 0.0)
-        self.lead = pick(xp, z, anchor) - self.shift
+        self.own = pick(xp, z, anchor)
+        self.lead = self.own - self.shift
         self.rest = row_sum(xp, self.e)
         self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
         self.total = self.rest + xp.exp(self.lead)  # Σ exp(z_j − m) ≥ 1
-        self.log_total = xp.log1p(self.rest + xp.expm1(self.lead))
+        self.log_total = xp.log1p(self.rest + expm1(xp, self.lead))
 
     @property
     def lse(self) -> Array:
@@ -100,7 +101,7 @@ class Anchored:
         return xp.where(
             sure,
             off * ahead + (on + off) * xp.log1p(self.rest * xp.exp(-ahead)),
-            (on + off) * xp.log1p(self.rest + xp.expm1(behind)) - product(xp, on, behind),
+            (on + off) * xp.log1p(self.rest + expm1(xp, behind)) - product(xp, on, behind),
         )
 
     def spread_slope(self, on: Array, off: Array) -> Array:

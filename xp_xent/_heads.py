@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xp_xent._anchored import Anchored
-from xp_xent._stable import power
+from xp_xent._stable import expm1, power
 
 Array = Any
 
@@ -45,7 +45,7 @@ class FocalHead(Head):
     def value(self, row: Anchored) -> Array:
         """Give f(ℓ)."""
         nll = row.nll
-        return power(row.xp, -row.xp.expm1(-nll), self.gamma) * nll
+        return power(row.xp, -expm1(row.xp, -nll), self.gamma) * nll
 
     def slope(self, row: Anchored) -> Array:
         """Give f'(ℓ)."""
@@ -61,7 +61,7 @@ class FocalHead(Head):
     def _parts(self, row: Anchored) -> tuple[Array, Array, Array, Array]:
         """Give ℓ, 1 − p, p, and ℓ/(1 − p), which tends to 1 as ℓ does to 0."""
         xp, nll = row.xp, row.nll
-        rest = -xp.expm1(-nll)
+        rest = -expm1(xp, -nll)
         zero = rest == 0
         return nll, rest, xp.exp(-nll), xp.where(zero, 1.0, nll / xp.where(zero, 1.0, rest))
 
@@ -75,7 +75,7 @@ class PolyHead(Head):
     def value(self, row: Anchored) -> Array:
         """Give f(ℓ)."""
         nll = row.nll
-        return nll - self.epsilon * row.xp.expm1(-nll)
+        return nll - self.epsilon * expm1(row.xp, -nll)
 
     def slope(self, row: Anchored) -> Array:
         """Give f'(ℓ)."""

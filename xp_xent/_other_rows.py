@@ -15,7 +15,8 @@ Array = Any
 class EntropyRows:
     """Entropy H = Σ p_j ℓ_j of softmax(z).
 
-    With m = max z and d_j = (m − z_j) − Σ p_i (m − z_i), its derivative ∂H/∂z_j is p_j d_j.
+    With k the largest class, H = ℓ_k + Σ p_j (z_k − z_j), a sum of positive terms; and with
+    d_j = (z_k − z_j) − Σ p_i (z_k − z_i), the derivative ∂H/∂z_j is p_j d_j.
     """
 
     dtype: Any
@@ -23,7 +24,7 @@ class EntropyRows:
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each row's entropy, (..., 1)."""
         row, _, mean = self._open(backend, rows)
-        return close_loss(backend.xp, rows, row.log_total + mean)
+        return close_loss(backend.xp, rows, row.nll + mean)
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
@@ -31,7 +32,7 @@ class EntropyRows:
         """Give each row's entropy, and the derivative of Σ cotangent·entropy by the logits."""
         row, below, mean = self._open(backend, rows)
         gradient = row.probability * (below - mean)
-        loss = close_loss(backend.xp, rows, row.log_total + mean)
+        loss = close_loss(backend.xp, rows, row.nll + mean)
         return loss, close_gradient(backend.xp, rows, gradient, cotangent)
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
@@ -56,13 +57,12 @@ class EntropyRows:
         return close_gradient(xp, rows, result, cotangent)
 
     def _open(self, backend: Any, rows: Rows) -> tuple[Anchored, Array, Array]:
-        """Give the rows, m − z (0 for a masked class, whose p is 0), and its mean under p."""
+        """Give the rows, z_k − z_j (0 for a masked class, whose p is 0), and its mean under p."""
         xp = backend.xp
         row = Anchored(backend, open_rows(xp, rows, self.dtype), None)
-        below = product(xp, row.probability, row.shift - row.z)
-        mean = row.off_sum(below)
-        masked = row.probability == 0
-        return row, xp.where(masked, 0.0, row.shift - row.z), mean
+        below = row.own - row.z
+        mean = row.off_sum(product(xp, row.probability, below))
+        return row, xp.where(row.probability == 0, 0.0, below), mean
 
 
 @dataclass(frozen=True)

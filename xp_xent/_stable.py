@@ -37,12 +37,20 @@ def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
     return xp.where(positive, larger, smaller), xp.where(positive, smaller, larger)
 
 
+def expm1(xp: Any, x: Array) -> Array:
+    """Give exp(x) − 1, with a derivative that does not cancel, as expm1(x) + 1 does far below 0."""
+    near = x > -0.7
+    far = xp.where(near, -1.0, x)
+    return xp.where(near, xp.expm1(xp.where(near, x, 0.0)), xp.exp(far) - 1)
+
+
 def tanh_and_slope(xp: Any, x: Array) -> tuple[Array, Array]:
     """Give tanh(x) and its derivative sech²(x), which 1 − tanh² loses where tanh saturates."""
     negative = x < 0
-    less = xp.expm1(2 * xp.where(negative, x, -x))  # e^(−2|x|) − 1, in (−1, 0]
+    twice = 2 * xp.where(negative, x, -x)
+    less = expm1(xp, twice)  # in (−1, 0]
     tanh = less / (less + 2)
-    slope = 4 * (xp.exp(2 * xp.where(negative, x, -x))) / ((less + 2) * (less + 2))
+    slope = 4 * xp.exp(twice) / ((less + 2) * (less + 2))
     return xp.where(negative, tanh, -tanh), slope
 
 

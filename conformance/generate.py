@@ -1,0 +1,211 @@
+"""Write the vector files, or check them: ``python -m xp_xent.conformance.generate [--check]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xp_xent.conformance import _topics, _topics_binary, reference
+from xp_xent.conformance._case import Case
+from xp_xent.conformance._load import FLOAT_OPTIONS
+from xp_xent.conformance.tolerance import COMPUTE, FORMATS, in_ulps
+
+HERE = Path(__file__).parent
+FORMAT_VERSION = 1
+# File and function -> its topics
+FILES: dict[str, Iterable[Callable[[], Iterable[Case]]]] = {
+    "binary_cross_entropy_with_logits": _topics_binary.TOPICS,
+    "cross_entropy": _topics.TOPICS,
+}
+HEADER = [
+    "Inputs are exact in their dtype; expected results are the true ones, rounded correctly.",
+    "A result is right within `ulps` units in the last place of the expected number.",
+    "The gradient is that of the value with respect to the logits; with reduction none, of each",
+    "row's own loss. Numbers are C hex floats, nan, inf or -inf; arrays are in row-major order.",
+]
+
+
+# Numbers and arrays as JSON
+
+
+def hex_float(x: float) -> str:
+    """Write a float exactly, without trailing zeros."""
+    mantissa, p, exponent = float(x).hex().partition("p")
+    return mantissa.rstrip("0").rstrip(".") + p + exponent if p else mantissa
+
+
+def two_digits(x: float) -> float:
+    """Shorten a tolerance, to an int where it is one."""
+    short = float(f"{x:.2g}")
+    return int(short) if short.is_integer() and short < 1e6 else short
+
+
+def coded(values: Any, dtype: str) -> dict[str, Any]:
+    """Write an array; floats are rounded to `dtype`, unless the values are ints or bools."""
+    array = np.asarray(values)
+    if array.dtype.kind in "bi":
+        name, data = {"b": "bool", "i": "int64"}[array.dtype.kind], array.ravel().tolist()
+    else:
+        name, data = dtype, [hex_float(reference.nearest(x, dtype)) for x in array.ravel().tolist()]
+    return {"dtype": name, "shape": list(array.shape), "data": data}
+
+
+def rounded(values: Any, dtype: str) -> Any:
+    """Round nested floats to a dtype, as an array; ints and bools stay."""
+    array = np.asarray(values)
+    if array.dtype.kind != "f":
+        return array
+    data = [reference.nearest(x, dtype) for x in array.ravel().tolist()]
+    return np.array(data, dtype=np.float64).reshape(array.shape)
+
+
+def result(data: Any, bounds: Any, shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
+    """Write an expected array with the tolerance of each number."""
+    ulps = in_ulps(bounds, data, dtype)
+    return {
+        "dtype": dtype,
+        "shape": list(shape),
+        "data": [hex_float(x) for x in np.ravel(data).tolist()],
+        "ulps": [two_digits(x) for x in np.ravel(ulps).tolist()],
+    }
+
+
+# Certification
+
+
+def softmax_rows(case: Case, dtype: str) -> tuple[reference.Result, Callable[[Any], Any], Any]:
+    """Certify cross_entropy; also how a flat gradient gets its shape, and the rows' shape."""
+    options = dict(case.options)
+    axis = options.pop("axis", -1)
+    logits = np.moveaxis(rounded(case.logits, dtype), axis, -1)
+    targets = rounded(case.targets, dtype)
+    if targets.dtype.kind == "f":
+        flat = np.moveaxis(targets, axis, -1).reshape(-1, logits.shape[-1]).tolist()
+    else:
+        flat = targets.ravel().tolist()
+    rows = logits.reshape(-1, logits.shape[-1]).tolist()
+    for name in ("weight", "sample_weight", "where"):
+        if name in options:
+            options[name] = rounded(options[name], COMPUTE[dtype]).ravel().tolist()
+    compute = partial(reference.cross_entropy, rows, flat, **options, dtype=COMPUTE[dtype])
+    truth = reference.certified(compute, COMPUTE[dtype], dtype)
+    shape = logits.shape
+    return truth, lambda g: np.moveaxis(np.reshape(g, shape), -1, axis), shape[:-1]
+
+
+def elements(case: Case, dtype: str) -> tuple[reference.Result, Callable[[Any], Any], Any]:
+    """Certify binary_cross_entropy_with_logits."""
+    options, logits = dict(case.options), rounded(case.logits, dtype)
+    for name in ("weight", "pos_weight", "where"):
+        if name in options:
+            array = rounded(options[name], COMPUTE[dtype])
+            options[name] = np.broadcast_to(array, logits.shape).ravel().tolist()
+    compute = partial(
+        reference.binary_cross_entropy_with_logits,
+        logits.ravel().tolist(),
+        rounded(case.targets, dtype).ravel().tolist(),
+        **options,
+        dtype=COMPUTE[dtype],
+    )
+    truth = reference.certified(compute, COMPUTE[dtype], dtype)
+    return truth, lambda g: np.reshape(g, logits.shape), logits.shape
+
+
+CERTIFY = {"cross_entropy": softmax_rows, "binary_cross_entropy_with_logits": elements}
+
+
+# Files
+
+
+def test(function: str, case: Case, dtype: str) -> dict[str, Any]:
+    """Write one vector."""
+    truth, restore, rows_shape = CERTIFY[function](case, dtype)
+    shape = rows_shape if case.options.get("reduction") == "none" else ()
+    gradient = None
+    if all(truth.gradient):
+        data, bounds = restore(truth.gradient), restore(truth.gradient_errors)
+        gradient = result(data, bounds, data.shape, dtype)
+    options = {
+        name: coded(x, COMPUTE[dtype])
+        if isinstance(x, list)
+        else hex_float(x)
+        if name in FLOAT_OPTIONS
+        else x
+        for name, x in case.options.items()
+    }
+    return {
+        "tcId": f"{case.name}-{dtype}",
+        "comment": case.comment,
+        "flags": list(case.flags),
+        "arguments": {
+            "logits": coded(case.logits, dtype),
+            "targets": coded(case.targets, dtype),
+        },
+        "options": options,
+        "value": result(truth.value, truth.value_errors, shape, COMPUTE[dtype]),
+        "gradient": gradient,
+    }
+
+
+def layout(value: Any, levels: int, indent: str = "") -> str:
+    """Write JSON with a line for each entry of the outer levels."""
+    if not levels or not value or not isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    inner = indent + " "
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(k)}: {layout(v, levels - 1, inner)}" for k, v in value.items()]
+    else:
+        lines = [layout(v, levels - 1, inner) for v in value]
+    left, right = "{}" if isinstance(value, dict) else "[]"
+    return left + f"\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{right}"
+
+
+def vector_file(function: str, notes: Mapping[str, Any]) -> str:
+    """Give the text of one file."""
+    cases = [case for topic in FILES[function] for case in topic()]
+    groups = [
+        {
+            "function": function,
+            "dtype": dtype,
+            "tests": [test(function, case, dtype) for case in cases if dtype in case.dtypes],
+        }
+        for dtype in FORMATS
+    ]
+    used = sorted({flag for case in cases for flag in case.flags})
+    envelope = {
+        "schema": "schema.json",
+        "formatVersion": FORMAT_VERSION,
+        "numberOfTests": sum(len(case.dtypes) for case in cases),
+        "header": HEADER,
+        "notes": {flag: notes[flag] for flag in used},
+        "testGroups": [group for group in groups if group["tests"]],
+    }
+    return layout(envelope, 5) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check every file; the exit status is 1 where a check fails."""
+    parser = argparse.ArgumentParser(prog="python -m xp_xent.conformance.generate")
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    check = parser.parse_args(arguments).check
+    notes = json.loads((HERE / "flags.json").read_text(encoding="utf-8"))
+    stale = 0
+    for function in FILES:
+        path, text = HERE / "vectors" / f"{function}.json", vector_file(function, notes)
+        same = path.exists() and path.read_text(encoding="utf-8") == text
+        if not check and not same:
+            path.write_text(text, encoding="utf-8")
+        stale += not same
+        print(f"{path.name}: {'up to date' if same else 'differs' if check else 'written'}")
+    return int(check and stale > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

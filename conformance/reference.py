@@ -1,0 +1,320 @@
+"""Certified values: the losses by their definitions, in ball arithmetic of any precision.
+
+Inputs are Python floats and ints, taken exactly. A result is an `arb`, a ball that is proven to
+contain the true number, or a Python float where the outcome is NaN or infinite by definition.
+`certified` raises the precision until every ball rounds to one number of the wanted dtype. The
+formulas are the textbook's: no trick against cancellation is needed where precision is free.
+Beside each result stands the absolute error that `tolerance` allows a computation in `dtype`.
+
+Nothing but the generator, the tests and the benchmarks imports this module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from flint import arb, ctx
+
+from xp_xent.conformance.tolerance import (
+    FORMATS,
+    Format,
+    binary_bounds,
+    cross_entropy_bounds,
+    sum_tolerance,
+)
+
+Enclosure = Any  # arb, or the float nan, inf or -inf
+NAN, INF = math.nan, math.inf
+MAX_PRECISION = 8192
+
+
+class Row(NamedTuple):
+    """A row's own loss and gradient (empty where there is none), and their allowed errors."""
+
+    loss: Enclosure
+    gradient: list[Enclosure]
+    loss_error: float
+    gradient_errors: list[float]
+
+
+def _no_row(num_classes: int) -> Row:
+    """Give what a row that does not count has: nothing, exactly."""
+    return Row(arb(0), [arb(0)] * num_classes, 0.0, [0.0] * num_classes)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A loss, reduced or one a row, and the gradient of each row, with their allowed errors."""
+
+    value: list[Enclosure]
+    gradient: list[list[Enclosure]]
+    value_errors: list[float]
+    gradient_errors: list[list[float]]
+
+
+# Rounding
+
+
+def round_number(x: arb, form: Format) -> float:
+    """Round an exact ball (of radius 0) to nearest, ties to even; -0 becomes 0."""
+    mantissa, exponent = (int(part) for part in x.man_exp())
+    if mantissa == 0:
+        return 0.0
+    sign, size = (-1 if mantissa < 0 else 1), abs(mantissa)
+    lowest = max(exponent + size.bit_length(), form.min_exponent + 1) - form.precision
+    if (drop := lowest - exponent) > size.bit_length():
+        return 0.0
+    if drop > 0:
+        kept, rest, half = size >> drop, size & ((1 << drop) - 1), 1 << (drop - 1)
+        kept += rest > half or (rest == half and kept & 1)
+        size, exponent = kept, lowest
+    if exponent + size.bit_length() - 1 > form.max_exponent:
+        return sign * INF
+    return sign * math.ldexp(float(size), exponent) if size else 0.0
+
+
+def round_to(x: Enclosure, dtype: str) -> float | None:
+    """Round to a dtype; None if the ball is too wide to tell which number that is."""
+    if isinstance(x, float):
+        return x
+    if not x.is_finite():
+        return None
+    low, high = (round_number(end, FORMATS[dtype]) for end in (x.lower(), x.upper()))
+    return low if low == high else None
+
+
+def nearest(x: float, dtype: str) -> float:
+    """Round a float to a dtype."""
+    return round_number(arb(x), FORMATS[dtype]) if math.isfinite(x) else x
+
+
+def certified(compute: Callable[[], Result], value_dtype: str, gradient_dtype: str) -> Result:
+    """Evaluate with rising precision until value and gradient are pinned in their dtypes.
+
+    Parameters
+    ----------
+    compute : callable
+        Evaluates at the precision of the moment.
+    value_dtype, gradient_dtype : str
+        What the results are rounded to.
+
+    Returns
+    -------
+    Result
+        Value and gradient as floats, correctly rounded.
+
+    Raises
+    ------
+    ArithmeticError
+        A result is too close to the middle between two numbers to be told apart.
+    """
+    precision = 128
+    while precision <= MAX_PRECISION:
+        with ctx.workprec(precision):
+            result = compute()
+            value = [round_to(x, value_dtype) for x in result.value]
+            gradient = [[round_to(x, gradient_dtype) for x in row] for row in result.gradient]
+        if None not in value and not any(None in row for row in gradient):
+            return replace(result, value=value, gradient=gradient)
+        precision *= 2
+    raise ArithmeticError(f"not pinned with {MAX_PRECISION} bits: a result lies on a midpoint")
+
+
+# cross_entropy
+
+
+def masses(
+    target: int | Sequence[float],
+    num_classes: int,
+    weight: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+) -> list[arb]:
+    """Give what multiplies −log p of each class: smoothed target times class weight."""
+    if isinstance(target, int):
+        q = [arb(int(c == target)) for c in range(num_classes)]
+    else:
+        q = [arb(x) for x in target]
+    epsilon, total = arb(label_smoothing), sum(q, arb(0))
+    if label_smoothing and smoothing == "uniform":
+        q = [(1 - epsilon) * x + epsilon / num_classes for x in q]
+    elif label_smoothing:
+        q = [(1 - epsilon) * x + epsilon * (total - x) / (num_classes - 1) for x in q]
+    return q if weight is None else [arb(w) * x for w, x in zip(weight, q, strict=True)]
+
+
+def row(
+    logits: Sequence[float],
+    mass: Sequence[arb],
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    dtype: str = "float64",
+) -> Row:
+    """Give Σ a_c (lse − z_c) + λ lse² and its gradient, A p_j − a_j + 2λ lse p_j.
+
+    A logit of −inf has p = 0 and 0·inf = 0; mass on it makes the loss +inf, with no gradient.
+    NaN and +inf, and a row of nothing but −inf, make the row NaN. A soft cap comes before that.
+    """
+    absent, slope = [x == -INF for x in logits], [arb(1)] * len(logits)
+    infinite = softcap is None and (INF in logits or all(absent))
+    if infinite or any(math.isnan(x) for x in logits):
+        return Row(NAN, [NAN] * len(logits), 0.0, [0.0] * len(logits))
+    if softcap is None:
+        z = [arb(x) for x in logits]
+    else:
+        ends = {INF: arb(1), -INF: arb(-1)}
+        tanh = [ends[x] if x in ends else (arb(x) / softcap).tanh() for x in logits]
+        z, slope, absent = (
+            [softcap * x for x in tanh],
+            [1 - x * x for x in tanh],
+            [False] * len(tanh),
+        )
+    if any(gone and a != 0 for a, gone in zip(mass, absent, strict=True)):
+        return Row(INF, [], 0.0, [])
+    top = z[max(range(len(z)), key=lambda c: logits[c])]
+    e = [arb(0) if gone else (x - top).exp() for x, gone in zip(z, absent, strict=True)]
+    whole = sum(e, arb(0))
+    lse = top + whole.log()
+    loss = sum((a * (lse - x) for a, x in zip(mass, z, strict=True) if a != 0), arb(0))
+    pull = sum(mass, arb(0)) + 2 * arb(z_loss) * lse
+    terms = zip(mass, e, slope, strict=True)
+    bounds = cross_entropy_bounds(
+        logits, [float(a) for a in mass], dtype, z_loss=z_loss, softcap=softcap
+    )
+    return Row(
+        loss + arb(z_loss) * lse * lse,
+        [(pull * x / whole - a) * s for a, x, s in terms],
+        float(bounds.loss),
+        bounds.gradient.tolist(),
+    )
+
+
+def cross_entropy(
+    logits: Sequence[Sequence[float]],
+    targets: Sequence[Any],
+    *,
+    weight: Sequence[float] | None = None,
+    sample_weight: Sequence[float] | None = None,
+    where: Sequence[bool] | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    dtype: str = "float64",
+) -> Result:
+    """Enclose cross_entropy and its gradient for rows of logits (N, K).
+
+    Targets are N labels (int) or N rows of K probabilities. With ``reduction="none"`` a row's
+    gradient is that of its own loss. `dtype` is the one that a computation would run in.
+    """
+    rows: list[Row] = []
+    shares: list[arb] = []
+    for i, (z, target) in enumerate(zip(logits, targets, strict=True)):
+        labelled = isinstance(target, int)
+        if (where is not None and not where[i]) or (labelled and target == ignore_index):
+            rows.append(_no_row(len(z)))
+            shares.append(arb(0))
+            continue
+        mass = masses(target, len(z), weight, label_smoothing, smoothing)
+        once = 1.0 if sample_weight is None else sample_weight[i]
+        rows.append(_times(row(z, mass, z_loss, softcap, dtype), arb(once)))
+        shares.append(arb(once) * (weight[target] if labelled and weight is not None else 1))
+    return _reduce(rows, shares, reduction, normalizer, dtype)
+
+
+# binary_cross_entropy_with_logits
+
+
+def element(
+    z: float, y: arb, weight: float = 1.0, pos_weight: float = 1.0, *, dtype: str = "float64"
+) -> Row:
+    """Give w (−p y log σ(z) − (1 − y) log(1 − σ(z))) and its derivative, with limits at ±inf."""
+    positive, negative = arb(weight) * arb(pos_weight) * y, arb(weight) * (1 - y)
+    if math.isnan(z):
+        return Row(NAN, [NAN], 0.0, [0.0])
+    bounds = binary_bounds(z, float(y), dtype, weight=weight, pos_weight=pos_weight)
+    errors = float(bounds.loss), [float(bounds.gradient)]
+    if math.isinf(z):
+        wrong = negative if z > 0 else positive
+        loss = arb(0) if wrong == 0 else INF
+        return Row(loss, [negative if z > 0 else -positive], *errors)
+    up, down = arb(z).exp(), arb(-z).exp()
+    loss = positive * (1 + down).log() + negative * (1 + up).log()
+    return Row(loss, [negative / (1 + down) - positive / (1 + up)], *errors)
+
+
+def binary_cross_entropy_with_logits(
+    logits: Sequence[float],
+    targets: Sequence[float],
+    *,
+    weight: Sequence[float] | None = None,
+    pos_weight: Sequence[float] | None = None,
+    where: Sequence[bool] | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    dtype: str = "float64",
+) -> Result:
+    """Enclose binary_cross_entropy_with_logits and its gradient, all arrays flat."""
+    epsilon = arb(label_smoothing)
+    rows: list[Row] = []
+    shares: list[arb] = []
+    for i, (z, y) in enumerate(zip(logits, targets, strict=True)):
+        counted = where is None or where[i]
+        shares.append(arb(int(counted)))
+        factors = [1.0 if w is None else w[i] for w in (weight, pos_weight)]
+        smooth = arb(y) * (1 - epsilon) + epsilon / 2
+        rows.append(element(z, smooth, *factors, dtype=dtype) if counted else _no_row(1))
+    return _reduce(rows, shares, reduction, normalizer, dtype)
+
+
+# Reduction
+
+
+def _product(x: Enclosure, factor: arb) -> Enclosure:
+    """Multiply, where a float is NaN or an infinity and the factor not negative."""
+    if isinstance(x, float):
+        return NAN if factor == 0 else x
+    return x * factor
+
+
+def _times(own: Row, factor: arb) -> Row:
+    size = abs(float(factor))
+    return Row(
+        _product(own.loss, factor),
+        [_product(x, factor) for x in own.gradient],
+        own.loss_error * size,
+        [error * size for error in own.gradient_errors],
+    )
+
+
+def _reduce(
+    rows: list[Row], shares: list[arb], reduction: str, normalizer: float | None, dtype: str
+) -> Result:
+    total = arb(1)
+    if reduction == "mean":
+        total = sum(shares, arb(0)) if normalizer is None else arb(normalizer)
+    if reduction != "none" and total != 0:
+        rows = [_times(own, 1 / total) for own in rows]
+    losses, gradients, errors, gradient_errors = (list(part) for part in zip(*rows, strict=True))
+    if reduction == "none":
+        return Result(losses, gradients, errors, gradient_errors)
+    if total == 0:
+        # Rows that do not count keep their gradient of 0; one that does has 0/0 of the mean.
+        gradients = [[x if x == 0 else NAN for x in gradient] for gradient in gradients]
+        return Result([NAN], gradients, [0.0], gradient_errors)
+    # A stated NaN or infinity decides the sum.
+    stated = [x for x in losses if isinstance(x, float)]
+    value = sum(stated) if stated else sum(losses, arb(0))
+    more = sum_tolerance(dtype, len(rows))
+    error = 0.0 if stated else sum(errors) + more * abs(float(value))
+    for gradient, own in zip(gradients, gradient_errors, strict=True):
+        for j, x in enumerate(gradient):
+            own[j] += 0.0 if isinstance(x, float) else more * abs(float(x))
+    return Result([value], gradients, [error], gradient_errors)

@@ -1,0 +1,291 @@
+"""Every tolerance of the project, in units in the last place, derived and never flat.
+
+A row of K logits has for each class c its log-odds against the others, t_c = log(p_c/(1 − p_c)).
+Rounding the logits' differences once, which no implementation can avoid, changes p_c by up to
+|t_c| eps relative to itself where p_c is small (t_c < 0), and 1 − p_c where that is (t_c > 0);
+sums add log2 K roundings, and a handful of operations a handful more. So where it is small either
+is good to 8 + 2|t_c| + log2 K, in units of eps and relative to itself, and elsewhere to 8 + log2 K.
+
+A loss is a sum of positive terms, the mass a_c on each class times −log p_c, and a term is as
+good as 1 − p_c: for an unlikely class −log p_c is about −t_c, a plain difference. The gradient
+A p_j − a_j, with A = Σ a_c, is (A − a_j) p_j − a_j (1 − p_j), two terms whose factors all have a
+relative accuracy of their own: so the sum of their errors is allowed. Nothing smaller than the
+smallest normal number has eps; there the absolute error of that number counts.
+
+A half-precision result is computed in float32 and rounded once: one ULP of its own is added.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A binary floating-point format of IEEE 754 kind.
+
+    Attributes
+    ----------
+    precision : int
+        Bits of the significand, with the hidden one.
+    min_exponent, max_exponent : int
+        Exponents of the smallest normal and of the largest binade, as in 2**e.
+    """
+
+    precision: int
+    min_exponent: int
+    max_exponent: int
+
+    @property
+    def eps(self) -> float:
+        """Distance from 1 to the next number."""
+        return math.ldexp(1.0, 1 - self.precision)
+
+    @property
+    def smallest_normal(self) -> float:
+        """Where the precision begins to fall."""
+        return math.ldexp(1.0, self.min_exponent)
+
+
+FORMATS: Final = {
+    "float16": Format(11, -14, 15),
+    "bfloat16": Format(8, -126, 127),
+    "float32": Format(24, -126, 127),
+    "float64": Format(53, -1022, 1023),
+}
+# The dtype that a loss of such logits is computed and returned in
+COMPUTE: Final = {name: "float64" if name == "float64" else "float32" for name in FORMATS}
+
+# Two correct programs in the same dtype: closed form and automatic differentiation, in ULP.
+# 4504 ULP of float64 are 1e-12, relative.
+AUTODIFF: Final = {"float32": 64.0, "float64": 4504.0}
+
+
+def ulp(x: ArrayLike, dtype: str) -> Floats:
+    """Give the spacing of `dtype` at x."""
+    form = FORMATS[dtype]
+    magnitude = np.maximum(np.abs(np.asarray(x, dtype=np.float64)), form.smallest_normal)
+    return np.asarray(np.ldexp(1.0, np.frexp(magnitude)[1] - form.precision))
+
+
+def ulp_error(got: ArrayLike, expected: ArrayLike, dtype: str) -> Floats:
+    """Measure how many ULP of `expected` in `dtype` lie between the two.
+
+    Parameters
+    ----------
+    got, expected : array_like of float
+        Numbers that are exact in float64.
+    dtype : str
+        The dtype of the result.
+
+    Returns
+    -------
+    ndarray of float64
+        0 where both are the same infinity or both are NaN, inf where only one of them is.
+
+    Examples
+    --------
+    >>> from xp_xent.conformance.tolerance import ulp_error
+    >>> float(ulp_error(1 + 3 * 2**-23, 1.0, "float32"))
+    3.0
+    """
+    got, expected = (np.asarray(x, dtype=np.float64) for x in (got, expected))
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    finite = np.isfinite(got) & np.isfinite(expected)
+    with np.errstate(all="ignore"):
+        distance = np.abs(got - expected) / ulp(np.where(finite, expected, 1.0), dtype)
+    return np.where(same, 0.0, np.where(finite, distance, np.inf))
+
+
+def accepts(
+    got: ArrayLike, expected: ArrayLike, ulps: ArrayLike, dtype: str, *, flushes: bool = False
+) -> NDArray[np.bool_]:
+    """Tell for each number if it is within its tolerance.
+
+    Parameters
+    ----------
+    got, expected : array_like of float
+        Numbers that are exact in float64.
+    ulps : array_like of float
+        The tolerance of each, in ULP of `expected`.
+    dtype : str
+        The dtype of the result.
+    flushes : bool, optional
+        The library treats subnormal numbers as 0 (XLA on a CPU does), so that up to the smallest
+        normal number of the dtype it computes in may be missing.
+
+    Returns
+    -------
+    ndarray of bool
+    """
+    slack = FORMATS[COMPUTE[dtype]].smallest_normal if flushes else 0.0
+    ulps = np.asarray(ulps, dtype=np.float64)
+    finite = np.where(np.isfinite(expected), expected, 0.0)
+    return np.asarray(ulp_error(got, expected, dtype) <= ulps + slack / ulp(finite, dtype))
+
+
+def row_tolerance(dtype: str, num_classes: int, log_odds: ArrayLike) -> Floats:
+    """Give the relative error that a row may have: (8 + 2|t| + log2 K) eps.
+
+    Parameters
+    ----------
+    dtype : str
+        The dtype whose eps counts.
+    num_classes : int
+        K, at least 1.
+    log_odds : array_like of float
+        t, of a class against the others.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Examples
+    --------
+    >>> from xp_xent.conformance.tolerance import row_tolerance
+    >>> float(row_tolerance("float32", 2, 10.0) / 2**-23)
+    29.0
+    """
+    # Past these odds p or 1 - p is 0 in any arithmetic of that dtype.
+    form = FORMATS[dtype]
+    farthest = (form.precision - form.min_exponent) * math.log(2.0)
+    odds = np.minimum(np.abs(np.asarray(log_odds, dtype=np.float64)), farthest)
+    return (8.0 + 2.0 * odds + math.log2(num_classes)) * form.eps
+
+
+def _without_own(fold: np.ufunc, empty: float, rows: Floats) -> Floats:
+    """Fold each row without the entry itself: nothing is subtracted, so nothing cancels."""
+    ends = np.full((*rows.shape[:-1], 1), empty)
+    before = fold.accumulate(np.concatenate([ends, rows], axis=-1), axis=-1)[..., :-1]
+    turned = np.concatenate([ends, rows[..., ::-1]], axis=-1)
+    return np.asarray(fold(before, fold.accumulate(turned, axis=-1)[..., :-1][..., ::-1]))
+
+
+def log_odds(logits: ArrayLike) -> Floats:
+    """Give log(p/(1 − p)) of every class of every row (..., K)."""
+    z = np.asarray(logits, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return z - _without_own(np.logaddexp, -np.inf, z)
+
+
+class Bounds(NamedTuple):
+    """Absolute errors that rows may have."""
+
+    loss: Floats  # (...,)
+    gradient: Floats  # (..., K)
+
+
+def _bound(scale: Floats, log_odds: Floats, relative: Floats, floor: Any, dtype: str) -> Floats:
+    """Allow `relative` of the scale, but exactly 0 where p is 0 or 1 by a class's absence."""
+    least = floor * FORMATS[dtype].smallest_normal
+    return np.where(np.isfinite(log_odds), relative * np.maximum(scale, least), 0.0)
+
+
+# Infinities meet zeros here, and are sorted out by what stands beside them.
+_quiet = np.errstate(all="ignore")
+
+
+@_quiet
+def cross_entropy_bounds(
+    logits: ArrayLike,
+    masses: ArrayLike,
+    dtype: str,
+    *,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+) -> Bounds:
+    """Bound the errors of rows of cross_entropy, before any reduction.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., K)
+        No NaN or +inf.
+    masses : array_like of float, shape (..., K)
+        What multiplies −log p of each class: target, smoothing and class weight together.
+    dtype : str
+        float32 or float64, the dtype that is computed in.
+    z_loss, softcap : float, optional
+        As in `xp_xent.cross_entropy`.
+
+    Returns
+    -------
+    Bounds
+    """
+    z, a, eps = np.asarray(logits, np.float64), np.asarray(masses, np.float64), FORMATS[dtype].eps
+    slope, spread = np.ones_like(z), np.zeros(())
+    blur = np.zeros((*z.shape[:-1], 1))  # relative error of p by that of the capped logits
+    if softcap is not None:
+        # tanh is good to 4 ULP of itself, so differences of capped logits are no longer exact;
+        # its derivative is 1/cosh², with a conditioning of twice the argument.
+        x = np.clip(z / softcap, -1000.0, 1000.0)  # 1/cosh² is 0 there
+        z, slope, spread = softcap * np.tanh(x), np.cosh(x) ** -2.0, (8.0 + 4.0 * np.abs(x)) * eps
+        blur = 8.0 * eps * np.max(np.abs(z), axis=-1, keepdims=True)
+    t, K = log_odds(z), z.shape[-1]
+    p, miss = np.exp(-np.logaddexp(0.0, -t)), np.exp(-np.logaddexp(0.0, t))
+    total = np.sum(a, axis=-1, keepdims=True)
+    floor = np.maximum(total, 1.0)
+
+    terms = np.where(a > 0, a * np.logaddexp(0.0, -t), 0.0)
+    likely, rare = (row_tolerance(dtype, K, np.maximum(odds, 0.0)) + blur for odds in (t, -t))
+    gradient = _bound(_without_own(np.add, 0.0, a) * p, t, rare + spread, floor, dtype)
+    gradient = slope * (gradient + _bound(a * miss, t, likely + spread, a, dtype))
+
+    lse = np.logaddexp.reduce(z, axis=-1, keepdims=True)
+    lse_error = np.maximum(np.abs(lse), 1.0) * row_tolerance(dtype, K, 0.0) + blur
+    penalty = 2.0 * z_loss * np.abs(lse) * lse_error
+    pull = 2.0 * z_loss * p * (lse_error + np.abs(lse) * (rare + spread))
+    loss = np.sum(_bound(terms, t, likely, a, dtype), axis=-1)
+    return Bounds(loss + penalty[..., 0], gradient + slope * pull)
+
+
+@_quiet
+def binary_bounds(
+    logits: ArrayLike, targets: ArrayLike, dtype: str, *, weight: Any = 1.0, pos_weight: Any = 1.0
+) -> Bounds:
+    """Bound the errors of elements of binary_cross_entropy_with_logits: a row of two classes.
+
+    Parameters
+    ----------
+    logits, targets : array_like of float, shape (...)
+        No NaN; the targets after smoothing.
+    dtype : str
+        float32 or float64, the dtype that is computed in.
+    weight, pos_weight : array_like of float, optional
+        They broadcast against the logits.
+
+    Returns
+    -------
+    Bounds
+        Both of the logits' shape.
+    """
+    t, y = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
+    masses = (weight * pos_weight * y, weight * (1.0 - y))
+    loss, gradient = np.zeros(t.shape), np.zeros(t.shape)
+    for a, odds in zip(masses, (t, -t), strict=True):
+        near = row_tolerance(dtype, 2, np.maximum(odds, 0.0))
+        softplus, sigmoid = np.logaddexp(0.0, -odds), np.exp(-np.logaddexp(0.0, odds))
+        loss = loss + _bound(np.where(a > 0, a * softplus, 0.0), t, near, a, dtype)
+        gradient = gradient + _bound(a * sigmoid, t, near, a, dtype)
+    return Bounds(loss, gradient)
+
+
+def sum_tolerance(dtype: str, count: int) -> float:
+    """Give the relative error that a sum of `count` positive rows, and its scaling, may add."""
+    return (4.0 + math.log2(max(count, 1))) * FORMATS[dtype].eps
+
+
+def in_ulps(bound: ArrayLike, expected: ArrayLike, dtype: str) -> Floats:
+    """Express absolute errors of the computation in ULP of the result's dtype, rounded up."""
+    finite = np.where(np.isfinite(expected), expected, 0.0)
+    rounding = np.where(np.asarray(bound) > 0, float(COMPUTE[dtype] != dtype), 0.0)
+    exact = np.asarray(bound, np.float64) / ulp(finite, dtype) + rounding
+    # Two digits, with a hair's breadth to spare, so that they are the same on every machine.
+    digit = 10.0 ** (np.floor(np.log10(np.where(exact > 0, exact, 1.0))) - 1.0)
+    return np.where(exact > 0, np.ceil(exact / digit - 1e-6) * digit, 0.0)

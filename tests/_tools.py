@@ -1,0 +1,103 @@
+"""What the tests share: compare an answer with the truth, and a call on one library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from _cases import COMPUTE, Case, send
+from _reference import Array
+
+import xp_xent
+from xp_xent import backends
+from xp_xent.backends import Backend
+from xp_xent.conformance import tolerance
+
+
+def assert_array(backend: Backend, array: Any, dtype: str, shape: tuple[int, ...]) -> None:
+    """Library, dtype, shape and device, before any value."""
+    like = backend.asarray(np.zeros(1), dtype=dtype)
+    assert backends.backend_of(array) is backend
+    assert array.dtype == like.dtype
+    assert tuple(array.shape) == tuple(shape)
+    assert backend.device(array) == backend.device(like)
+
+
+def assert_near(
+    got: Array, want: Array, scale: Array, *, dtype: str, classes: int, spread: float
+) -> None:
+    """Within the row tolerance, relative to the sizes that were added up; NaN and ∞ where wanted.
+
+    `dtype` is that of the result, `spread` the largest log-odds that take part.
+    """
+    got, want, compute = np.asarray(got).astype(np.float64), np.asarray(want), COMPUTE[dtype]
+    assert got.shape == want.shape
+    relative = tolerance.row_tolerance(compute, classes, spread)
+    relative = relative + tolerance.sum_tolerance(compute, max(np.size(scale), 1))
+    # A library may flush what is below the smallest normal number.
+    slack = relative * np.abs(scale) + tolerance.FORMATS[compute].smallest_normal
+    if dtype != compute:
+        slack = slack + tolerance.ulp(np.where(np.isfinite(want), want, 0), dtype)
+    with np.errstate(invalid="ignore"):
+        fine = (np.abs(got - want) <= slack) | (got == want) | (np.isnan(got) & np.isnan(want))
+    assert fine.all(), f"got {got[~fine]}, wanted {want[~fine]} ± {slack[~fine]}"
+
+
+def call(backend: Backend, dtype: str, function: Any, *arrays: Any, **options: Any) -> Any:
+    """Call a function with host arrays, on the library; the answer on the host again."""
+    sent = [send(backend, a, dtype) for a in arrays]
+    answer = function(*sent, **{k: send(backend, v, COMPUTE[dtype]) for k, v in options.items()})
+    if isinstance(answer, tuple):
+        return tuple(backend.to_numpy(part) for part in answer)
+    return backend.to_numpy(answer)
+
+
+def value_and_grad(
+    backend: Backend,
+    loss: Any,
+    *arrays: Any,
+    dtype: str = "float32",
+    argnums: Any = 0,
+    **options: Any,
+) -> Any:
+    """`call` of value_and_grad(loss)."""
+    return call(backend, dtype, xp_xent.value_and_grad(loss, argnums), *arrays, **options)
+
+
+def assert_case(backend: Backend, dtype: str, case: Case) -> None:
+    """The loss alone, and its value and gradient, against the truth."""
+    truth = case.rounded(backend, dtype).truth()
+    near: dict[str, Any] = {"classes": case.classes, "spread": truth.spread}
+    arrays, options = case.on(backend, dtype)
+    loss = case.function(*arrays, **options)
+    assert_array(backend, loss, COMPUTE[dtype], truth.value.shape)
+    value = backend.to_numpy(loss)
+    assert_near(value, truth.value, truth.scale, dtype=COMPUTE[dtype], **near)
+    if case.cotangent is not None:
+        options["cotangent"] = send(backend, case.cotangent, COMPUTE[dtype])
+    argnums, wanted = arguments_of(case)
+    same, gradients = xp_xent.value_and_grad(case.function, argnums)(*arrays, **options)
+    assert_near(backend.to_numpy(same), value, value, dtype=COMPUTE[dtype], **near)
+    assert len(gradients) == len(wanted)
+    for index, gradient in zip(wanted, gradients, strict=True):
+        like = options["bias"] if index == 2 else arrays[index]
+        assert_array(backend, gradient, backends.dtype_name(like.dtype), like.shape)
+        want, scale = truth.gradients[index], truth.gradient_scales[index]
+        assert_near(backend.to_numpy(gradient), want, scale, dtype=dtype, **near)
+
+
+def arguments_of(case: Case) -> tuple[tuple[int | str, ...], list[int]]:
+    """Every argument of a call that has a gradient: as argnums, and its place in the truth."""
+    if case.loss == "linear_cross_entropy":
+        return ((0, 1, "bias"), [0, 1, 2]) if "bias" in case.options else ((0, 1), [0, 1])
+    soft = len(case.arrays) > 1 and case.arrays[1].dtype.kind == "f"
+    return ((0, 1), [0, 1]) if soft else ((0,), [0])
+
+
+def error_of(function: Any, *arguments: Any, **options: Any) -> Exception:
+    """The TypeError or ValueError that a call must raise."""
+    try:
+        function(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        return error
+    raise AssertionError("no error was raised")

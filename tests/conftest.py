@@ -1,0 +1,48 @@
+"""Every test that asks for `backend` runs on each installed library; `dtype` adds its floats."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# Both are read when their library is imported, so they come first.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+_INTEL_OPENCL = Path(sys.prefix) / "lib" / "libintelocl.so"
+if _INTEL_OPENCL.exists():
+    os.environ.setdefault("OCL_ICD_FILENAMES", str(_INTEL_OPENCL))
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+
+from xp_xent import backends  # noqa: E402
+
+hypothesis.settings.register_profile(
+    "deterministic", derandomize=True, deadline=None, database=None, print_blob=True
+)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))
+
+INSTALLED = backends.installed()
+
+if "array_api_strict" in INSTALLED:
+    import array_api_strict
+
+    # The least that the standard promises: what runs here runs anywhere.
+    array_api_strict.set_array_api_strict_flags(
+        boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise over the libraries, or over the pairs of library and dtype that exist."""
+    wanted = metafunc.fixturenames
+    if "backend" not in wanted:
+        return
+    found = [backends.get(name) for name in INSTALLED]
+    if "dtype" not in wanted:
+        metafunc.parametrize("backend", found, ids=[b.name for b in found])
+        return
+    pairs = [(b, dtype) for b in found for dtype in b.float_dtypes()]
+    ids = [f"{b.name}-{dtype}" for b, dtype in pairs]
+    metafunc.parametrize(("backend", "dtype"), pairs, ids=ids)

@@ -1,0 +1,203 @@
+"""PyTorch's and JAX's own automatic differentiation through the losses, against the closed form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from _cases import LOSSES, Case, cases, send
+from _reference import Array
+from _tools import arguments_of
+from hypothesis import given, seed, settings
+
+import xp_xent
+from xp_xent import backends, cross_entropy
+from xp_xent.conformance.tolerance import AUTODIFF, FORMATS
+
+# PyTorch's own import of its compiler warns of its own deprecated function.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
+FRAMEWORKS = [name for name in ("torch", "jax") if name in backends.installed()]
+EXAMPLES = {"torch": 250, "jax": 4}
+CONFIDENT = np.array([20.0, 0.0, 0.0])
+OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0}
+
+
+def host(value: Any) -> Array:
+    """Any array on the host."""
+    known = hasattr(value, "dtype") and not isinstance(value, np.generic)
+    return np.asarray(backends.backend_of(value).to_numpy(value) if known else value)
+
+
+def assert_agree(got: Any, want: Any, scale: Any, dtype: str = "float64") -> None:
+    """To the ULP that two right programs may differ by; 1e-12 relative in float64."""
+    form = FORMATS[dtype]
+    got, want, scale = (host(x) for x in (got, want, scale))
+    slack = AUTODIFF[dtype] * form.eps * np.abs(scale) + form.smallest_normal
+    fine = (np.abs(got - want) <= slack) | (np.isnan(got) & np.isnan(want))
+    assert fine.all(), f"got {got[~fine]}, wanted {want[~fine]}"
+
+
+def differentiate(name: str, function: Any, arrays: list[Any], cotangent: Any) -> list[Any]:
+    """The library's own reverse mode, by every array."""
+    if name == "torch":
+        import torch
+
+        leaves = [a.requires_grad_() for a in arrays]
+        return list(torch.autograd.grad(function(*leaves), leaves, cotangent))
+    import jax
+
+    return list(jax.vjp(function, *arrays)[1](cotangent))
+
+
+def assert_same_gradients(name: str, case: Case) -> None:
+    """The library's derivative of the loss, by each argument, and the closed form."""
+    backend = backends.get(name)
+    arrays, options = case.on(backend, "float64")
+    argnums, places = arguments_of(case)
+    cotangent, truth = send(backend, case.cotangent, "float64"), case.truth()
+    how = {} if cotangent is None else {"cotangent": cotangent}
+    _, closed = xp_xent.value_and_grad(case.function, argnums)(*arrays, **options, **how)
+
+    def function(*variables: Any) -> Any:
+        full, given_options = list(arrays), dict(options)
+        for argument, variable in zip(argnums, variables, strict=True):
+            (full if isinstance(argument, int) else given_options)[argument] = variable
+        return case.function(*full, **given_options)
+
+    if cotangent is None:
+        cotangent = backend.asarray(np.ones(truth.value.shape), dtype="float64")
+    inputs = [arrays[i] if isinstance(i, int) else options[i] for i in argnums]
+    own = differentiate(name, function, inputs, cotangent)
+    for index, got, want in zip(places, own, closed, strict=True):
+        scale = truth.gradient_scales[index] + np.abs(host(want))
+        keep = np.isfinite(scale)  # kl_divergence by a target of 0 has no slope, see _reference
+        assert_agree(host(got)[keep], host(want)[keep], scale[keep])
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_random_calls(name: str, loss: str) -> None:
+    """Every gradient of every loss under every option, to 1e-12."""
+
+    @seed(5)
+    @settings(max_examples=EXAMPLES[name])
+    @given(cases(loss))
+    def check(case: Case) -> None:
+        assert_same_gradients(name, case)
+
+    check()
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+class TestConfidentRow:
+    """Logits (20, 0, 0), class 0: 4.1223e-9 and −4.1223e-9, not 0."""
+
+    def expect(self, loss: Any, gradient: Array, kind: str) -> None:
+        small = float(np.log1p(2 * np.exp(-20.0)))
+        rest = 2 * np.exp(-20.0) / (1 + 2 * np.exp(-20.0))
+        assert_agree(loss, small, small, kind)
+        want = rest * np.array([-1, 0.5, 0.5])
+        assert_agree(gradient, want, want, kind)
+
+    def test_backward(self, kind: str) -> None:
+        torch = pytest.importorskip("torch")
+        logits = torch.tensor(CONFIDENT, dtype=getattr(torch, kind), requires_grad=True)
+        loss = cross_entropy(logits, torch.tensor(0))
+        loss.backward()
+        self.expect(loss.detach().numpy(), logits.grad.numpy(), kind)
+
+    @pytest.mark.parametrize("jit", [False, True])
+    def test_jax_grad(self, kind: str, jit: bool) -> None:
+        jax = pytest.importorskip("jax")
+        logits = jax.numpy.asarray(CONFIDENT, dtype=kind)
+        function = jax.value_and_grad(cross_entropy)
+        loss, gradient = (jax.jit(function) if jit else function)(logits, jax.numpy.asarray(0))
+        self.expect(loss, np.asarray(gradient), kind)
+
+
+class TestTorch:
+    """What autograd and torch.func ask of a loss."""
+
+    def logits(self, torch: Any) -> Any:
+        return torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def test_every_order(self) -> None:
+        """pytorch#18945: no double backward. Against finite differences, twice."""
+        torch = pytest.importorskip("torch")
+        logits, labels = self.logits(torch).requires_grad_(), torch.tensor([0, 3, 1])
+        function = lambda z: cross_entropy(z, labels, **OPTIONS)  # noqa: E731
+        assert torch.autograd.gradcheck(function, logits)
+        assert torch.autograd.gradcheck(function, logits, check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(function, logits)
+
+    def test_hessian(self) -> None:
+        torch = pytest.importorskip("torch")
+        logits, labels = self.logits(torch), torch.tensor([0, 3, 1])
+        full = torch.func.hessian(lambda z: cross_entropy(z, labels, **OPTIONS))(logits)
+        vector = torch.ones_like(logits).cumsum(1)
+        product = xp_xent.hvp(cross_entropy)(logits, labels, vector, **OPTIONS)
+        size = full.abs().sum((2, 3)) * 4
+        assert_agree(product, torch.einsum("aibj,bj->ai", full, vector), size)
+        diagonal = xp_xent.hessian_diagonal(cross_entropy)(logits, labels, **OPTIONS)
+        assert_agree(diagonal, torch.einsum("aiai->ai", full), size)
+
+    def test_vmap_of_grad(self) -> None:
+        """pytorch#138422: per-sample gradients are the rows of reduction="none"."""
+        torch = pytest.importorskip("torch")
+        logits, labels = self.logits(torch), torch.tensor([0, 3, 1])
+        rows = torch.func.vmap(torch.func.grad(cross_entropy))(logits, labels)
+        _, want = xp_xent.value_and_grad(cross_entropy)(logits, labels, reduction="none")
+        assert_agree(rows, want, np.ones((3, 4)))
+
+    def test_forward_mode(self) -> None:
+        """pytorch#187284, optax#1762: a tangent dropped, or NaN beside a masked class."""
+        torch = pytest.importorskip("torch")
+        logits, labels = self.logits(torch), torch.tensor([0, 3, 1])
+        logits[0, 1] = -np.inf
+        tangent = torch.ones_like(logits).cumsum(1)
+        function = lambda z: cross_entropy(z, labels)  # noqa: E731
+        _, slope = torch.func.jvp(function, (logits,), (tangent,))
+        _, gradient = xp_xent.value_and_grad(cross_entropy)(logits, labels)
+        assert_agree(slope, (gradient * tangent).sum(), 4.0)
+
+
+class TestJax:
+    """What jax's transformations ask of a loss."""
+
+    def test_hessian(self) -> None:
+        jax = pytest.importorskip("jax")
+        logits = jax.numpy.asarray(np.random.default_rng(0).normal(size=(2, 3)))
+        labels = jax.numpy.asarray([2, 0])
+        full = np.asarray(jax.hessian(lambda z: cross_entropy(z, labels, **OPTIONS))(logits))
+        diagonal = xp_xent.hessian_diagonal(cross_entropy)(logits, labels, **OPTIONS)
+        assert_agree(diagonal, np.einsum("aiai->ai", full), np.abs(full).sum((2, 3)))
+
+    @pytest.mark.parametrize("loss", ["labels", "probabilities", "kl"])
+    def test_masked_class(self, loss: str) -> None:
+        """optax#896, #1762, jax#23842: value, VJP and JVP beside −inf."""
+        jax = pytest.importorskip("jax")
+        logits = jax.numpy.asarray([[1.0, -np.inf, 2.0]])
+        targets = jax.numpy.asarray([[0.25, 0.0, 0.75]])
+        function = {
+            "labels": lambda z: cross_entropy(z, jax.numpy.asarray([2])),
+            "probabilities": lambda z: cross_entropy(z, targets),
+            "kl": lambda z: xp_xent.kl_divergence(z, targets),
+        }[loss]
+        gradient = jax.grad(function)(logits)
+        _, slope = jax.jvp(function, (logits,), (jax.numpy.ones_like(logits) * 3,))
+        e = 1 / (1 + np.exp(-1.0))
+        want = np.array([[1 - e, 0, e]]) - (np.eye(3)[[2]] if loss == "labels" else targets)
+        assert_agree(gradient, want, np.ones((1, 3)))
+        assert_agree(slope, 0.0, 10.0)
+
+    def test_vmap(self) -> None:
+        jax = pytest.importorskip("jax")
+        logits = jax.numpy.asarray(np.random.default_rng(0).normal(size=(5, 2, 3)))
+        labels = jax.numpy.asarray(np.random.default_rng(1).integers(0, 3, (5, 2)))
+        assert_agree(
+            jax.vmap(cross_entropy)(logits, labels),
+            cross_entropy(logits, labels, reduction="none").mean(axis=1),
+            np.ones(5),
+        )

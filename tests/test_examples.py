@@ -1,0 +1,103 @@
+"""Each example runs as a user runs it, warnings as errors, and reaches what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xp_xent import backends
+
+pytest.importorskip("sklearn", reason="the examples use its data sets")
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+INSTALLED = backends.installed()
+
+
+def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / script, *arguments],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **variables},
+        encoding="utf-8",
+        capture_output=True,
+        check=False,
+    )
+
+
+def table(finished: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
+    """Read the printed table: first cell of a row → column → cell."""
+    lines = finished.stdout.splitlines()
+    ruler = next(i for i, line in enumerate(lines) if line.startswith("---"))
+    rows = [re.split(r"\s{2,}", line.strip()) for line in lines[ruler - 1 :]]
+    header, body = rows[0], rows[2:]
+    return {row[0]: dict(zip(header, row, strict=True)) for row in body if len(row) == len(header)}
+
+
+def outcome(script: str, *arguments: str) -> dict[str, dict[str, str]]:
+    finished = run(script, *arguments)
+    assert finished.returncode == 0, finished.stderr
+    return table(finished)
+
+
+def test_digits_agree_with_scikit_learn_on_every_backend() -> None:
+    finished = run("digits.py")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    rows = table(finished)
+    assert {*INSTALLED, "scikit-learn"} <= set(rows)
+    assert len({f"{float(row['loss']):.6g}" for row in rows.values()}) == 1
+    assert len({row["accuracy"] for row in rows.values()}) == 1
+    assert "agree with scikit-learn" in finished.stdout
+
+
+def test_digits_say_so_when_they_do_not_agree() -> None:
+    finished = run("digits.py", "--backend", "numpy", "--steps", "5")
+    assert finished.returncode == 1
+    assert "DO NOT agree" in finished.stdout
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_with_and_without_a_terminal(terminal: bool) -> None:
+    """Rich believes FORCE_COLOR rather than the pipe."""
+    finished = run("multilabel.py", "--steps", "5", FORCE_COLOR="1" if terminal else "")
+    assert finished.returncode == 0, finished.stderr
+    assert ("step 5/5" in finished.stderr) == (not terminal)
+    assert ("\x1b[" in finished.stderr) == terminal
+
+
+def test_pos_weight_finds_more_of_the_rare_class() -> None:
+    rows = outcome("imbalanced.py")
+    plain, weighted = rows["plain"], rows["pos_weight"]
+    assert float(weighted["recall"]) > float(plain["recall"])
+    assert float(weighted["precision"]) < float(plain["precision"])
+
+
+def test_multilabel_beats_a_constant_answer() -> None:
+    for row in outcome("multilabel.py").values():
+        assert float(row["accuracy"]) > 0.9 > float(row["accuracy of one constant answer"])
+
+
+def test_segmentation_uses_the_neighbourhood() -> None:
+    rows = outcome("segmentation.py", "--steps", "100")
+    overlaps = [float(row["mean IoU"]) for row in rows.values()]
+    assert overlaps[:3] == sorted(overlaps[:3])
+    assert overlaps[2] > 0.8
+
+
+def test_language_model_beats_counting() -> None:
+    rows = outcome("language_model.py", "--steps", "100")
+    neural, bigram, unigram = (
+        float(rows[name]["perplexity"]) for name in ("neural", "bigram", "unigram")
+    )
+    assert neural < bigram < unigram < 256
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize(
+    "script", ["imbalanced.py", "multilabel.py", "segmentation.py", "language_model.py"]
+)
+def test_every_example_runs_on_every_backend(script: str, name: str) -> None:
+    assert outcome(script, "--backend", name, "--steps", "2")

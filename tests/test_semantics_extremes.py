@@ -1,0 +1,205 @@
+"""Infinities, NaN, huge offsets, confident rows and half precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from _cases import COMPUTE, rounded
+from _reference_losses import cross_entropy as truth
+from _tools import assert_near, call, value_and_grad
+
+import xp_xent
+from xp_xent import binary_cross_entropy_with_logits as bce
+from xp_xent import cross_entropy, logsumexp
+from xp_xent.backends import Backend
+
+INF, NAN = np.inf, np.nan
+LOGITS = np.array([[1.0, -2.0, 0.5, 3.0], [0.0, 2.0, 2.0, -1.0], [4.0, 0.25, -3.0, 1.0]])
+LABELS = np.array([3, 1, 0])
+
+
+def both(backend: Backend, logits: Any, targets: Any, **options: Any) -> Any:
+    """Unreduced rows and their gradient, in float32 unless told otherwise."""
+    options.setdefault("reduction", "none")
+    return value_and_grad(
+        backend, cross_entropy, np.asarray(logits), np.asarray(targets), **options
+    )
+
+
+class TestConfidentRows:
+    """Section 2: no cancellation, so that small losses keep their digits."""
+
+    @pytest.mark.parametrize("label_kind", ["index", "probabilities"])
+    def test_the_example(self, backend: Backend, label_kind: str) -> None:
+        targets = np.array([0]) if label_kind == "index" else np.array([[1.0, 0.0, 0.0]])
+        logits = np.array([[20.0, 0.0, 0.0]])
+        loss, gradient = both(backend, logits, targets)
+        want = truth(logits, np.array([0]), reduction="none")
+        assert abs(want.value[0] - 4.1223e-9) < 1e-13
+        near: dict[str, Any] = {"dtype": "float32", "classes": 3, "spread": 20.0}
+        assert_near(loss, want.value, want.value, **near)
+        assert_near(gradient, want.gradients[0], want.gradients[0], **near)
+
+    @pytest.mark.parametrize("gap", [-80.0, -20.0, -1.0, 0.0, 1.0, 20.0, 60.0, 80.0])
+    def test_relative_accuracy(self, backend: Backend, dtype: str, gap: float) -> None:
+        """optax#1020: half precision quantised the losses of confident rows."""
+        logits = np.array([[gap, 0.0, -0.5, 0.25, 0.0]])
+        logits = rounded(backend, logits, dtype)
+        loss, gradient = both(backend, logits, np.array([0]), dtype=dtype)
+        want = truth(logits, np.array([0]), reduction="none")
+        near: dict[str, Any] = {"classes": 5, "spread": abs(gap) + 1}
+        assert_near(loss, want.value, want.value, dtype=COMPUTE[dtype], **near)
+        assert_near(gradient, want.gradients[0], want.gradients[0], dtype=dtype, **near)
+
+    def test_no_clipping(self, backend: Backend) -> None:
+        """pytorch#103316, torchmetrics: log(softmax) underflows, −log p does not."""
+        loss, gradient = both(backend, [[0.0, -200.0], [0.0, -1e30]], [1, 1])
+        assert np.array_equal(loss, np.asarray([200.0, 1e30], dtype=np.float32))
+        assert np.array_equal(gradient, np.asarray([[1, -1], [1, -1]], dtype=np.float32))
+
+
+class TestOffset:
+    """optax#1792, mlx#4188, pytorch#11752: lse − z_y is wrong for a large common offset."""
+
+    @pytest.mark.parametrize("offset", [0.0, 1e4, 1e6, 1e8, -1e8])
+    def test_same_bits(self, backend: Backend, offset: float) -> None:
+        logits = np.array([[0.0, 0.0, 0.0], [64.0, 0.0, -64.0], [8.0, 16.0, 0.0]])
+        labels = np.array([1, 1, 2])
+        for got, want in zip(
+            both(backend, logits + offset, labels), both(backend, logits, labels), strict=True
+        ):
+            assert np.array_equal(got, want)
+
+    def test_equal_logits_give_log_of_their_number(self, backend: Backend) -> None:
+        loss, _ = both(backend, np.full((1, 7), 1e8), [3])
+        assert_near(loss, np.log([7.0]), np.log([7.0]), dtype="float32", classes=7, spread=0.0)
+
+    def test_largest_numbers(self, backend: Backend, dtype: str) -> None:
+        """±finfo.max: a difference may overflow to ∞, nothing becomes NaN."""
+        top = {"float16": 65504.0, "bfloat16": 2.0**127, "float32": 2.0**127}.get(dtype, 2.0**1023)
+        logits = np.array([[top, -top], [top, top], [-top, -top], [top, 0.0]])
+        loss, gradient = both(backend, logits, [0, 1, 0, 1], dtype=dtype)
+        assert loss[0] == 0
+        assert_near(
+            loss[1:3], np.log([2.0, 2.0]), np.log([2.0, 2.0]),
+            dtype=COMPUTE[dtype], classes=2, spread=0.0,
+        )  # fmt: skip
+        assert loss[3] == top
+        want = np.array([[0, 0], [0.5, -0.5], [-0.5, 0.5], [1, -1]])
+        assert np.array_equal(gradient.astype(np.float64), want)
+
+
+class TestMinusInfinity:
+    """Rows "−inf logits" and "whole row −inf"."""
+
+    def test_a_masked_class(self, backend: Backend, dtype: str) -> None:
+        """optax#896, #1762, jax#23842: p = 0 and gradient 0, not NaN."""
+        masked, labels = LOGITS.copy(), np.array([3, 1, 0])
+        masked[:, 2] = -INF
+        loss, gradient = both(backend, masked, labels, dtype=dtype)
+        kept = [0, 1, 3]
+        less, its = both(backend, LOGITS[:, kept], np.array([2, 1, 0]), dtype=dtype)
+        assert (gradient[:, 2] == 0).all()
+        near: dict[str, Any] = {"classes": 4, "spread": 8.0}
+        assert_near(loss, less.astype(float), less.astype(float), dtype=COMPUTE[dtype], **near)
+        got, want = gradient[:, kept], its.astype(float)
+        assert_near(got, want, want, dtype=dtype, **near)
+
+    def test_zero_times_infinity_is_zero(self, backend: Backend) -> None:
+        q = np.array([[0.25, 0.75, 0.0]])
+        (loss,), gradient = both(backend, [[0.0, 0.0, -INF]], q, dtype="float64")
+        assert_near(loss, np.log(2.0), 1.0, dtype="float64", classes=3, spread=1.0)
+        assert np.array_equal(gradient, [[0.25, -0.25, 0.0]])
+
+    @pytest.mark.parametrize(
+        ("targets", "options"),
+        [
+            (np.array([2]), {}),
+            (np.array([0]), {"label_smoothing": 0.1}),
+            (np.array([0]), {"label_smoothing": 0.1, "smoothing": "others"}),
+            (np.array([[0.5, 0.25, 0.25]]), {}),
+            (np.array([[0.5, 0.5, 0.0]]), {"label_smoothing": 0.1}),
+        ],
+    )
+    def test_mass_on_a_masked_class(self, backend: Backend, targets: Any, options: Any) -> None:
+        loss, _ = both(backend, [[1.0, 0.0, -INF]], targets, **options)
+        assert loss[0] == INF
+
+    def test_one_class_left(self, backend: Backend) -> None:
+        """flash-attention#1930: a long stretch of −inf inside a row that is fine."""
+        logits = np.full((1, 300), -INF)
+        logits[0, 7] = 2.0
+        loss, gradient = both(backend, logits, [7])
+        assert loss[0] == 0
+        assert (gradient == 0).all()
+
+    def test_whole_row(self, backend: Backend) -> None:
+        logits = LOGITS.copy()
+        logits[1] = -INF
+        loss, gradient = both(backend, logits, LABELS)
+        assert np.array_equal(np.isnan(loss), [False, True, False])
+        assert np.isnan(gradient[1]).all()
+        counted = np.array([True, False, True])
+        loss, gradient = both(backend, logits, LABELS, where=counted)
+        assert loss[1] == 0
+        assert (gradient[1] == 0).all()
+
+    def test_logsumexp_of_nothing(self, backend: Backend) -> None:
+        assert call(backend, "float32", logsumexp, np.full(3, -INF)) == -INF
+
+
+class TestOverflowIsVisible:
+    """Row "+inf or NaN logits in cross_entropy"."""
+
+    @pytest.mark.parametrize("poison", [INF, NAN])
+    @pytest.mark.parametrize("column", [0, 1])
+    @pytest.mark.parametrize("soft", [False, True], ids=["labels", "probabilities"])
+    def test_that_row_alone(self, backend: Backend, poison: float, column: int, soft: bool) -> None:
+        logits = LOGITS.copy()
+        logits[1, column] = poison
+        targets = np.eye(4)[LABELS] if soft else LABELS
+        loss, gradient = both(backend, logits, targets)
+        clean, its = both(backend, LOGITS, targets)
+        assert np.isnan(loss[1])
+        assert np.isnan(gradient[1]).all()
+        assert np.array_equal(loss[[0, 2]], clean[[0, 2]])
+        assert np.array_equal(gradient[[0, 2]], its[[0, 2]])
+
+    @pytest.mark.parametrize("options", [{"z_loss": 0.1}, {"label_smoothing": 0.1}])
+    def test_with_options(self, backend: Backend, options: Any) -> None:
+        loss, gradient = both(backend, [[INF, 0.0], [NAN, 0.0], [1.0, 0.0]], [1, 1, 1], **options)
+        assert np.array_equal(np.isnan(loss), [True, True, False])
+        assert np.isnan(gradient[:2]).all()
+        assert np.isfinite(gradient[2]).all()
+
+
+class TestHalfPrecision:
+    """Row "float16, bfloat16"."""
+
+    def test_accumulated_in_float32_rounded_once(self, backend: Backend, dtype: str) -> None:
+        """flax#677, Liger#1419: half-precision sums, and p rounded before the subtraction."""
+        rng = np.random.default_rng(3)
+        logits = rounded(backend, rng.normal(size=(4, 3000)), dtype)
+        labels = rng.integers(0, 3000, 4)
+        loss, gradient = both(backend, logits, labels, dtype=dtype)
+        want = truth(logits, labels, reduction="none")
+        near: dict[str, Any] = {"classes": 3000, "spread": want.spread}
+        assert_near(loss, want.value, want.value, dtype=COMPUTE[dtype], **near)
+        assert_near(gradient, want.gradients[0], want.gradients[0], dtype=dtype, **near)
+
+    def test_binary(self, backend: Backend, dtype: str) -> None:
+        x = rounded(backend, np.array([-9.0, -0.1, 0.0, 3.0, 12.0]), dtype)
+        y = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
+        loss, gradient = value_and_grad(backend, bce, x, y, dtype=dtype, reduction="none")
+        signed = np.where(y > 0, -x, x)
+        near: dict[str, Any] = {"classes": 2, "spread": 12.0}
+        want = np.logaddexp(0, signed)
+        assert_near(loss, want, want, dtype=COMPUTE[dtype], **near)
+        want = np.where(y > 0, -1, 1) / (1 + np.exp(-signed))
+        assert_near(gradient, want, want, dtype=dtype, **near)
+        assert (
+            xp_xent.sigmoid(backend.asarray(x, dtype=dtype)).dtype
+            == backend.asarray(x, dtype=dtype).dtype
+        )
