@@ -131,7 +131,7 @@ def backend_of(*arrays: Any, **named: Any) -> Backend:
     Parameters
     ----------
     *arrays, **named
-        Arrays; a keyword is the argument's name in error messages. None is passed over.
+        Arrays; a keyword is the argument's name in error messages.
 
     Returns
     -------
@@ -153,8 +153,6 @@ def backend_of(*arrays: Any, **named: Any) -> Backend:
     found: Backend | None = None
     first = ""
     for argument, array in arguments.items():
-        if array is None:
-            continue
         backend = _backend_of_one(array, argument)
         if found is None:
             found, first = backend, argument

@@ -21,7 +21,8 @@ INSTALLED = backends.installed()
 def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / script, *arguments],
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **variables},
+        # One thread each: spinning BLAS threads starve each other when tests run side by side.
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1", **variables},
         encoding="utf-8",
         capture_output=True,
         check=False,

@@ -1,4 +1,4 @@
-"""Wrong arguments: an error names the argument, what it got, what was wanted, the likely mistake."""
+"""Errors name the argument, what it got, what was wanted, and the likely mistake."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Binary and multilabel losses of logits, element by element."""
 
+from collections.abc import Callable
 from typing import Any
 
 from xp_xent import _checks as check
 from xp_xent._binary_rows import BinaryRows, SigmoidFocalRows
 from xp_xent._evaluation import Evaluation, Layout, loss
-from xp_xent._problem import loss_dtype
+from xp_xent._problem import RowOptions, loss_dtype
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
 from xp_xent.backends import backend_of
@@ -81,8 +82,10 @@ def binary_cross_entropy_with_logits(
     0.227639
     """
     epsilon = check.number("label_smoothing", label_smoothing, 0.0, 1.0)
-    kernel, options = (lambda dtype: BinaryRows(dtype, epsilon)), (weight, pos_weight)
-    return _elementwise(logits, targets, kernel, options, where, reduction, normalizer)
+    options = RowOptions(weight, where=where, reduction=reduction, normalizer=normalizer)
+    return _elementwise(
+        logits, targets, lambda dtype: BinaryRows(dtype, epsilon), options, pos_weight
+    )
 
 
 @loss
@@ -138,43 +141,36 @@ def sigmoid_focal_loss(
     gamma = check.number("gamma", gamma, 0.0)
     if alpha is not None:
         alpha = check.number("alpha", alpha, 0.0, 1.0)
+    options = RowOptions(where=where, reduction=reduction, normalizer=normalizer)
     return _elementwise(
-        logits,
-        targets,
-        lambda dtype: SigmoidFocalRows(dtype, gamma, alpha),
-        (None, None),
-        where,
-        reduction,
-        normalizer,
+        logits, targets, lambda dtype: SigmoidFocalRows(dtype, gamma, alpha), options
     )
 
 
 def _elementwise(
     logits: Array,
     targets: Array,
-    kernel: Any,
-    weights: tuple[Array | None, Array | None],
-    where: Array | None,
-    reduction: str,
-    normalizer: Any,
+    kernel: Callable[[Any], Any],
+    options: RowOptions,
+    pos_weight: Array | None = None,
 ) -> Evaluation:
     """Check and lay out a loss whose elements are rows of one logit."""
-    named = dict(zip(("weight", "pos_weight"), weights, strict=True))
-    scalar = normalizer if hasattr(normalizer, "dtype") else None
-    arrays = {"logits": logits, "targets": targets, **named, "where": where, "normalizer": scalar}
+    arrays = {"logits": logits, "targets": targets, **options.arrays()}
+    if pos_weight is not None:
+        arrays["pos_weight"] = pos_weight
     backend = backend_of(**arrays)
     check.floating("logits", logits)
     check.same_device(backend, **arrays)
     if check.kind(targets) == "other":
         check.numeric("targets", targets)
-    shape, xp = tuple(logits.shape), backend.xp
+    shape, xp, where = tuple(logits.shape), backend.xp, options.where
     check.shape("targets", targets, shape, "the logits'")
     dtype, layout = loss_dtype(xp, logits), Layout(xp, None)
 
     def broadcast(name: str) -> Array | None:
-        array = named[name]
-        if array is None:
+        if name not in arrays:
             return None
+        array = arrays[name]
         check.numeric(name, array)
         check.broadcastable(name, array, shape)
         aligned = (1,) * (len(shape) - len(array.shape)) + tuple(array.shape)
@@ -193,4 +189,5 @@ def _elementwise(
         probabilities=layout.inward(targets),
         class_weight=broadcast("pos_weight"),
     )
-    return Evaluation(backend, kernel(dtype), rows, layout, Reduction(reduction, share, normalizer))
+    reduction = Reduction(options.reduction, share, options.normalizer)
+    return Evaluation(backend, kernel(dtype), rows, layout, reduction)

@@ -189,7 +189,7 @@ def nll_loss(
         LogProbRows,
         label_smoothing=label_smoothing,
         smoothing=smoothing,
-        first="log_probs",
+        names=("log_probs", "targets"),
     )
 
 

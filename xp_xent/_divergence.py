@@ -66,12 +66,13 @@ def kl_divergence(
     >>> print(round(float(kl_divergence(np.zeros((1, 3)), q)), 6))
     0.405465
     """
-    problem = open_problem(logits, target_probs, axis, RowOptions(where=where, reduction=reduction))
+    arrays = {"logits": logits, "target_probs": target_probs}
+    problem = open_problem(arrays, axis, RowOptions(where=where, reduction=reduction))
     check.floating("target_probs", target_probs)
     check.shape("target_probs", target_probs, tuple(logits.shape), "the logits'")
     rows, reduce = probability_rows(problem, target_probs)
     kernel = DivergenceRows(problem.dtype, Head(), Smoothing())
-    return Evaluation(problem.backend, kernel, rows, problem.layout, reduce)
+    return Evaluation(problem.backend, kernel, rows, problem.layout, reduce, problem.names)
 
 
 @loss
@@ -117,7 +118,7 @@ def entropy(
     >>> print(round(float(entropy(np.zeros((1, 4)))), 6))
     1.386294
     """
-    problem = open_problem(logits, None, axis, RowOptions(where=where))
+    problem = open_problem({"logits": logits}, axis, RowOptions(where=where))
     xp, counted = problem.backend.xp, problem.column(where)
     share = None if where is None else xp.astype(where, problem.dtype)
     return Evaluation(

@@ -120,10 +120,10 @@ class Evaluation:
     def _derivative_by(self, wrt: str) -> Callable[..., Any]:
         if wrt == self.arguments[0]:
             return self.kernel.value_and_gradient
-        if wrt == "targets" and wrt in self.arguments:
+        if wrt in self.arguments[1:]:
             targets = self.rows.probabilities
             if targets is None or check.kind(targets) != "floating":
-                raise TypeError("argnums: got 'targets', but only floating targets have a gradient")
+                raise TypeError(f"argnums: got {wrt!r}, but only floating targets have a gradient")
             return self.kernel.value_and_target_gradient
         raise ValueError(
             f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, self.arguments))}"

@@ -83,7 +83,13 @@ def softmax_focal_loss(
         alpha, sample_weight, where, ignore_index, reduction, normalizer, weight_in_mean=False
     )
     return softmax_evaluation(
-        logits, labels, axis, options, partial(_bent, FocalHead(gamma)), labels_only=True
+        logits,
+        labels,
+        axis,
+        options,
+        partial(_bent, FocalHead(gamma)),
+        labels_only=True,
+        names=("logits", "labels"),
     )
 
 

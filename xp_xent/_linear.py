@@ -75,12 +75,12 @@ def linear_cross_entropy(
     >>> print(round(float(linear_cross_entropy(features, classifier, np.asarray([0, 1]))), 6))
     0.239541
     """
-    parts = {"features": features, "classifier": classifier, "bias": bias}
+    parts = {"features": features, "classifier": classifier}
+    if bias is not None:
+        parts["bias"] = bias
     backend = backend_of(**parts)
     check.same_device(backend, **parts)
     for name, array in parts.items():
-        if array is None:
-            continue
         check.floating(name, array)
         if array.dtype != features.dtype:
             raise TypeError(f"{name}: got {array.dtype}, wanted the features' {features.dtype}")

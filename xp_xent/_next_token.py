@@ -71,15 +71,16 @@ def next_token_cross_entropy(
     >>> print(round(float(next_token_cross_entropy(logits, tokens)), 6))
     5.545177
     """
-    backend = backend_of(logits=logits, tokens=tokens, sample_weight=sample_weight, where=where)
+    optional = {"sample_weight": sample_weight, "where": where}
+    given = {name: array for name, array in optional.items() if array is not None}
+    backend = backend_of(logits=logits, tokens=tokens, **given)
     xp = backend.xp
     if check.kind(tokens) != "integer":
         raise TypeError(f"tokens: got dtype {dtype_name(tokens.dtype)}, wanted integers")
     if len(logits.shape) < 2:
         raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
-    for name, array in (("tokens", tokens), ("sample_weight", sample_weight), ("where", where)):
-        if array is not None:
-            check.shape(name, array, logits.shape[:-1], "the logits' without the vocabulary")
+    for name, array in {"tokens": tokens, **given}.items():
+        check.shape(name, array, logits.shape[:-1], "the logits' without the vocabulary")
     length = logits.shape[-2]
     predicts = xp.broadcast_to(backend.arange(length, like=tokens) < length - 1, tokens.shape)
     if where is not None:

@@ -1,6 +1,7 @@
 """Checked arrays of a softmax loss: whose they are, where the classes are, what the options say."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from xp_xent import _checks as check
@@ -31,7 +32,7 @@ class RowOptions:
         """Name the arrays among the options."""
         names = ("weight", "sample_weight", "where", "normalizer")
         given = {name: getattr(self, name) for name in names}
-        return {name: x for name, x in given.items() if hasattr(x, "dtype")}
+        return {name: x for name, x in given.items() if not isinstance(x, Real | None)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class RowProblem:
     logits: Array  # (..., K)
     dtype: Any
     options: RowOptions
+    names: tuple[str, ...]  # what the user's arrays are called
 
     @property
     def rows_shape(self) -> tuple[int, ...]:
@@ -65,18 +67,20 @@ class RowProblem:
         return xp.reshape(weight, (1,) * (len(self.logits.shape) - 1) + (self.classes,))
 
 
-def open_problem(
-    logits: Array, targets: Array | None, axis: int, options: RowOptions, name: str = "logits"
-) -> RowProblem:
-    """Check everything but the targets' own shape and values."""
-    named = {name: logits, "targets": targets} | options.arrays()
+def open_problem(arrays: dict[str, Array], axis: int, options: RowOptions) -> RowProblem:
+    """Check everything but the targets' own shape and values.
+
+    `arrays` are the positional ones by name, the logits first.
+    """
+    named = arrays | options.arrays()
+    name, logits = next(iter(arrays.items()))
     backend = backend_of(**named)
     check.floating(name, logits)
     check.same_device(backend, **named)
     shape = tuple(logits.shape)
     layout = Layout(backend.xp, check.axis(axis, len(shape), shape))
     rows = layout.inward(logits)
-    problem = RowProblem(backend, layout, rows, loss_dtype(backend.xp, logits), options)
+    problem = RowProblem(backend, layout, rows, loss_dtype(backend.xp, logits), options, (*arrays,))
     of = f"the logits' {shape} without axis {axis}"
     if options.weight is not None:
         check.numeric("weight", options.weight)

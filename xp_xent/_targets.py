@@ -26,16 +26,17 @@ def softmax_evaluation(
     label_smoothing: float = 0.0,
     smoothing: str = "uniform",
     labels_only: bool = False,
-    first: str = "logits",
+    names: tuple[str, str] = ("logits", "targets"),
 ) -> Evaluation:
     """Check and lay out a softmax loss; `kernel` makes its formulas for a dtype and smoothing."""
-    problem = open_problem(logits, targets, axis, options, first)
+    arrays = dict(zip(names, (logits, targets), strict=True))
+    problem = open_problem(arrays, axis, options)
     spread = smoothing_of(label_smoothing, smoothing, problem.classes)
     if is_labels(problem, targets, axis):
         rows, reduction = label_rows(problem, targets, spread)
     elif labels_only:
         raise TypeError(
-            "targets: got floating probabilities, wanted integer labels; from one-hot targets, "
+            f"{names[1]}: got floating probabilities, wanted integer labels; from one-hot targets, "
             "take the argmax along the class axis"
         )
     else:
@@ -46,7 +47,7 @@ def softmax_evaluation(
         rows,
         problem.layout,
         reduction,
-        (first, "targets"),
+        names,
     )
 
 
@@ -63,14 +64,14 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
     """Tell class labels from probabilities, or refuse the targets."""
     got, rows = tuple(targets.shape), problem.rows_shape
     logits = tuple(problem.layout.outward(problem.logits).shape)
-    kind = check.kind(targets)
+    kind, (first, second) = check.kind(targets), problem.names
     if kind == "integer" and got == rows:
         return True
     if kind == "floating" and got == logits:
         return False
     if kind not in ("integer", "floating"):
         raise TypeError(
-            f"targets: got dtype {dtype_name(targets.dtype)}, wanted integer labels of shape "
+            f"{second}: got dtype {dtype_name(targets.dtype)}, wanted integer labels of shape "
             f"{rows} or floating probabilities of shape {logits}"
         )
     hint = ""
@@ -79,7 +80,7 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
         hint = "; one-hot targets are probabilities: convert them to a floating dtype"
     elif kind == "floating" and got == rows:
         raise TypeError(
-            f"targets: got floating labels ({dtype_name(targets.dtype)}) of shape {got}, wanted "
+            f"{second}: got floating labels ({dtype_name(targets.dtype)}) of shape {got}, wanted "
             f"integer labels of that shape, or floating probabilities of shape {logits}"
         )
     elif fitting:
@@ -87,7 +88,7 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
     elif len(got) == len(logits) and 1 in got and kind == "integer":
         hint = "; labels have no class axis: squeeze it"
     raise ValueError(
-        f"targets: got {kind} targets of shape {got} for logits of shape {logits} and axis={axis}; "
+        f"{second}: got {kind} shape {got} for {first} of shape {logits} and axis={axis}; "
         f"wanted integer labels of shape {rows} or floating probabilities of shape {logits}{hint}"
     )
 
@@ -186,8 +187,9 @@ def _refuse_out_of_range(problem: RowProblem, labels: Array, fine: Array) -> Non
     bad = ~problem.backend.to_numpy(fine)
     position = tuple(int(i) for i in np.argwhere(bad)[0])
     value = problem.backend.to_numpy(labels)[position]
+    name, last = problem.names[1], problem.classes - 1
     raise ValueError(
-        f"targets: got label {value} at position {position}, wanted 0 … {problem.classes - 1} "
+        f"{name}: got label {value} at position {position}, wanted 0 … {last} "
         f"(classes along the class axis) or ignore_index={problem.options.ignore_index}; "
         "is the class axis right, or do labels start at 1?"
     )
