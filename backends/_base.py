@@ -82,7 +82,7 @@ class Backend:
     def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
         """Copy a NumPy array to this library, as the dtype of that name."""
         # Converted on the host first: a device need not have the host array's dtype.
-        return self.xp.asarray(np.asarray(host, dtype=dtype), device=device)
+        return self.xp.asarray(np.array(host, dtype=dtype), device=device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy an array to NumPy."""

@@ -9,7 +9,7 @@ from typing import Any
 import _foreign
 import numpy as np
 import pytest
-from _tools import error_of
+from _tools import assert_near, error_of
 
 from xp_xent import backends, cross_entropy, value_and_grad
 from xp_xent.backends import Backend
@@ -51,11 +51,11 @@ class TestRegistry:
     def test_owner_of_an_array(self, backend: Backend) -> None:
         one, two = backend.asarray(LOGITS), backend.asarray(LABELS)
         assert backends.backend_of(one, two) is backend
-        assert backends.backend_of(logits=one, weight=None) is backend
+        assert backends.backend_of(logits=one, targets=two) is backend
 
     def test_mixed(self, backend: Backend) -> None:
         if backend.name == "numpy":
-            return
+            pytest.skip("numpy is the other library here")
         error = error_of(
             backends.backend_of, logits=backend.asarray(LOGITS), targets=np.zeros(2, int)
         )
@@ -73,7 +73,7 @@ class TestRegistry:
 
     def test_nothing(self) -> None:
         assert isinstance(error_of(backends.backend_of), TypeError)
-        assert isinstance(error_of(backends.backend_of, None, weight=None), TypeError)
+        assert "weight" in str(error_of(backends.backend_of, np.zeros(1), weight=None))
 
 
 class TestAdapter:
@@ -115,11 +115,12 @@ class TestAdapter:
 
     def test_compile(self, backend: Backend) -> None:
         if backend.name == "torch":
-            pytest.skip("torch.compile needs a C++ compiler")
+            pytest.skip("torch.compile's default compiler needs a C++ toolchain")
         logits, labels = backend.asarray(LOGITS), backend.asarray(LABELS)
         compiled = backend.compile(lambda z, y: cross_entropy(z, y, reduction="sum"))
         want = float(np.sum(cross_entropy(LOGITS, LABELS, reduction="none")))
-        assert abs(float(backend.to_numpy(compiled(logits, labels))) - want) < 1e-12
+        got = backend.to_numpy(compiled(logits, labels))
+        assert_near(got, want, want, dtype="float64", classes=3, spread=20.0)
 
 
 ADAPTER = """

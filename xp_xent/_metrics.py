@@ -121,6 +121,8 @@ class LossAccumulator:
         total = self.sum + other.sum
         part = total - self.sum  # Knuth's two-sum: total + lost is exact
         lost = (self.sum - (total - part)) + (other.sum - part)
+        if not math.isfinite(total):
+            lost = 0.0  # an infinite loss has lost nothing
         error = self.error + other.error + lost
         return LossAccumulator(total, self.weight + other.weight, error)
 
