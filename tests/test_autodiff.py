@@ -162,6 +162,16 @@ class TestTorch:
         _, gradient = xp_xent.value_and_grad(cross_entropy)(logits, labels)
         assert_agree(slope, (gradient * tangent).sum(), 4.0)
 
+    def test_compile(self) -> None:
+        """transformers#34615: a graph break in the dispatch; fullgraph=True would raise."""
+        torch = pytest.importorskip("torch")
+        logits, labels = self.logits(torch).requires_grad_(), torch.tensor([0, -100, 1])
+        function = lambda z, y: cross_entropy(z, y, weight=torch.arange(1.0, 5.0), **OPTIONS)  # noqa: E731
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        want = torch.autograd.grad(function(logits, labels), logits)[0]
+        got = torch.autograd.grad(compiled(logits, labels), logits)[0]
+        assert_agree(got, want, np.ones((3, 4)))
+
 
 class TestJax:
     """What jax's transformations ask of a loss."""

@@ -84,7 +84,7 @@ def effective_number_weights(
     >>> import numpy as np
     >>> from xp_xent import effective_number_weights
     >>> print(effective_number_weights(np.asarray([0, 0, 0, 1]), 2, beta=0.9).round(6))
-    [0.539171 1.460829]
+    [0.539084 1.460916]
     """
     beta = check.number("beta", beta, 0.0, 1.0)
     if beta == 1:

@@ -103,7 +103,7 @@ def cross_entropy(
     >>> from xp_xent import cross_entropy
     >>> logits = np.asarray([[2.0, 1.0, 0.1], [0.5, 2.5, 0.3]])
     >>> print(round(float(cross_entropy(logits, np.asarray([0, 1]))), 6))
-    0.317952
+    0.31854
 
     A confident row keeps its digits:
 

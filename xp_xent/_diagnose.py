@@ -18,7 +18,21 @@ SATURATED = 1e4  # logits of a healthy model are of the order of 10
 
 @dataclass(frozen=True)
 class Finding:
-    """One suspicion: a stable `code`, and a sentence that says what to look at."""
+    """One suspicion of `diagnose`.
+
+    Parameters
+    ----------
+    code : str
+        A stable name of the suspicion, for programs.
+    message : str
+        A sentence that says what to look at.
+
+    Examples
+    --------
+    >>> from xp_xent import Finding
+    >>> print(Finding("constant", "every row's logits are equal").code)
+    constant
+    """
 
     code: str
     message: str

@@ -71,7 +71,7 @@ def softmax_focal_loss(
     >>> from xp_xent import softmax_focal_loss
     >>> logits = np.asarray([[2.0, 1.0, 0.1]])
     >>> print(round(float(softmax_focal_loss(logits, np.asarray([0]))), 6))
-    0.048439
+    0.048492
     """
     gamma = check.number("gamma", gamma, 0.0)
     if alpha is not None and not hasattr(alpha, "dtype"):
@@ -80,7 +80,7 @@ def softmax_focal_loss(
         classes = logits.shape[check.axis(axis, len(logits.shape), tuple(logits.shape))]
         alpha = backend.full((classes,), factor, loss_dtype(backend.xp, logits), like=logits)
     options = RowOptions(
-        alpha, sample_weight, where, ignore_index, reduction, normalizer, weight_in_mean=False
+        None, sample_weight, where, ignore_index, reduction, normalizer, alpha=alpha
     )
     return softmax_evaluation(
         logits,

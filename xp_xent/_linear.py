@@ -73,7 +73,7 @@ def linear_cross_entropy(
     >>> features = np.asarray([[1.0, 0.0], [0.0, 1.0]])
     >>> classifier = np.asarray([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     >>> print(round(float(linear_cross_entropy(features, classifier, np.asarray([0, 1]))), 6))
-    0.239541
+    0.239545
     """
     parts = {"features": features, "classifier": classifier}
     if bias is not None:

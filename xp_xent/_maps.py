@@ -42,7 +42,7 @@ def softmax(x: Array, /, *, axis: int = -1) -> Array:
     >>> print(softmax(np.asarray([0.0, np.log(3.0)])))
     [0.25 0.75]
     """
-    return _by_row(x, axis, lambda backend, z: Anchored(backend, z, None).probability)
+    return _along(x, axis, lambda backend, z: Anchored(backend, z, None).probability)
 
 
 def log_softmax(x: Array, /, *, axis: int = -1) -> Array:
@@ -72,7 +72,7 @@ def log_softmax(x: Array, /, *, axis: int = -1) -> Array:
     >>> print(log_softmax(np.asarray([0.0, 0.0])))
     [-0.69314718 -0.69314718]
     """
-    return _by_row(x, axis, lambda backend, z: -Anchored(backend, z, None).surprisal)
+    return _along(x, axis, lambda backend, z: -Anchored(backend, z, None).surprisal)
 
 
 def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
@@ -112,7 +112,7 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
         row = Anchored(backend, xp.where(endless, 0.0, z), None)
         return xp.where(endless, largest, row.lse)
 
-    result = _by_row(x, axis, by_row)
+    result = _along(x, axis, by_row)
     return result if keepdims else backend_of(x).xp.squeeze(result, axis=axis)
 
 
@@ -177,13 +177,18 @@ def log_sigmoid(x: Array, /) -> Array:
     return _by_row(x, None, by_row)
 
 
+def _along(x: Array, axis: int, function: Callable[[Backend, Array], Array]) -> Array:
+    """Apply a function of rows (..., K) along an axis."""
+    backend_of(x=x)
+    check.floating("x", x)
+    return _by_row(x, check.axis(axis, len(x.shape), tuple(x.shape), "x"), function)
+
+
 def _by_row(x: Array, axis: int | None, function: Callable[[Backend, Array], Array]) -> Array:
     """Apply a function of rows (..., K) in the dtype of a loss, and round the result once."""
     backend = backend_of(x=x)
     check.floating("x", x)
     xp, dtype = backend.xp, loss_dtype(backend.xp, x)
-    if axis is not None:
-        axis = check.axis(axis, len(x.shape), tuple(x.shape), "x")
     layout = Layout(xp, axis)
 
     def on_block(rows: Array) -> Array:

@@ -26,11 +26,11 @@ class RowOptions:
     ignore_index: int | None = None
     reduction: str = "mean"
     normalizer: Any = None
-    weight_in_mean: bool = True  # a label's class weight is its share of the mean's denominator
+    alpha: Array | None = None  # class weights without a share in the mean's denominator
 
     def arrays(self) -> dict[str, Array]:
         """Name the arrays among the options."""
-        names = ("weight", "sample_weight", "where", "normalizer")
+        names = ("weight", "alpha", "sample_weight", "where", "normalizer")
         given = {name: getattr(self, name) for name in names}
         return {name: x for name, x in given.items() if not isinstance(x, Real | None)}
 
@@ -82,9 +82,10 @@ def open_problem(arrays: dict[str, Array], axis: int, options: RowOptions) -> Ro
     rows = layout.inward(logits)
     problem = RowProblem(backend, layout, rows, loss_dtype(backend.xp, logits), options, (*arrays,))
     of = f"the logits' {shape} without axis {axis}"
-    if options.weight is not None:
-        check.numeric("weight", options.weight)
-        check.shape("weight", options.weight, (problem.classes,), "one weight a class")
+    for name, per_class in (("weight", options.weight), ("alpha", options.alpha)):
+        if per_class is not None:
+            check.numeric(name, per_class)
+            check.shape(name, per_class, (problem.classes,), "one number a class")
     if options.sample_weight is not None:
         check.numeric("sample_weight", options.sample_weight)
         check.shape("sample_weight", options.sample_weight, problem.rows_shape, of)

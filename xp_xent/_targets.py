@@ -36,8 +36,8 @@ def softmax_evaluation(
         rows, reduction = label_rows(problem, targets, spread)
     elif labels_only:
         raise TypeError(
-            f"{names[1]}: got floating probabilities, wanted integer labels; from one-hot targets, "
-            "take the argmax along the class axis"
+            f"{names[1]}: got probabilities of dtype {dtype_name(targets.dtype)}, wanted integer "
+            "labels; from one-hot targets, take the argmax along the class axis"
         )
     else:
         rows, reduction = probability_rows(problem, targets)
@@ -104,10 +104,11 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
         _refuse_out_of_range(problem, labels, known if counted is None else known | ~counted)
     label = xp.where(known, index, 0)
     class_weight = None
-    if options.weight is not None:
-        weight = xp.astype(options.weight, problem.dtype, copy=False)
+    weight = options.alpha if options.weight is None else options.weight
+    if weight is not None:
+        weight = xp.astype(weight, problem.dtype, copy=False)
         class_weight = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
-    in_mean = class_weight if options.weight_in_mean else None
+    in_mean = class_weight if options.alpha is None else None
     scale, share = _scale_and_share(problem, counted, in_mean)
     if not readable:
         # Where Python cannot look at the values, a label out of range makes its row NaN.

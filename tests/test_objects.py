@@ -1,0 +1,200 @@
+"""Configured losses, gathered means, perplexity and class weights."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import pickle
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from _reference import Array
+from _tools import assert_array, assert_near, call, error_of
+
+import xp_xent
+from xp_xent import BCEWithLogitsLoss, CrossEntropyLoss, LossAccumulator, cross_entropy
+from xp_xent import binary_cross_entropy_with_logits as bce
+from xp_xent.backends import Backend
+
+RNG = np.random.default_rng(17)
+LOGITS, LABELS = RNG.normal(size=(8, 3)) * 2, np.array([0, 2, 1, 1, 0, 2, -100, 1])
+TARGETS = RNG.random((8, 3))
+OBJECTS = [
+    CrossEntropyLoss(),
+    CrossEntropyLoss(axis=0, ignore_index=None, label_smoothing=0.1, smoothing="others"),
+    CrossEntropyLoss(z_loss=1e-4, softcap=30.0, reduction="sum"),
+    BCEWithLogitsLoss(),
+    BCEWithLogitsLoss(label_smoothing=0.1, reduction="none"),
+]
+
+
+class TestConfiguredLosses:
+    """`CrossEntropyLoss` and `BCEWithLogitsLoss`."""
+
+    @pytest.mark.parametrize("criterion", OBJECTS, ids=repr)
+    def test_a_value_among_values(self, criterion: Any) -> None:
+        """Frozen, hashable, and the same after a copy, a pickle, or being printed and read."""
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            criterion.reduction = "none"
+        names = {"CrossEntropyLoss": CrossEntropyLoss, "BCEWithLogitsLoss": BCEWithLogitsLoss}
+        for same in (
+            copy.deepcopy(criterion),
+            pickle.loads(pickle.dumps(criterion)),
+            eval(repr(criterion), names),
+        ):
+            assert same == criterion
+            assert hash(same) == hash(criterion)
+        assert sum(criterion == other for other in OBJECTS) == 1
+
+    def test_weights_take_part(self) -> None:
+        one, same, other, none = (
+            CrossEntropyLoss(weight=w) for w in (np.ones(3), np.ones(3), np.arange(3.0), None)
+        )
+        assert one == same
+        assert hash(one) == hash(same)
+        assert one not in (other, none)
+        assert CrossEntropyLoss(weight=np.ones(3, np.float32)) != one
+        assert pickle.loads(pickle.dumps(one)) == one
+        assert CrossEntropyLoss() != BCEWithLogitsLoss()
+
+    def test_is_the_function(self, backend: Backend) -> None:
+        weight = np.array([1.0, 2.0, 0.5])
+        how: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 9.0}
+        sent = backend.asarray(weight)
+        criterion = CrossEntropyLoss(weight=sent, **how)
+        want = call(backend, "float64", cross_entropy, LOGITS, LABELS, weight=weight, **how)
+        assert np.array_equal(call(backend, "float64", criterion, LOGITS, LABELS), want)
+        binary = BCEWithLogitsLoss(pos_weight=sent, reduction="sum")
+        want = call(backend, "float64", bce, LOGITS, TARGETS, pos_weight=weight, reduction="sum")
+        assert np.array_equal(call(backend, "float64", binary, LOGITS, TARGETS), want)
+
+    def test_options_of_a_call(self, backend: Backend) -> None:
+        """What belongs to a batch is given with it, and what is given comes first."""
+        how: dict[str, Any] = {"where": LABELS > 0, "sample_weight": RNG.random(8)}
+        got = call(backend, "float64", CrossEntropyLoss(reduction="sum"), LOGITS, LABELS, **how)
+        want = call(backend, "float64", cross_entropy, LOGITS, LABELS, reduction="sum", **how)
+        assert np.array_equal(got, want)
+        rows = CrossEntropyLoss()(
+            backend.asarray(LOGITS), backend.asarray(LABELS), reduction="none"
+        )
+        assert tuple(rows.shape) == (8,)
+
+    def test_derivatives(self, backend: Backend) -> None:
+        for criterion, function, targets in (
+            (CrossEntropyLoss(label_smoothing=0.1), cross_entropy, LABELS),
+            (BCEWithLogitsLoss(label_smoothing=0.1), bce, TARGETS),
+        ):
+            for of in (xp_xent.value_and_grad, xp_xent.hessian_diagonal):
+                got = call(backend, "float64", of(criterion), LOGITS, targets)
+                want = call(backend, "float64", of(function), LOGITS, targets, label_smoothing=0.1)
+                for one, two in zip(np.atleast_1d(got[0]), np.atleast_1d(want[0]), strict=True):
+                    assert np.array_equal(one, two)
+
+    def test_wrong_options_are_named(self) -> None:
+        assert "bogus" in str(error_of(CrossEntropyLoss, bogus=1))
+        criterion = lambda: CrossEntropyLoss(reduction="avg")(LOGITS, LABELS)  # noqa: E731
+        assert "reduction" in str(error_of(criterion))
+
+
+class TestLossAccumulator:
+    """Streaming and mergeable: sum and weight."""
+
+    def rows(self) -> Array:
+        return cross_entropy(LOGITS, LABELS, reduction="none")
+
+    def test_empty(self) -> None:
+        assert LossAccumulator().weight == 0
+        assert math.isnan(LossAccumulator().mean)
+        assert math.isnan(LossAccumulator().perplexity)
+
+    @pytest.mark.parametrize("parts", [1, 2, 3, 8])
+    def test_is_the_mean_of_all(self, backend: Backend, parts: int) -> None:
+        total = LossAccumulator()
+        counted = (LABELS != -100).astype(np.float64)
+        for part in np.array_split(np.arange(8), parts):
+            rows = cross_entropy(
+                backend.asarray(LOGITS[part]), backend.asarray(LABELS[part]), reduction="none"
+            )
+            total = total.update(rows, backend.asarray(counted[part]))
+        want = call(backend, "float64", cross_entropy, LOGITS, LABELS)
+        assert total.weight == 7
+        near: dict[str, Any] = {"dtype": "float64", "classes": 3, "spread": 8.0}
+        assert_near(total.mean, want, want, **near)
+        assert_near(total.perplexity, np.exp(want), np.exp(want), **near)
+
+    def test_does_not_change(self) -> None:
+        before = LossAccumulator()
+        after = before.update(self.rows())
+        assert (before.sum, before.weight) == (0, 0)
+        assert after.weight == 8
+        assert after == LossAccumulator().update(self.rows())
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            after.sum = 0.0
+
+    def test_merge_in_any_grouping(self) -> None:
+        """The large ones cancel; a plain running sum has lost the small ones by then."""
+        small = [*np.array_split(np.full(5000, 0.37), 40), np.array([3e-9]), RNG.random(50)]
+        batches = [np.array([1e16]), *small, np.array([-1e16])]
+        parts = [LossAccumulator().update(batch) for batch in batches]
+        left, right, tree = parts[0], parts[-1], parts
+        for part in parts[1:]:
+            left = left + part
+        for part in reversed(parts[:-1]):
+            right = part + right
+        while len(tree) > 1:
+            others = [*tree[1::2], LossAccumulator()]
+            tree = [a + b for a, b in zip(tree[::2], others, strict=False)]
+        losses = np.concatenate(batches)
+        exactly = float(sum(map(Fraction, losses)) / len(losses))
+        for total in (left, right, tree[0]):
+            assert total.weight == len(losses)
+            assert_near(total.mean, exactly, exactly, dtype="float64", classes=1, spread=0.0)
+
+    def test_small_beside_large(self) -> None:
+        total = LossAccumulator()
+        for loss in (1e16, 1.0, -1e16):
+            total = total.update(np.asarray([loss]))
+        assert total.mean == 1 / 3
+
+    def test_weighted_and_summed(self) -> None:
+        weights = np.array([0.5, 2.0])
+        total = LossAccumulator().update(np.array([1.0, 4.0]), weights).update(2.5, 3)
+        assert (total.sum, total.weight) == (7.5, 5.5)
+
+    def test_overflow_stays_visible(self) -> None:
+        for loss in (np.inf, np.nan):
+            total = LossAccumulator().update(np.asarray([loss])).update(np.asarray([1.0]))
+            assert np.array_equal(total.mean, loss, equal_nan=True)
+            assert np.array_equal(total.perplexity, loss, equal_nan=True)
+        assert LossAccumulator().update(np.asarray([1e4])).perplexity == math.inf
+
+    def test_what_it_takes(self) -> None:
+        assert "losses" in str(error_of(LossAccumulator().update, "1.0"))
+        assert isinstance(error_of(lambda: LossAccumulator() + 1.0), TypeError)
+
+
+class TestPerplexity:
+    """exp of the mean cross-entropy."""
+
+    def test_uniform(self, backend: Backend, dtype: str) -> None:
+        logits = backend.asarray(np.zeros((4, 10)), dtype=dtype)
+        got = xp_xent.perplexity(logits, backend.asarray(np.arange(4)))
+        kind = "float64" if dtype == "float64" else "float32"
+        assert_array(backend, got, kind, ())
+        assert_near(backend.to_numpy(got), 10.0, 10.0, dtype=kind, classes=10, spread=0.0)
+
+    def test_options(self, backend: Backend) -> None:
+        how: dict[str, Any] = {"axis": 0, "sample_weight": RNG.random(8), "ignore_index": 2}
+        labels = np.where(LABELS < 0, 2, LABELS)
+        got = call(backend, "float64", xp_xent.perplexity, LOGITS.T, labels, **how)
+        want = np.exp(call(backend, "float64", cross_entropy, LOGITS.T, labels, **how))
+        assert_near(got, want, want, dtype="float64", classes=3, spread=8.0)
+
+    def test_hopeless_tokens_do_not_underflow(self, backend: Backend) -> None:
+        """The log of a softmax, as torchmetrics takes it, is −inf; −log p is 200."""
+        logits, labels = np.array([[0.0, -200.0]]), np.array([1])
+        got = call(backend, "float64", xp_xent.perplexity, logits, labels)
+        assert_near(got, np.exp(200.0), np.exp(200.0), dtype="float64", classes=2, spread=200.0)
