@@ -148,7 +148,15 @@ def poly_cross_entropy(
     """
     head = PolyHead(check.number("epsilon", epsilon, -1.0))
     options = RowOptions(weight, sample_weight, where, ignore_index, reduction, normalizer)
-    return softmax_evaluation(logits, labels, axis, options, partial(_bent, head), labels_only=True)
+    return softmax_evaluation(
+        logits,
+        labels,
+        axis,
+        options,
+        partial(_bent, head),
+        labels_only=True,
+        names=("logits", "labels"),
+    )
 
 
 def _bent(head: FocalHead | PolyHead, dtype: Any, smoothing: Smoothing) -> SoftmaxRows:

@@ -36,7 +36,7 @@ def softmax_evaluation(
         rows, reduction = label_rows(problem, targets, spread)
     elif labels_only:
         raise TypeError(
-            f"{names[1]}: got probabilities of dtype {dtype_name(targets.dtype)}, wanted integer "
+            f"{names[1]}: got floating probabilities ({dtype_name(targets.dtype)}), wanted integer "
             "labels; from one-hot targets, take the argmax along the class axis"
         )
     else:
