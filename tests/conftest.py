@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Both are read when their library is imported, so they come first.
@@ -46,3 +47,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = [(b, dtype) for b in found for dtype in b.float_dtypes()]
     ids = [f"{b.name}-{dtype}" for b, dtype in pairs]
     metafunc.parametrize(("backend", "dtype"), pairs, ids=ids)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled() -> Iterator[None]:
+    """Drop what JAX compiled for a module's shapes: kept, it takes gigabytes by the end."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
