@@ -83,7 +83,7 @@ def test_random_calls(name: str, loss: str) -> None:
 
     @seed(5)
     @settings(max_examples=EXAMPLES[name])
-    @given(cases(loss))
+    @given(cases(loss, name))
     def check(case: Case) -> None:
         assert_same_gradients(name, case)
 
@@ -180,7 +180,8 @@ class TestJax:
         jax = pytest.importorskip("jax")
         logits = jax.numpy.asarray(np.random.default_rng(0).normal(size=(2, 3)))
         labels = jax.numpy.asarray([2, 0])
-        full = np.asarray(jax.hessian(lambda z: cross_entropy(z, labels, **OPTIONS))(logits))
+        hessian = jax.jit(jax.hessian(lambda z: cross_entropy(z, labels, **OPTIONS)))
+        full = np.asarray(hessian(logits))
         diagonal = xp_xent.hessian_diagonal(cross_entropy)(logits, labels, **OPTIONS)
         assert_agree(diagonal, np.einsum("aiai->ai", full), np.abs(full).sum((2, 3)))
 
@@ -195,8 +196,9 @@ class TestJax:
             "probabilities": lambda z: cross_entropy(z, targets),
             "kl": lambda z: xp_xent.kl_divergence(z, targets),
         }[loss]
-        gradient = jax.grad(function)(logits)
-        _, slope = jax.jvp(function, (logits,), (jax.numpy.ones_like(logits) * 3,))
+        gradient = jax.jit(jax.grad(function))(logits)
+        tangent = jax.numpy.full_like(logits, 3.0)
+        _, slope = jax.jit(lambda z, v: jax.jvp(function, (z,), (v,)))(logits, tangent)
         e = 1 / (1 + np.exp(-1.0))
         want = np.array([[1 - e, 0, e]]) - (np.eye(3)[[2]] if loss == "labels" else targets)
         assert_agree(gradient, want, np.ones((1, 3)))
@@ -207,7 +209,7 @@ class TestJax:
         logits = jax.numpy.asarray(np.random.default_rng(0).normal(size=(5, 2, 3)))
         labels = jax.numpy.asarray(np.random.default_rng(1).integers(0, 3, (5, 2)))
         assert_agree(
-            jax.vmap(cross_entropy)(logits, labels),
+            jax.jit(jax.vmap(cross_entropy))(logits, labels),
             cross_entropy(logits, labels, reduction="none").mean(axis=1),
             np.ones(5),
         )

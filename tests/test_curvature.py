@@ -83,7 +83,7 @@ def assert_curvature(backend: Backend, case: Case) -> None:
 def test_random_calls(backend: Backend, loss: str) -> None:
     @seed(3)
     @settings(max_examples=EXAMPLES.get(backend.name, 6))
-    @given(cases(loss))
+    @given(cases(loss, backend.name))
     def check(case: Case) -> None:
         assert_curvature(backend, case)
 

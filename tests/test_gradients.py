@@ -33,7 +33,7 @@ def test_random_calls(backend: Backend, dtype: str, loss: str) -> None:
 
     @seed(0)
     @settings(max_examples=EXAMPLES.get(backend.name, (20, 4))[dtype != "float64"])
-    @given(cases(loss))
+    @given(cases(loss, backend.name))
     def check(case: Case) -> None:
         assert_case(backend, dtype, case)
 
