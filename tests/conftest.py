@@ -35,6 +35,14 @@ if "array_api_strict" in INSTALLED:
     )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled() -> Iterator[None]:
+    """Free what JAX compiled for a module's shapes: 80 MB a shape, gigabytes over the suite."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise over the libraries, or over the pairs of library and dtype that exist."""
     wanted = metafunc.fixturenames
@@ -47,11 +55,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = [(b, dtype) for b in found for dtype in b.float_dtypes()]
     ids = [f"{b.name}-{dtype}" for b, dtype in pairs]
     metafunc.parametrize(("backend", "dtype"), pairs, ids=ids)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget_compiled() -> Iterator[None]:
-    """Drop what JAX compiled for a module's shapes: kept, it takes gigabytes by the end."""
-    yield
-    if "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()
