@@ -163,7 +163,7 @@ class SigmoidFocalRows:
             return outer * cross, None, None
         by_x, slope = (1 - 2 * y) * up * down, (1 - y) * up - y * down  # u' and cross'
         ratio = self._ratio(xp, cross, u)
-        first = outer * (ratio * by_x + slope)
+        first = outer * (product(xp, by_x, ratio) + slope)
         if order == 1:
             return outer * cross, first, None
         safe = xp.where(u == 0, 1.0, u)

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from xp_xent import _checks as check
+from xp_xent._problem import loss_dtype
 from xp_xent.backends import backend_of, dtype_name
 
 Array = Any
@@ -94,7 +95,8 @@ def effective_number_weights(
     # −expm1(n·log β) is 1 − βⁿ without cancellation; β = 0 has no logarithm, and gives 1.
     number = -xp.expm1(counts * math.log(beta)) if beta else xp.ones_like(counts)
     weights = xp.where(empty, 0.0, (1 - beta) / xp.where(empty, 1.0, number))
-    return num_classes * weights / xp.sum(weights)
+    total = xp.sum(weights)
+    return num_classes * weights / xp.where(total == 0, 1.0, total)
 
 
 def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
@@ -134,13 +136,14 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
     axis = check.axis(axis, len(shape), shape, "targets")
     if check.kind(targets) != "floating":
         targets = xp.astype(targets, _default_float(xp))
-    positives = xp.sum(targets, axis=axis)
+    # Counts of half precision stop at 2048.
+    positives = xp.sum(xp.astype(targets, loss_dtype(xp, targets), copy=False), axis=axis)
     if backend.is_readable(positives) and not bool(xp.all(positives > 0)):
         raise ValueError(
             "targets: got a class without a positive sample, wanted at least one each; "
             "leave the class out, or give its pos_weight yourself"
         )
-    return (shape[axis] - positives) / positives
+    return xp.astype((shape[axis] - positives) / positives, targets.dtype, copy=False)
 
 
 def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[Any, Array]:

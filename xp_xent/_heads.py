@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xp_xent._anchored import Anchored
-from xp_xent._stable import expm1, power
+from xp_xent._stable import expm1, power, product
 
 Array = Any
 
@@ -50,13 +50,18 @@ class FocalHead(Head):
     def slope(self, row: Anchored) -> Array:
         """Give f'(ℓ)."""
         _, rest, p, ratio = self._parts(row)
-        return power(row.xp, rest, self.gamma) * (1 + self.gamma * p * ratio)
+        return power(row.xp, rest, self.gamma) * (1 + self.gamma * product(row.xp, p, ratio))
 
     def bend(self, row: Anchored) -> Array:
         """Give f''(ℓ)."""
         nll, rest, p, ratio = self._parts(row)
         gamma, safe = self.gamma, row.xp.where(rest == 0, 1.0, rest)
-        return gamma * power(row.xp, rest, gamma) / safe * p * (2 - nll + (gamma - 1) * p * ratio)
+        return (
+            gamma
+            * power(row.xp, rest, gamma)
+            / safe
+            * (2 * p - product(row.xp, p, nll) + (gamma - 1) * p * product(row.xp, p, ratio))
+        )
 
     def _parts(self, row: Anchored) -> tuple[Array, Array, Array, Array]:
         """Give ℓ, 1 − p, p, and ℓ/(1 − p), which tends to 1 as ℓ does to 0."""

@@ -7,7 +7,7 @@ from xp_xent import _checks as check
 from xp_xent._cross_entropy import softmax_kernel
 from xp_xent._evaluation import Evaluation, loss
 from xp_xent._problem import RowOptions, loss_dtype
-from xp_xent._targets import softmax_evaluation
+from xp_xent._targets import counted_rows, softmax_evaluation
 from xp_xent.backends import backend_of
 
 Array = Any
@@ -94,17 +94,33 @@ def linear_cross_entropy(
     if bias is not None:
         check.shape("bias", bias, (classifier.shape[0],), "one number a class")
     xp = backend.xp
+    options = RowOptions(weight, sample_weight, where, ignore_index, reduction, normalizer)
+    counted = _counted_features(features, targets, options)
+    if counted is not None:
+        # Blanked here already: the classifier's gradient is a product with the features.
+        features = xp.where(counted[..., None], features, 0.0)
     wide = Wide(xp, features, classifier, bias, loss_dtype(xp, features))
     inner = softmax_evaluation(
         wide.logits(backend),
         targets,
         -1,
-        RowOptions(weight, sample_weight, where, ignore_index, reduction, normalizer),
+        options,
         softmax_kernel(z_loss, softcap),
         label_smoothing=label_smoothing,
         smoothing=smoothing,
     )
     return LinearEvaluation(inner, wide)
+
+
+def _counted_features(features: Array, targets: Array, options: RowOptions) -> Array | None:
+    """Give the rows that count; targets and masks of other shapes are refused later, by name."""
+    rows = tuple(features.shape[:-1])
+    backend = backend_of(features=features, targets=targets, **options.arrays())
+    where = options.where
+    if where is not None and (tuple(where.shape) != rows or check.kind(where) != "bool"):
+        return None
+    labels = check.kind(targets) == "integer" and tuple(targets.shape) == rows
+    return counted_rows(backend, options, targets if labels else None)
 
 
 @dataclass(frozen=True)

@@ -92,10 +92,13 @@ def next_token_cross_entropy(
         logits,
         xp.roll(tokens, -1, axis=-1),
         -1,
-        RowOptions(weight, sample_weight, predicts, ignore_index, reduction, normalizer),
+        RowOptions(
+            weight, sample_weight, predicts, ignore_index, reduction, normalizer, shifted=True
+        ),
         softmax_kernel(z_loss, softcap),
         label_smoothing=label_smoothing,
         smoothing=smoothing,
+        names=("logits", "tokens"),
     )
     return replace(found, layout=_NextTokens(xp, found.layout.axis))
 

@@ -96,7 +96,7 @@ class LogProbRows:
         loss = close_loss(xp, rows, row_sum(xp, product(xp, q, -x)))
         surprisal = xp.where(xp.isinf(x) & (rows.probabilities == 0), 0.0, -x)
         if rows.class_weight is not None:
-            surprisal = rows.class_weight * surprisal
+            surprisal = product(xp, rows.class_weight, surprisal)
         gradient = self.smoothing.transpose(xp, surprisal)
         return loss, close_gradient(xp, rows, gradient, cotangent, rows.probabilities)
 

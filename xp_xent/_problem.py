@@ -26,13 +26,16 @@ class RowOptions:
     ignore_index: int | None = None
     reduction: str = "mean"
     normalizer: Any = None
+    shifted: bool = False  # labels are those of the next position, as the user counts
     alpha: Array | None = None  # class weights without a share in the mean's denominator
 
     def arrays(self) -> dict[str, Array]:
         """Name the arrays among the options."""
         names = ("weight", "alpha", "sample_weight", "where", "normalizer")
         given = {name: getattr(self, name) for name in names}
-        return {name: x for name, x in given.items() if not isinstance(x, Real | None)}
+        if isinstance(self.normalizer, Real):
+            del given["normalizer"]  # the one that may be a number
+        return {name: x for name, x in given.items() if x is not None}
 
 
 @dataclass(frozen=True)

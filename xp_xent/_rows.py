@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from xp_xent._stable import product
+
 Array = Any
 
 
@@ -31,7 +33,7 @@ def open_rows(xp: Any, rows: Rows, dtype: Any, array: Array | None = None) -> Ar
 def close_loss(xp: Any, rows: Rows, loss: Array) -> Array:
     """Scale the rows' losses; 0 where a row does not count."""
     if rows.scale is not None:
-        loss = rows.scale * loss
+        loss = product(xp, rows.scale, loss)
     return loss if rows.counted is None else xp.where(rows.counted, loss, 0.0)
 
 

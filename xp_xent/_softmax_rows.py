@@ -157,7 +157,7 @@ class SoftmaxRows:
         void = row.xp.isinf(row.surprisal) & (rows.probabilities == 0)
         surprisal = row.xp.where(void, 0.0, row.surprisal)
         if rows.class_weight is not None:
-            surprisal = rows.class_weight * surprisal
+            surprisal = product(row.xp, rows.class_weight, surprisal)
         return self.smoothing.transpose(row.xp, surprisal)
 
     def _mass(self, block: Open) -> Array:

@@ -11,7 +11,7 @@ from xp_xent._problem import RowOptions, RowProblem, open_problem
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
 from xp_xent._smoothing import KINDS, Smoothing
-from xp_xent.backends import dtype_name
+from xp_xent.backends import Backend, dtype_name
 
 Array = Any
 
@@ -97,9 +97,10 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     """Lay out the rows of integer labels."""
     backend, options, xp = problem.backend, problem.options, problem.backend.xp
     index = xp.astype(labels, backend.arange(1, like=labels).dtype, copy=False)
-    counted = _counted(problem, labels, index)
+    counted = counted_rows(backend, options, labels)
     known = (index >= 0) & (index < problem.classes)
-    readable = backend.is_readable(labels)
+    # A mask may be traced where labels are not, and the other way round.
+    readable = all(x is None or backend.is_readable(x) for x in (labels, counted))
     if readable:
         _refuse_out_of_range(problem, labels, known if counted is None else known | ~counted)
     label = xp.where(known, index, 0)
@@ -138,7 +139,7 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
 
 def probability_rows(problem: RowProblem, targets: Array) -> tuple[Rows, Reduction]:
     """Lay out the rows of probability targets."""
-    counted = _counted(problem, None, None)
+    counted = counted_rows(problem.backend, problem.options, None)
     scale, share = _scale_and_share(problem, counted, None)
     rows = Rows(
         problem.logits,
@@ -150,13 +151,13 @@ def probability_rows(problem: RowProblem, targets: Array) -> tuple[Rows, Reducti
     return rows, Reduction(problem.options.reduction, share, problem.options.normalizer)
 
 
-def _counted(problem: RowProblem, labels: Array | None, index: Array | None) -> Array | None:
-    """Give the rows that count, None where all are known to."""
-    backend, options, counted = problem.backend, problem.options, problem.options.where
+def counted_rows(backend: Backend, options: RowOptions, labels: Array | None) -> Array | None:
+    """Give the rows that count, (...,), None where all are known to."""
+    counted = options.where
     if labels is not None and options.ignore_index is not None:
         limits = backend.xp.iinfo(labels.dtype)
         if limits.min <= options.ignore_index <= limits.max:
-            kept = index != options.ignore_index
+            kept = labels != options.ignore_index
             counted = kept if counted is None else counted & kept
     known_now = counted is not None and backend.is_readable(counted)
     return None if known_now and bool(backend.xp.all(counted)) else counted
@@ -186,8 +187,11 @@ def _refuse_out_of_range(problem: RowProblem, labels: Array, fine: Array) -> Non
     if bool(problem.backend.xp.all(fine)):
         return
     bad = ~problem.backend.to_numpy(fine)
-    position = tuple(int(i) for i in np.argwhere(bad)[0])
-    value = problem.backend.to_numpy(labels)[position]
+    first = np.argwhere(bad)[0]
+    value = problem.backend.to_numpy(labels)[tuple(first)]
+    if problem.options.shifted:
+        first[-1] += 1
+    position = tuple(int(i) for i in first)
     name, last = problem.names[1], problem.classes - 1
     raise ValueError(
         f"{name}: got label {value} at position {position}, wanted 0 … {last} "
