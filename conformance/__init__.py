@@ -1,5 +1,21 @@
-"""Vectors with certified answers, and the tolerances that go with them."""
+"""Vectors with certified answers, the tolerances that go with them, and who is judged by them."""
 
+from xp_xent.conformance._checks import Check
 from xp_xent.conformance._load import Expected, Host, Vector, load, names
+from xp_xent.conformance._run import Report, Result, run
+from xp_xent.conformance._run import every as cases
+from xp_xent.conformance._subject import Subject
 
-__all__ = ["Expected", "Host", "Vector", "load", "names"]
+__all__ = [
+    "Check",
+    "Expected",
+    "Host",
+    "Report",
+    "Result",
+    "Subject",
+    "Vector",
+    "cases",
+    "load",
+    "names",
+    "run",
+]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xp_xent.conformance.tolerance import Floats, accepts, ulp_error
 
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 # Options whose scalars are written as hex floats
 FLOAT_OPTIONS = ("label_smoothing", "z_loss", "softcap", "normalizer")
 
@@ -82,6 +83,8 @@ class Vector:
     ----------
     id : str
         Unique, and for ever the same.
+    topic : str
+        The file that it stands in.
     function : str
         The public function's name.
     dtype : str
@@ -94,20 +97,28 @@ class Vector:
         The arrays, logits first.
     options : dict
         Keyword arguments, arrays as Host.
-    value, gradient : Expected
+    value, gradient : Expected or None
         The loss and its gradient with respect to the logits; no gradient where the loss is +inf
-        because a class without a probability carries mass.
+        because a class without a probability carries mass, neither where every call must raise.
+    cotangent : Host or None
+        What weights the losses in the gradient, of the loss's shape.
+    raises : str or None
+        The exception that a call must raise: on every machine where there is no value, else on
+        those that can look at labels, in host memory; value and gradient are what others give.
     """
 
     id: str
+    topic: str
     function: str
     dtype: str
     comment: str
     flags: tuple[str, ...]
     arguments: dict[str, Host]
     options: dict[str, Any]
-    value: Expected
+    value: Expected | None
     gradient: Expected | None
+    cotangent: Host | None = None
+    raises: str | None = None
 
 
 def _number(text: Any) -> Any:
@@ -116,11 +127,14 @@ def _number(text: Any) -> Any:
 
 def _host(coded: Mapping[str, Any]) -> Host:
     kind = "float32" if coded["dtype"] == "bfloat16" else coded["dtype"]
-    array = np.array([_number(x) for x in coded["data"]]).astype(kind)
+    data = [_number(x) for x in coded["data"]]
+    array = np.array(data, dtype=kind if coded["dtype"] in INTEGERS else None).astype(kind)
     return Host(coded["dtype"], array.reshape(coded["shape"]))
 
 
-def _expected(coded: Mapping[str, Any]) -> Expected:
+def _expected(coded: Mapping[str, Any] | None) -> Expected | None:
+    if coded is None:
+        return None
     data = np.array([_number(x) for x in coded["data"]], dtype=np.float64)
     ulps = np.array(coded["ulps"], dtype=np.float64)
     shape = coded["shape"]
@@ -133,9 +147,10 @@ def _option(name: str, coded: Any) -> Any:
     return _number(coded) if name in FLOAT_OPTIONS else coded
 
 
-def _vector(group: Mapping[str, Any], test: Mapping[str, Any]) -> Vector:
+def _vector(topic: str, group: Mapping[str, Any], test: Mapping[str, Any]) -> Vector:
     return Vector(
         id=test["tcId"],
+        topic=topic,
         function=group["function"],
         dtype=group["dtype"],
         comment=test["comment"],
@@ -143,7 +158,9 @@ def _vector(group: Mapping[str, Any], test: Mapping[str, Any]) -> Vector:
         arguments={name: _host(coded) for name, coded in test["arguments"].items()},
         options={name: _option(name, coded) for name, coded in test["options"].items()},
         value=_expected(test["value"]),
-        gradient=_expected(test["gradient"]) if test["gradient"] else None,
+        gradient=_expected(test["gradient"]),
+        cotangent=_host(test["cotangent"]) if "cotangent" in test else None,
+        raises=test.get("raises"),
     )
 
 
@@ -157,7 +174,7 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> from xp_xent import conformance
-    >>> "cross_entropy" in conformance.names()
+    >>> "smoothing" in conformance.names()
     True
     """
     folder = files("xp_xent.conformance") / "vectors"
@@ -181,10 +198,10 @@ def load(name: str) -> tuple[Vector, ...]:
     Examples
     --------
     >>> from xp_xent import conformance
-    >>> conformance.load("cross_entropy")[0].function
+    >>> conformance.load("agreement")[0].function
     'cross_entropy'
     """
     path = files("xp_xent.conformance") / "vectors" / f"{name}.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     groups = content["testGroups"]
-    return tuple(_vector(group, test) for group in groups for test in group["tests"])
+    return tuple(_vector(name, group, test) for group in groups for test in group["tests"])

@@ -12,23 +12,52 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent.conformance import _topics, _topics_binary, reference
+from xp_xent.conformance import (
+    _topics_agreement,
+    _topics_binary,
+    _topics_extreme,
+    _topics_gradients,
+    _topics_half,
+    _topics_ignored,
+    _topics_labels,
+    _topics_layout,
+    _topics_probabilities,
+    _topics_reductions,
+    _topics_regularisers,
+    _topics_smoothing,
+    _topics_weights,
+    reference,
+)
 from xp_xent.conformance._case import Case
-from xp_xent.conformance._load import FLOAT_OPTIONS
+from xp_xent.conformance._load import FLOAT_OPTIONS, INTEGERS
 from xp_xent.conformance.tolerance import COMPUTE, FORMATS, in_ulps
 
 HERE = Path(__file__).parent
-FORMAT_VERSION = 1
-# File and function -> its topics
+FORMAT_VERSION = 2
+# File -> its topics
 FILES: dict[str, Iterable[Callable[[], Iterable[Case]]]] = {
-    "binary_cross_entropy_with_logits": _topics_binary.TOPICS,
-    "cross_entropy": _topics.TOPICS,
+    "agreement": _topics_agreement.TOPICS,
+    "bad_labels": _topics_labels.TOPICS,
+    "binary": _topics_binary.TOPICS,
+    "extreme_logits": _topics_extreme.TOPICS,
+    "gradients": _topics_gradients.TOPICS,
+    "half_precision": _topics_half.TOPICS,
+    "ignored_rows": _topics_ignored.TOPICS,
+    "layout": _topics_layout.TOPICS,
+    "probability_targets": _topics_probabilities.TOPICS,
+    "reductions": _topics_reductions.TOPICS,
+    "regularisers": _topics_regularisers.TOPICS,
+    "smoothing": _topics_smoothing.TOPICS,
+    "weights": _topics_weights.TOPICS,
 }
 HEADER = [
     "Inputs are exact in their dtype; expected results are the true ones, rounded correctly.",
     "A result is right within `ulps` units in the last place of the expected number.",
     "The gradient is that of the value with respect to the logits; with reduction none, of each",
-    "row's own loss. Numbers are C hex floats, nan, inf or -inf; arrays are in row-major order.",
+    "row's own loss; with a cotangent, of the sum of cotangent times loss.",
+    "An exception `raises` is due on every machine or, if there is a value, on those that see",
+    "labels in host memory; the value is due on the others.",
+    "Numbers are C hex floats, nan, inf or -inf; arrays are in row-major order.",
 ]
 
 
@@ -50,7 +79,9 @@ def two_digits(x: float) -> float:
 def coded(values: Any, dtype: str) -> dict[str, Any]:
     """Write an array; floats are rounded to `dtype`, unless the values are ints or bools."""
     array = np.asarray(values)
-    if array.dtype.kind in "bi":
+    if dtype in INTEGERS:
+        name, data = dtype, array.ravel().tolist()
+    elif array.dtype.kind in "bi":
         name, data = {"b": "bool", "i": "int64"}[array.dtype.kind], array.ravel().tolist()
     else:
         name, data = dtype, [hex_float(reference.nearest(x, dtype)) for x in array.ravel().tolist()]
@@ -85,7 +116,7 @@ def softmax_rows(case: Case, dtype: str) -> tuple[reference.Result, Callable[[An
     options = dict(case.options)
     axis = options.pop("axis", -1)
     logits = np.moveaxis(rounded(case.logits, dtype), axis, -1)
-    targets = rounded(case.targets, dtype)
+    targets = rounded(case.targets, case.targets_dtype or dtype)
     if targets.dtype.kind == "f":
         flat = np.moveaxis(targets, axis, -1).reshape(-1, logits.shape[-1]).tolist()
     else:
@@ -94,6 +125,8 @@ def softmax_rows(case: Case, dtype: str) -> tuple[reference.Result, Callable[[An
     for name in ("weight", "sample_weight", "where"):
         if name in options:
             options[name] = rounded(options[name], COMPUTE[dtype]).ravel().tolist()
+    if case.cotangent is not None:
+        options["cotangent"] = rounded(case.cotangent, COMPUTE[dtype]).ravel().tolist()
     compute = partial(reference.cross_entropy, rows, flat, **options, dtype=COMPUTE[dtype])
     truth = reference.certified(compute, COMPUTE[dtype], dtype)
     shape = logits.shape
@@ -107,6 +140,8 @@ def elements(case: Case, dtype: str) -> tuple[reference.Result, Callable[[Any], 
         if name in options:
             array = rounded(options[name], COMPUTE[dtype])
             options[name] = np.broadcast_to(array, logits.shape).ravel().tolist()
+    if case.cotangent is not None:
+        options["cotangent"] = rounded(case.cotangent, COMPUTE[dtype]).ravel().tolist()
     compute = partial(
         reference.binary_cross_entropy_with_logits,
         logits.ravel().tolist(),
@@ -124,33 +159,45 @@ CERTIFY = {"cross_entropy": softmax_rows, "binary_cross_entropy_with_logits": el
 # Files
 
 
-def test(function: str, case: Case, dtype: str) -> dict[str, Any]:
-    """Write one vector."""
-    truth, restore, rows_shape = CERTIFY[function](case, dtype)
+def expected(case: Case, dtype: str) -> dict[str, Any]:
+    """Write value and gradient, null where there is none."""
+    if case.everywhere:
+        return {"value": None, "gradient": None}
+    truth, restore, rows_shape = CERTIFY[case.function](case, dtype)
     shape = rows_shape if case.options.get("reduction") == "none" else ()
     gradient = None
     if all(truth.gradient):
         data, bounds = restore(truth.gradient), restore(truth.gradient_errors)
         gradient = result(data, bounds, data.shape, dtype)
-    options = {
-        name: coded(x, COMPUTE[dtype])
-        if isinstance(x, list)
-        else hex_float(x)
-        if name in FLOAT_OPTIONS
-        else x
-        for name, x in case.options.items()
-    }
+    value = result(truth.value, truth.value_errors, shape, COMPUTE[dtype])
+    return {"value": value, "gradient": gradient}
+
+
+def option(name: str, value: Any, dtype: str) -> Any:
+    """Write an option: an array, a hex float or as it is."""
+    if isinstance(value, list):
+        return coded(value, COMPUTE[dtype])
+    return hex_float(value) if name in FLOAT_OPTIONS else value
+
+
+def test(case: Case, dtype: str) -> dict[str, Any]:
+    """Write one vector."""
+    more: dict[str, Any] = {}
+    if case.cotangent is not None:
+        more["cotangent"] = coded(case.cotangent, COMPUTE[dtype])
+    if case.raises is not None:
+        more["raises"] = case.raises
     return {
         "tcId": f"{case.name}-{dtype}",
         "comment": case.comment,
         "flags": list(case.flags),
         "arguments": {
             "logits": coded(case.logits, dtype),
-            "targets": coded(case.targets, dtype),
+            "targets": coded(case.targets, case.targets_dtype or dtype),
         },
-        "options": options,
-        "value": result(truth.value, truth.value_errors, shape, COMPUTE[dtype]),
-        "gradient": gradient,
+        "options": {name: option(name, x, dtype) for name, x in case.options.items()},
+        **more,
+        **expected(case, dtype),
     }
 
 
@@ -167,15 +214,20 @@ def layout(value: Any, levels: int, indent: str = "") -> str:
     return left + f"\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{right}"
 
 
-def vector_file(function: str, notes: Mapping[str, Any]) -> str:
+def vector_file(name: str, notes: Mapping[str, Any]) -> str:
     """Give the text of one file."""
-    cases = [case for topic in FILES[function] for case in topic()]
+    cases = [case for topic in FILES[name] for case in topic()]
     groups = [
         {
             "function": function,
             "dtype": dtype,
-            "tests": [test(function, case, dtype) for case in cases if dtype in case.dtypes],
+            "tests": [
+                test(case, dtype)
+                for case in cases
+                if case.function == function and dtype in case.dtypes
+            ],
         }
+        for function in CERTIFY
         for dtype in FORMATS
     ]
     used = sorted({flag for case in cases for flag in case.flags})
@@ -197,8 +249,8 @@ def main(arguments: list[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     notes = json.loads((HERE / "flags.json").read_text(encoding="utf-8"))
     stale = 0
-    for function in FILES:
-        path, text = HERE / "vectors" / f"{function}.json", vector_file(function, notes)
+    for name in FILES:
+        path, text = HERE / "vectors" / f"{name}.json", vector_file(name, notes)
         same = path.exists() and path.read_text(encoding="utf-8") == text
         if not check and not same:
             path.write_text(text, encoding="utf-8")

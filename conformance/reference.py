@@ -206,12 +206,14 @@ def cross_entropy(
     softcap: float | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
+    cotangent: Sequence[float] | None = None,
     dtype: str = "float64",
 ) -> Result:
     """Enclose cross_entropy and its gradient for rows of logits (N, K).
 
     Targets are N labels (int) or N rows of K probabilities. With ``reduction="none"`` a row's
-    gradient is that of its own loss. `dtype` is the one that a computation would run in.
+    gradient is that of its own loss. `cotangent` weights the losses in the gradient, one a row
+    or the reduced one. `dtype` is the one that a computation would run in.
     """
     rows: list[Row] = []
     shares: list[arb] = []
@@ -221,11 +223,16 @@ def cross_entropy(
             rows.append(_no_row(len(z)))
             shares.append(arb(0))
             continue
-        mass = masses(target, len(z), weight, label_smoothing, smoothing)
         once = 1.0 if sample_weight is None else sample_weight[i]
+        if labelled and not 0 <= target < len(z):  # where no exception can be raised
+            rows.append(Row(NAN, [NAN] * len(z), 0.0, [0.0] * len(z)))
+            shares.append(arb(once))
+            continue
+        mass = masses(target, len(z), weight, label_smoothing, smoothing)
         rows.append(_times(row(z, mass, z_loss, softcap, dtype), arb(once)))
         shares.append(arb(once) * (weight[target] if labelled and weight is not None else 1))
-    return _reduce(rows, shares, reduction, normalizer, dtype)
+    result = _reduce(rows, shares, reduction, normalizer, dtype)
+    return result if cotangent is None else pull_back(result, cotangent)
 
 
 # binary_cross_entropy_with_logits
@@ -259,6 +266,7 @@ def binary_cross_entropy_with_logits(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
+    cotangent: Sequence[float] | None = None,
     dtype: str = "float64",
 ) -> Result:
     """Enclose binary_cross_entropy_with_logits and its gradient, all arrays flat."""
@@ -271,7 +279,8 @@ def binary_cross_entropy_with_logits(
         factors = [1.0 if w is None else w[i] for w in (weight, pos_weight)]
         smooth = arb(y) * (1 - epsilon) + epsilon / 2
         rows.append(element(z, smooth, *factors, dtype=dtype) if counted else _no_row(1))
-    return _reduce(rows, shares, reduction, normalizer, dtype)
+    result = _reduce(rows, shares, reduction, normalizer, dtype)
+    return result if cotangent is None else pull_back(result, cotangent)
 
 
 # Reduction
@@ -294,6 +303,18 @@ def _times(own: Row, factor: arb) -> Row:
     )
 
 
+def pull_back(result: Result, cotangent: Sequence[float]) -> Result:
+    """Weight the rows' gradients, by one number each or one for all; 0 times NaN is NaN."""
+    factors = list(cotangent) * (len(result.gradient) if len(result.value) == 1 else 1)
+    gradient = [
+        [x if isinstance(x, float) else x * arb(c) for x in own]
+        for own, c in zip(result.gradient, factors, strict=True)
+    ]
+    pairs = zip(result.gradient_errors, factors, strict=True)
+    errors = [[error * abs(c) for error in own] for own, c in pairs]
+    return replace(result, gradient=gradient, gradient_errors=errors)
+
+
 def _reduce(
     rows: list[Row], shares: list[arb], reduction: str, normalizer: float | None, dtype: str
 ) -> Result:
@@ -302,7 +323,8 @@ def _reduce(
         total = sum(shares, arb(0)) if normalizer is None else arb(normalizer)
     if reduction != "none" and total != 0:
         rows = [_times(own, 1 / total) for own in rows]
-    losses, gradients, errors, gradient_errors = (list(part) for part in zip(*rows, strict=True))
+    parts = zip(*rows, strict=True) if rows else ([], [], [], [])
+    losses, gradients, errors, gradient_errors = (list(part) for part in parts)
     if reduction == "none":
         return Result(losses, gradients, errors, gradient_errors)
     if total == 0:

@@ -230,12 +230,14 @@ def cross_entropy_bounds(
     t, K = log_odds(z), z.shape[-1]
     p, miss = np.exp(-np.logaddexp(0.0, -t)), np.exp(-np.logaddexp(0.0, t))
     total = np.sum(a, axis=-1, keepdims=True)
-    floor = np.maximum(total, 1.0)
+    floor, tiny = np.maximum(total, 1.0), FORMATS[dtype].smallest_normal
 
     terms = np.where(a > 0, a * np.logaddexp(0.0, -t), 0.0)
     likely, rare = (row_tolerance(dtype, K, np.maximum(odds, 0.0)) + blur for odds in (t, -t))
     gradient = _bound(_without_own(np.add, 0.0, a) * p, t, rare + spread, floor, dtype)
     gradient = slope * (gradient + _bound(a * miss, t, likely + spread, a, dtype))
+    # The slope alone may be smaller than the smallest normal number.
+    gradient = gradient + np.where((slope > 0) & (slope < 1), floor * spread * tiny, 0.0)
 
     lse = np.logaddexp.reduce(z, axis=-1, keepdims=True)
     lse_error = np.maximum(np.abs(lse), 1.0) * row_tolerance(dtype, K, 0.0) + blur

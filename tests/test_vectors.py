@@ -1,88 +1,61 @@
-"""Every certified vector on every library, and the tolerances that they are judged by."""
+"""Every certified vector on the installed libraries, and the files, reference and tolerances."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
+import _faulty_binary
+import _faulty_values
 import numpy as np
 import pytest
 
 import xp_xent
 from xp_xent import backends, conformance
-from xp_xent.backends import Backend, dtype_name
-from xp_xent.conformance import Expected, Host, Vector, generate, reference, tolerance
+from xp_xent.conformance import Expected, Host, Subject, Vector, generate, reference, tolerance
+from xp_xent.conformance._subjects import own_subjects
 
-VECTORS = [vector for name in conformance.names() for vector in conformance.load(name)]
-CASES = pytest.mark.parametrize("vector", VECTORS, ids=[vector.id for vector in VECTORS])
+TOPICS = conformance.names()
+VECTORS = [vector for name in TOPICS for vector in conformance.load(name)]
+WAYS = {subject.name: subject for subject in own_subjects()}
+ALL = tuple(tolerance.FORMATS)
 
-
-def send(backend: Backend, value: Any) -> Any:
-    return backend.asarray(value.array, dtype=value.dtype) if isinstance(value, Host) else value
-
-
-def flushes(backend: Backend, dtype: str) -> bool:
-    """Whether the library, in the dtype it computes in, takes subnormal numbers for 0."""
-    compute = tolerance.COMPUTE[dtype]
-    smallest = np.asarray([tolerance.FORMATS[compute].smallest_normal])
-    half = backend.asarray(smallest, dtype=compute) * 0.5
-    return not backend.to_numpy(half * 2.0)[0]
-
-
-def check(backend: Backend, got: Any, expected: Expected, vector: Vector) -> None:
-    assert dtype_name(got.dtype) == expected.dtype
-    answer = backend.to_numpy(got).astype(np.float64)
-    assert expected.accepts(answer, flushes=flushes(backend, vector.dtype)), (
-        f"{vector.comment}: got {answer}, expected {expected.data}, "
-        f"{expected.worst(answer):.3g} ULP where {expected.ulps} are allowed"
-    )
+# The library on each array library, and through automatic differentiation -> dtypes. A call of
+# the last three takes long, so they get one dtype here; the command runs everything on all.
+ASKED = {
+    "xp_xent on numpy": ALL,
+    "xp_xent on array_api_strict": ALL,
+    "xp_xent on torch": ALL,
+    "xp_xent on torch, autograd": ALL,
+    "xp_xent on dpnp": ("float32",),
+    "xp_xent on jax": ("float32",),
+    "xp_xent on jax, grad": ("float32",),
+}
+# Where automatic differentiation of the same formula differs most from the closed form
+DERIVED = ("extreme_logits", "regularisers", "smoothing")
 
 
-@CASES
-def test_vector(backend: Backend, vector: Vector) -> None:
-    if vector.dtype not in backend.float_dtypes():
-        pytest.skip(f"{backend.name} has no {vector.dtype} here")
-    loss = getattr(xp_xent, vector.function)
-    arrays = [send(backend, x) for x in vector.arguments.values()]
-    options = {name: send(backend, x) for name, x in vector.options.items()}
-    check(backend, loss(*arrays, **options), vector.value, vector)
-    value, gradient = xp_xent.value_and_grad(loss)(*arrays, **options)
-    check(backend, value, vector.value, vector)
-    if vector.gradient is not None:
-        check(backend, gradient, vector.gradient, vector)
+def asked() -> Iterator[Any]:
+    for name, dtypes in ASKED.items():
+        topics = DERIVED if name == "xp_xent on jax, grad" else TOPICS
+        if name in WAYS:
+            known = backends.get(WAYS[name].backend).float_dtypes()
+            for topic in topics:
+                wanted = set(ALL if topic == "half_precision" else dtypes) & set(known)
+                if any(v.dtype in wanted for v in conformance.load(topic)):
+                    yield pytest.param(WAYS[name], topic, wanted, id=f"{name}-{topic}")
 
 
-def by_autodiff(name: str, loss: Callable[[Any], Any], logits: Any) -> Any:
-    """Differentiate as a user of the library would."""
-    if name == "torch":
-        loss(logits.requires_grad_()).sum().backward()
-        return logits.grad
-    import jax
-
-    return jax.grad(lambda z: loss(z).sum())(logits)
-
-
-# JAX compiles each shape anew, so one dtype has to do there.
-@pytest.mark.parametrize(
-    ("name", "vector"),
-    [
-        pytest.param(name, vector, id=f"{name}-{vector.id}")
-        for name, dtypes in {"torch": tuple(tolerance.FORMATS), "jax": ("float32",)}.items()
-        for vector in VECTORS
-        if name in backends.installed() and vector.dtype in dtypes and vector.gradient is not None
-    ],
-)
-def test_vector_by_autodiff(name: str, vector: Vector) -> None:
-    backend = backends.get(name)
-    assert vector.gradient is not None
-    logits, targets = (send(backend, x) for x in vector.arguments.values())
-    options = {key: send(backend, x) for key, x in vector.options.items()}
-    loss = getattr(xp_xent, vector.function)
-    gradient = by_autodiff(name, lambda z: loss(z, targets, **options), logits)
-    check(backend, gradient, vector.gradient, vector)
+@pytest.mark.parametrize(("subject", "topic", "dtypes"), list(asked()))
+def test_vectors(subject: Subject, topic: str, dtypes: set[str]) -> None:
+    cases = [vector for vector in conformance.load(topic) if vector.dtype in dtypes]
+    report = conformance.run(subject, cases=cases)
+    assert [(x.case_id, x.reason) for x in report.failed] == []
+    assert [(x.case_id, x.reason) for x in report.unsupported] == []
 
 
 # The files
@@ -92,21 +65,52 @@ def test_files_are_what_the_generator_writes() -> None:
     assert generate.main(["--check"]) == 0
 
 
-def test_ids_and_inputs_are_unique() -> None:
+def plain(value: Any) -> Any:
+    return (
+        (value.dtype, value.array.shape, value.array.tobytes())
+        if isinstance(value, Host)
+        else value
+    )
+
+
+def inputs_of(vector: Vector) -> str:
+    """What a vector asks, without options that are the function's own defaults."""
+    known = inspect.signature(getattr(xp_xent, vector.function)).parameters
+    options = {k: plain(x) for k, x in vector.options.items() if x != known[k].default}
+    arrays = [plain(x) for x in (*vector.arguments.values(), vector.cotangent)]
+    return repr((vector.function, vector.dtype, arrays, sorted(options.items())))
+
+
+def test_ids_are_unique_and_no_two_vectors_are_alike() -> None:
+    assert len(VECTORS) >= 1500
     assert len({vector.id for vector in VECTORS}) == len(VECTORS)
-    inputs = [
-        repr((vector.function, vector.dtype, vector.arguments, vector.options))
-        for vector in VECTORS
+    first: dict[str, str] = {}
+    alike = [
+        (v.id, other) for v in VECTORS if (other := first.setdefault(inputs_of(v), v.id)) != v.id
     ]
-    assert len(set(inputs)) == len(VECTORS)
+    assert alike == []
 
 
-@pytest.mark.parametrize("name", conformance.names())
+def test_ids_of_the_first_edition_are_still_there() -> None:
+    first = """
+    mean ten-classes image axis-0 one-class tie confident-20 hopeless subnormal offset-half
+    offset-1000000 largest-right masked masked-row nan-row ignored ignore-0 where
+    nothing-mean none sum normalizer sample-weight weight weight-soft smoothing-uniform
+    smoothing-others-soft soft soft-one-hot z-loss softcap softcap-infinite half-many
+    half-loss binary-mean binary-right binary-inf-wrong binary-weights
+    binary-smoothing-confident binary-normalizer
+    """.split()
+    ids = {vector.id.rpartition("-")[0] for vector in VECTORS}
+    assert set(first) <= ids
+
+
+@pytest.mark.parametrize("name", TOPICS)
 def test_file_follows_the_schema(name: str) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="the schema's validator is not installed")
     folder = files("xp_xent.conformance") / "vectors"
     content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    jsonschema.validate(content, json.loads((folder / "schema.json").read_text(encoding="utf-8")))
+    schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(content)
     tests = [test for group in content["testGroups"] for test in group["tests"]]
     assert content["numberOfTests"] == len(tests)
     assert {flag for test in tests for flag in test["flags"]} == set(content["notes"])
@@ -114,7 +118,7 @@ def test_file_follows_the_schema(name: str) -> None:
 
 def test_inputs_and_results_are_exact_in_their_dtype() -> None:
     for vector in VECTORS:
-        hosts = [*vector.arguments.values(), *vector.options.values()]
+        hosts = [*vector.arguments.values(), *vector.options.values(), vector.cotangent]
         floats = [(x.dtype, x.array) for x in hosts if isinstance(x, Host)]
         floats += [(x.dtype, x.data) for x in (vector.value, vector.gradient) if x is not None]
         for dtype, array in floats:
@@ -147,49 +151,59 @@ def test_confident_row_of_the_textbook() -> None:
 
 # The tolerances
 
-
-def ordinary(vector: Vector) -> bool:
-    """A float32 row that no log-odds of more than 12 and no cancellation make sensitive."""
-    data, ulps = vector.value.data, vector.value.ulps
-    return vector.dtype == "float32" and bool(np.all(np.isfinite(data) & (ulps < 30)))
-
-
-def test_relative_error_of_4e_6_is_rejected_in_float32() -> None:
-    judged = [v.value for v in VECTORS if ordinary(v) and np.any(v.value.data != 0)]
-    assert len(judged) > 30
-    for expected in judged:
-        for error in (4e-6, -4e-6):
-            assert not expected.accepts(expected.data * (1 + error))
-    gradients = [v.gradient for v in VECTORS if ordinary(v) and v.gradient is not None]
-    fails = [not x.accepts(x.data * (1 + 4e-6)) for x in gradients if np.any(x.data != 0)]
-    assert sum(fails) > 0.9 * len(fails)
+# Share of the float32 losses and gradient entries in which a relative error of 4e-6 must fail.
+# The others are ill-conditioned: log-odds beyond 12, subnormal numbers, masses that cancel, and
+# logits that a cap has bent.
+TIGHT = {
+    "extreme_logits": (0.75, 0.65),
+    "regularisers": (0.65, 0.45),
+    "probability_targets": (0.8, 0.75),
+    "smoothing": (0.99, 0.7),
+    "binary": (0.9, 0.85),
+}
 
 
-def naive(logits: np.ndarray[Any, Any], label: int) -> tuple[Any, Any]:
-    """The textbook's log-softmax and softmax minus one-hot, in the logits' dtype."""
-    shifted = logits - logits.max()
-    log_p = shifted - np.log(np.exp(shifted).sum())
-    return -log_p[label], np.exp(log_p) - np.eye(len(logits), dtype=logits.dtype)[label]
+# The naive ways, in values and in gradients
+LOSING_DIGITS: list[dict[str, Any]] = [
+    {
+        "cross_entropy": _faulty_values.LogSoftmaxBySubtraction(),
+        "binary_cross_entropy_with_logits": _faulty_binary.LogOfSigmoid(),
+    },
+    {
+        "cross_entropy": _faulty_values.MissBySubtraction(),
+        "binary_cross_entropy_with_logits": _faulty_binary.SigmoidMinusTarget(),
+    },
+]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_naive_log_softmax_is_rejected_on_confident_rows(dtype: str) -> None:
-    rows = {f"confident-{odds}-{dtype}" for odds in (20, 60, 80)}
-    confident = [vector for vector in VECTORS if vector.id in rows]
-    assert len(confident) == len(rows)
-    for vector in confident:
-        (logits,), (label,) = (host.array for host in vector.arguments.values())
-        loss, gradient = naive(logits, label)
-        assert vector.gradient is not None
-        assert not vector.value.accepts(np.asarray(loss, dtype=np.float64))
-        assert not vector.gradient.accepts(np.asarray([gradient], dtype=np.float64))
+@pytest.mark.parametrize("topic", TOPICS)
+def test_relative_error_of_4e_6_is_rejected_in_float32(topic: str) -> None:
+    for what, least in zip(("value", "gradient"), TIGHT.get(topic, (0.9, 0.85)), strict=True):
+        results = [getattr(vector, what) for vector in conformance.load(topic)]
+        rejected: list[bool] = []
+        for x in (x for x in results if x is not None and x.dtype == "float32"):
+            real = np.isfinite(x.data) & (x.data != 0)
+            data, ulps = x.data[real], x.ulps[real]
+            rejected += (~tolerance.accepts(data * (1 + 4e-6), data, ulps, x.dtype)).tolist()
+        assert np.mean(rejected or [1]) >= least, f"{what}: {np.mean(rejected):.3f}"
+
+
+@pytest.mark.parametrize("topic", [x for x in TOPICS if x != "bad_labels"])
+def test_losing_the_digits_of_confident_rows_is_rejected(topic: str) -> None:
+    for both in LOSING_DIGITS:
+        calls = [
+            {name: lambda *args, loss=loss, part=part, **more: loss(*args, **more)[part]
+             for name, loss in both.items()}
+            for part in (0, 1)
+        ]  # fmt: skip
+        cases = conformance.load(topic)
+        assert conformance.run(Subject("naive", "numpy", *calls), cases=cases).failed
 
 
 def test_correctly_rounded_results_pass_and_others_do_not() -> None:
     for vector in VECTORS:
-        assert vector.value.accepts(vector.value.data)
-        if vector.gradient is not None:
-            assert vector.gradient.accepts(vector.gradient.data)
+        for expected in (vector.value, vector.gradient):
+            assert expected is None or expected.accepts(expected.data)
     expected = Expected("float32", np.asarray([1.0, math.nan, math.inf]), np.full(3, 2.0))
     assert expected.accepts(np.asarray([1 + 2 * 2.0**-23, math.nan, math.inf]))
     for wrong in ([1 + 3 * 2.0**-23, math.nan, math.inf], [1.0, 0.0, math.inf], [1.0, math.nan, 9]):

@@ -1,0 +1,273 @@
+"""Peers, dressed as the functions here: what one does not offer raises NotImplementedError.
+
+An adapter moves axes, names options and takes the mean where a peer leaves that to its user. It
+never repairs a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from xp_xent import backends
+from xp_xent.conformance._derive import jax_gradient, torch_gradient
+from xp_xent.conformance._subject import Subject
+
+Array = Any
+BINARY: Final = "binary_cross_entropy_with_logits"
+DEFAULTS: Final = {
+    "axis": -1, "weight": None, "pos_weight": None, "sample_weight": None, "where": None,
+    "ignore_index": -100, "label_smoothing": 0.0, "smoothing": "uniform", "z_loss": 0.0,
+    "softcap": None, "reduction": "mean", "normalizer": None,
+}  # fmt: skip
+
+
+def takes(options: dict[str, Any], *known: str) -> dict[str, Any]:
+    """Fill in the defaults of the options that a peer offers; any other one is unsupported."""
+    for name, value in options.items():
+        if name not in known and (hasattr(value, "dtype") or value != DEFAULTS[name]):
+            raise NotImplementedError(f"no {name}")
+    return {name: options.get(name, DEFAULTS[name]) for name in known}
+
+
+def soft(logits: Array, targets: Array) -> bool:
+    """Tell probabilities from labels."""
+    return targets.ndim == logits.ndim and targets.shape == logits.shape
+
+
+def no_ignored(targets: Array, options: dict[str, Any]) -> None:
+    """Refuse labels that only an ignore_index explains."""
+    index = options.pop("ignore_index", -100)
+    if index is not None and "int" in str(targets.dtype) and bool((targets == index).any()):
+        raise NotImplementedError("no ignore_index")
+
+
+def reduced(rows: Array, reduction: str) -> Array:
+    """Take the mean that a user of a peer without reductions takes."""
+    return {"mean": rows.mean, "sum": rows.sum, "none": lambda: rows}[reduction]()
+
+
+def softmax_rows(rows: Callable[[Array, Array, int], Array]) -> Callable[..., Array]:
+    """Dress a loss of rows, `(logits, targets, axis)`, that has no option but the axis."""
+
+    def cross_entropy(logits: Array, targets: Array, **options: Any) -> Array:
+        no_ignored(targets, options)
+        given = takes(options, "axis", "reduction")
+        return reduced(rows(logits, targets, given["axis"]), given["reduction"])
+
+    return cross_entropy
+
+
+def elements(loss: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    """Dress a binary loss of elements that has no option."""
+
+    def binary(logits: Array, targets: Array, **options: Any) -> Array:
+        given = takes(options, "reduction")
+        targets = backends.backend_of(logits).xp.asarray(targets, dtype=logits.dtype)
+        return reduced(loss(logits, targets), given["reduction"])
+
+    return binary
+
+
+# PyTorch, and what is built on it
+
+
+def _require_int64(targets: Array) -> None:
+    if not targets.is_floating_point() and str(targets.dtype) != "torch.int64":
+        raise NotImplementedError(f"no labels of {targets.dtype}")
+
+
+def _as_logits(options: dict[str, Any], logits: Array) -> dict[str, Any]:
+    """Give weights the logits' dtype, which it insists on."""
+    return {k: x.to(logits.dtype) if hasattr(x, "dtype") else x for k, x in options.items()}
+
+
+def pytorch() -> Subject:
+    """torch.nn.functional."""
+    from torch.nn import functional
+
+    def cross_entropy(logits: Array, targets: Array, **options: Any) -> Array:
+        axis = options.pop("axis", -1)
+        offered = ("weight", "ignore_index", "label_smoothing", "reduction")
+        given = takes(options, *offered)
+        _require_int64(targets)
+        index = given["ignore_index"]
+        if index is None or (index != -100 and soft(logits, targets)):
+            raise NotImplementedError("no such ignore_index")
+        if logits.ndim > 1:
+            targets = targets.movedim(axis, 1) if soft(logits, targets) else targets
+            logits = logits.movedim(axis, 1)
+        return functional.cross_entropy(logits, targets, **_as_logits(given, logits))
+
+    def binary(logits: Array, targets: Array, **options: Any) -> Array:
+        given = takes(options, "weight", "pos_weight", "reduction")
+        targets, given = targets.to(logits.dtype), _as_logits(given, logits)
+        return functional.binary_cross_entropy_with_logits(logits, targets, **given)
+
+    functions = {"cross_entropy": cross_entropy, BINARY: binary}
+    gradients = {name: torch_gradient(call) for name, call in functions.items()}
+    return Subject("PyTorch F.*", "torch", functions, gradients, packages=("torch",))
+
+
+def transformers() -> Subject:
+    """The loss of causal language models; its labels are given shifted."""
+    from transformers.loss.loss_utils import ForCausalLMLoss
+
+    def cross_entropy(logits: Array, targets: Array, **options: Any) -> Array:
+        given = takes(options, "ignore_index", "normalizer", "reduction")
+        if given["reduction"] != "mean" or given["ignore_index"] is None:
+            raise NotImplementedError("the mean only")
+        if soft(logits, targets):
+            raise NotImplementedError("labels only")
+        _require_int64(targets)
+        return ForCausalLMLoss(
+            logits, None, logits.shape[-1], num_items_in_batch=given["normalizer"],
+            ignore_index=given["ignore_index"], shift_labels=targets,
+        )  # fmt: skip
+
+    dtypes = ("float16", "bfloat16", "float32")  # it computes in float32
+    gradients = {"cross_entropy": torch_gradient(cross_entropy)}
+    functions, packages = {"cross_entropy": cross_entropy}, ("transformers", "torch")
+    name = "Transformers ForCausalLMLoss"
+    return Subject(name, "torch", functions, gradients, dtypes, packages=packages)
+
+
+def liger() -> Subject:
+    """Liger's kernel, on a copy on the GPU that it needs."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ImportError("needs a GPU")
+    from liger_kernel.transformers.functional import liger_cross_entropy
+
+    def cross_entropy(logits: Array, targets: Array, **options: Any) -> Array:
+        offered = ("weight", "ignore_index", "label_smoothing", "softcap", "z_loss", "reduction")
+        given = takes(options, *offered)
+        if soft(logits, targets):
+            raise NotImplementedError("labels only")
+        _require_int64(targets)
+        weight, scale = given.pop("weight"), given.pop("z_loss")
+        rows = logits.cuda().reshape(-1, logits.shape[-1])
+        weight = None if weight is None else weight.cuda()
+        loss = liger_cross_entropy(
+            rows, targets.cuda().reshape(-1), weight, lse_square_scale=scale, **given
+        )
+        return (loss.reshape(targets.shape) if given["reduction"] == "none" else loss).cpu()
+
+    gradients = {"cross_entropy": torch_gradient(cross_entropy)}
+    functions, packages = {"cross_entropy": cross_entropy}, ("liger-kernel", "torch")
+    return Subject("Liger", "torch", functions, gradients, packages=packages)
+
+
+# JAX
+
+
+def optax() -> Subject:
+    """optax.losses."""
+    from optax import losses
+
+    def rows(logits: Array, targets: Array, axis: int) -> Array:
+        if soft(logits, targets):
+            return losses.softmax_cross_entropy(logits, targets, axis=axis)
+        return losses.softmax_cross_entropy_with_integer_labels(logits, targets, axis=axis)
+
+    functions = {
+        "cross_entropy": softmax_rows(rows),
+        BINARY: elements(losses.sigmoid_binary_cross_entropy),
+    }
+    gradients = {name: jax_gradient(call) for name, call in functions.items()}
+    return Subject("optax", "jax", functions, gradients, packages=("optax", "jax"))
+
+
+# Keras
+
+
+def keras() -> Subject:
+    """keras.ops under the backend that KERAS_BACKEND, or its configuration, names."""
+    import keras
+
+    backend = keras.config.backend()
+    if backend not in ("numpy", "torch", "jax") or backend not in backends.installed():
+        raise ImportError(f"its backend is {backend}")
+    ops = keras.ops
+
+    def rows(logits: Array, targets: Array, axis: int) -> Array:
+        if soft(logits, targets):
+            return ops.categorical_crossentropy(targets, logits, from_logits=True, axis=axis)
+        return ops.sparse_categorical_crossentropy(targets, logits, from_logits=True, axis=axis)
+
+    def binary(logits: Array, targets: Array) -> Array:
+        return ops.binary_crossentropy(targets, logits, from_logits=True)
+
+    functions = {"cross_entropy": softmax_rows(rows), BINARY: elements(binary)}
+    derive = {"torch": torch_gradient, "jax": jax_gradient}.get(backend)
+    gradients = {name: derive(call) for name, call in functions.items()} if derive else {}
+    packages = ("keras", backend)
+    return Subject(f"Keras on {backend}", backend, functions, gradients, packages=packages)
+
+
+# NumPy
+
+
+def scipy() -> Subject:
+    """SciPy has no loss: log_softmax and a gather, and softmax minus one-hot."""
+    from scipy.special import log_softmax, softmax
+
+    def rows(logits: Array, targets: Array, axis: int) -> Array:
+        if soft(logits, targets):
+            raise NotImplementedError("labels only")
+        log_p = log_softmax(logits, axis=axis)
+        picked = np.take_along_axis(log_p, np.expand_dims(targets, axis), axis=axis)
+        return -np.squeeze(picked, axis=axis)
+
+    def gradient(logits: Array, targets: Array, **options: Any) -> Array:
+        no_ignored(targets, options)
+        given = takes(options, "axis", "reduction")
+        if soft(logits, targets):
+            raise NotImplementedError("labels only")
+        axis = given["axis"]
+        slope, place = softmax(logits, axis=axis), np.expand_dims(targets, axis)
+        at_label = np.take_along_axis(slope, place, axis=axis)
+        np.put_along_axis(slope, place, at_label - np.ones((), slope.dtype), axis=axis)
+        count = np.asarray(targets.size, slope.dtype)
+        return slope / count if given["reduction"] == "mean" else slope
+
+    functions, gradients = {"cross_entropy": softmax_rows(rows)}, {"cross_entropy": gradient}
+    dtypes = ("float16", "float32", "float64")
+    packages = ("scipy", "numpy")
+    return Subject("SciPy + gather", "numpy", functions, gradients, dtypes, packages=packages)
+
+
+def scikit_learn() -> Subject:
+    """sklearn.metrics.log_loss, which takes probabilities: SciPy's softmax of the logits."""
+    from scipy.special import softmax
+    from sklearn.metrics import log_loss
+
+    def cross_entropy(logits: Array, targets: Array, **options: Any) -> Array:
+        no_ignored(targets, options)
+        given = takes(options, "sample_weight", "reduction")
+        if given["reduction"] == "none" or logits.ndim != 2 or soft(logits, targets):
+            raise NotImplementedError("the mean or sum of rows with labels only")
+        loss = log_loss(
+            targets, softmax(logits, axis=-1), normalize=given["reduction"] == "mean",
+            sample_weight=given["sample_weight"], labels=np.arange(logits.shape[-1]),
+        )  # fmt: skip
+        return np.asarray(loss, dtype=logits.dtype)  # it is a Python float
+
+    functions = {"cross_entropy": cross_entropy}
+    dtypes, packages = ("float32", "float64"), ("scikit-learn", "scipy")
+    return Subject("scikit-learn log_loss", "numpy", functions, {}, dtypes, packages=packages)
+
+
+# Name for the command line -> how to make it, which raises ImportError where it is not installed
+PEERS: Final[dict[str, Callable[[], Subject]]] = {
+    "PyTorch F.*": pytorch,
+    "optax": optax,
+    "Keras": keras,
+    "SciPy + gather": scipy,
+    "scikit-learn log_loss": scikit_learn,
+    "Transformers ForCausalLMLoss": transformers,
+    "Liger": liger,
+}

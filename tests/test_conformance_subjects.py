@@ -1,0 +1,80 @@
+"""The subjects that are ready made: they are asked as users ask them, and judged as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xp_xent.conformance import Subject, cases, run
+from xp_xent.conformance._peers import PEERS
+from xp_xent.conformance._run import BY_DESIGN, FAILED, PASSED, UNSUPPORTED, rules
+from xp_xent.conformance._subjects import one_of_each, subjects
+
+SUBJECTS, ABSENT = subjects()
+OURS = [subject for subject in SUBJECTS if subject.name.startswith("xp_xent")]
+PEER_NAMES = {subject.name for subject in SUBJECTS} - {subject.name for subject in OURS}
+BY_ID = {case.id: case for case in cases()}
+# A few of each kind, which a compiler can afford too
+FEW = sorted(one_of_each("topic"))
+
+
+@pytest.mark.parametrize(
+    "subject", [s for s in OURS if "inductor" not in s.name], ids=lambda subject: subject.name
+)
+def test_this_library_passes_by_every_way(subject: Subject) -> None:
+    report = run(subject, cases=[BY_ID[name] for name in FEW])
+    assert [(result.case_id, result.reason) for result in report.failed] == []
+    assert report.passed
+
+
+def outcome(subject: Subject, name: str) -> str:
+    (result,) = run(subject, cases=[BY_ID[name]]).results
+    return result.outcome
+
+
+def peer(name: str) -> Subject:
+    found = {subject.name: subject for subject in SUBJECTS}
+    if name not in found:
+        pytest.skip(f"{name}: {ABSENT.get(name, 'not installed')}")
+    return found[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["PyTorch F.*", "optax", "SciPy + gather", "scikit-learn log_loss"]
+)  # fmt: skip
+def test_peer_is_right_on_ordinary_rows_and_loses_confident_ones(name: str) -> None:
+    subject = peer(name)
+    assert outcome(subject, "mean-float32") == PASSED
+    assert outcome(subject, "confident-20-float32") == FAILED
+    assert outcome(subject, "softcap-float32") == UNSUPPORTED
+
+
+@pytest.mark.parametrize("name", ["PyTorch F.*", "optax", "SciPy + gather"])
+def test_another_rule_is_neither_passed_nor_failed(name: str) -> None:
+    subject = peer(name)
+    (result,) = run(subject, cases=[BY_ID["tie-float16"]]).results
+    assert result.outcome == BY_DESIGN
+    assert result.reason.startswith("The loss has the logits' dtype (value: got float16")
+
+
+def test_a_rule_does_not_cover_another_subject() -> None:
+    subject = peer("PyTorch F.*")
+    mine = Subject("mine", subject.backend, subject.functions, subject.gradients)
+    assert outcome(mine, "tie-float16") == FAILED
+
+
+def test_rules_name_subjects_and_tests_that_exist() -> None:
+    known = {*PEERS, *PEER_NAMES, *(f"Keras on {name}" for name in ("numpy", "torch", "jax"))}
+    bases = {case.id.removesuffix(f"-{case.dtype}") for case in cases()}
+    for rule in rules():
+        assert rule["kinds"]
+        assert set(rule["subjects"]) <= known
+        assert set(rule.get("cases", ())) <= bases | set(BY_ID)
+
+
+def test_absent_peers_are_named_with_a_reason() -> None:
+    kinds: dict[str, Any] = dict.fromkeys(PEERS, None)
+    for name, reason in ABSENT.items():
+        assert name in kinds
+        assert reason
