@@ -5,21 +5,61 @@ adapter of that package is loaded when the first such array shows up. Other libr
 `Backend` subclass through the entry-point group ``xp_xent.backends``.
 """
 
-import importlib
+from collections.abc import Callable
 from typing import Any
 
 from xp_xent.backends._base import Backend, dtype_name
 
 __all__ = ["Backend", "backend_of", "dtype_name", "get", "installed"]
 
-# adapter -> (module of this package, class, top-level packages of its array types)
-_BUILT_IN: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "numpy": ("_numpy", "NumPy", ("numpy",)),
-    "array_api_strict": ("_strict", "Strict", ("array_api_strict",)),
-    "torch": ("_torch", "Torch", ("torch",)),
-    "jax": ("_jax", "Jax", ("jax", "jaxlib")),
-    "cupy": ("_cupy", "CuPy", ("cupy",)),
-    "dpnp": ("_dpnp", "Dpnp", ("dpnp",)),
+# Import statements, one a library, because torch.compile traces these and no function that imports:
+# a compiled loss may be the first call of a process.
+
+
+def _numpy() -> Backend:
+    from xp_xent.backends._numpy import BACKEND
+
+    return BACKEND
+
+
+def _strict() -> Backend:
+    from xp_xent.backends._strict import BACKEND
+
+    return BACKEND
+
+
+def _torch() -> Backend:
+    from xp_xent.backends._torch import BACKEND
+
+    return BACKEND
+
+
+def _jax() -> Backend:
+    from xp_xent.backends._jax import BACKEND
+
+    return BACKEND
+
+
+def _cupy() -> Backend:
+    from xp_xent.backends._cupy import BACKEND
+
+    return BACKEND
+
+
+def _dpnp() -> Backend:
+    from xp_xent.backends._dpnp import BACKEND
+
+    return BACKEND
+
+
+# backend -> (what loads its adapter, top-level packages of its array types)
+_BUILT_IN: dict[str, tuple[Callable[[], Backend], tuple[str, ...]]] = {
+    "numpy": (_numpy, ("numpy",)),
+    "array_api_strict": (_strict, ("array_api_strict",)),
+    "torch": (_torch, ("torch",)),
+    "jax": (_jax, ("jax", "jaxlib")),
+    "cupy": (_cupy, ("cupy",)),
+    "dpnp": (_dpnp, ("dpnp",)),
 }
 _loaded: dict[str, Backend] = {}
 _by_type: dict[type, Backend | None] = {}
@@ -60,8 +100,7 @@ def get(name: str) -> Backend:
     """
     if name not in _loaded:
         if name in _BUILT_IN:
-            module, cls, _ = _BUILT_IN[name]
-            _loaded[name] = getattr(importlib.import_module(f"{__name__}.{module}"), cls)()
+            _loaded[name] = _BUILT_IN[name][0]()
         else:
             registered = _entry_points()
             if name not in registered:
@@ -97,7 +136,7 @@ def installed() -> tuple[str, ...]:
 def _find(kind: type) -> Backend | None:
     roots = [cls.__module__.partition(".")[0] for cls in kind.__mro__ if cls is not object]
     for root in roots:
-        for name, (_, _, packages) in _BUILT_IN.items():
+        for name, (_, packages) in _BUILT_IN.items():
             if root in packages:
                 return get(name)
     if set(roots) == {"builtins"}:  # lists, floats, None: no need to ask other packages

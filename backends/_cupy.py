@@ -47,3 +47,6 @@ class CuPy(Backend):
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
         with like.device:
             return self.xp.full(shape, value, dtype=dtype)
+
+
+BACKEND = CuPy()

@@ -31,3 +31,6 @@ class Dpnp(Backend):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return self.xp.asnumpy(array)
+
+
+BACKEND = Dpnp()

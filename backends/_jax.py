@@ -64,3 +64,6 @@ class Jax(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return self.jax.jit(function)
+
+
+BACKEND = Jax()

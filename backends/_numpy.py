@@ -106,3 +106,6 @@ def _like(rows: np.ndarray, part: np.ndarray) -> np.ndarray:
     if shape == rows.shape:
         return np.empty_like(rows, dtype=part.dtype, subok=False)
     return np.empty(shape, dtype=part.dtype)
+
+
+BACKEND = NumPy()

@@ -26,3 +26,6 @@ class Strict(Backend):
 
     def quiet(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")  # it computes with NumPy
+
+
+BACKEND = Strict()

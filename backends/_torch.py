@@ -70,3 +70,6 @@ class Torch(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return self.torch.compile(function, fullgraph=True)
+
+
+BACKEND = Torch()

@@ -213,3 +213,22 @@ class TestJax:
             cross_entropy(logits, labels, reduction="none").mean(axis=1),
             np.ones(5),
         )
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_focal_at_an_infinite_loss(name: str) -> None:
+    """Labels on masked classes, logits at infinity: the limit of the slope, never NaN."""
+    if name not in FRAMEWORKS:
+        pytest.skip(f"{name} is not installed")
+    backend = backends.get(name)
+    for loss, logits, targets in (
+        (xp_xent.softmax_focal_loss, [[0.0, -np.inf], [1.0, 2.0]], [1, 0]),
+        (xp_xent.sigmoid_focal_loss, [np.inf, -np.inf, 1.0], [0, 1, 1]),
+    ):
+        z, y = backend.asarray(np.asarray(logits)), backend.asarray(np.asarray(targets))
+        _, wanted = xp_xent.value_and_grad(loss)(z, y, reduction="sum")
+        one = backend.asarray(np.asarray(1.0))
+        (got,) = differentiate(
+            name, lambda z, loss=loss, y=y: loss(z, y, reduction="sum"), [z], one
+        )
+        assert_agree(got, wanted, np.ones(1))

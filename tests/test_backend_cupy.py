@@ -44,7 +44,9 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(backends, "_loaded", {})
     monkeypatch.setattr(backends, "_by_type", {})
+    sys.modules.pop("xp_xent.backends._cupy", None)
     yield module
+    sys.modules.pop("xp_xent.backends._cupy", None)
     assert _foreign.Device.entered == 0  # each device entered was left
 
 

@@ -22,6 +22,9 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The registry as at import: nothing loaded, no type seen."""
     monkeypatch.setattr(backends, "_loaded", {})
     monkeypatch.setattr(backends, "_by_type", {})
+    for module in [m for m in sys.modules if m.startswith("xp_xent.backends._")]:
+        if module != "xp_xent.backends._base":
+            monkeypatch.delitem(sys.modules, module)
     return monkeypatch
 
 

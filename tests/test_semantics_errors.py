@@ -126,6 +126,10 @@ CALLS: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         ValueError,
         ["normalizer", "(3,)"],
     ),
+    "normalizer of zero": ({"normalizer": 0}, ValueError, ["normalizer", "0", "divide"]),
+    "normalizer not a number": ({"normalizer": np.nan}, ValueError, ["normalizer", "nan"]),
+    "normalizer as a boolean": ({"normalizer": True}, TypeError, ["normalizer", "bool"]),
+    "normalizer as a list": ({"normalizer": [2.0]}, TypeError, ["normalizer", "list"]),
 }
 
 
@@ -205,6 +209,23 @@ def test_other_losses() -> None:
     ):
         missing = [part for part in parts if part not in str(error)]
         assert not missing, f"{error} does not say {missing}"
+
+
+def test_derivatives(backend: Backend) -> None:
+    z, y = backend.asarray(LOGITS), backend.asarray(LABELS)
+    gradient, product = xp_xent.value_and_grad(cross_entropy), xp_xent.hvp(cross_entropy)
+    assert "cotangent: got builtins.list" in str(error_of(gradient, z, y, cotangent=[1.0]))
+    assert "cotangent" in str(error_of(gradient, z, y, cotangent=z))
+    assert "vector" in str(error_of(product, z, y, y))
+    assert "argnums: got True" in str(
+        error_of(xp_xent.value_and_grad(cross_entropy, argnums=True), z, y)
+    )
+
+
+def test_numpy_integers_are_integers(backend: Backend) -> None:
+    z, y = backend.asarray(LOGITS), backend.asarray(LABELS)
+    loss = cross_entropy(z, y, axis=np.int64(-1), ignore_index=np.int32(-100))
+    assert backend.to_numpy(loss) == backend.to_numpy(cross_entropy(z, y))
 
 
 @pytest.mark.parametrize("wrong", [[[1.0, 2.0]], 3.0, None, "logits"], ids=type)

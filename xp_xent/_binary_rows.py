@@ -160,7 +160,9 @@ class SigmoidFocalRows:
         u, cross = y * down + (1 - y) * up, self._cross(xp, x, y)
         outer = alpha * power(xp, u, self.gamma)
         if order == 0:
-            return outer * cross, None, None
+            endless = xp.isinf(cross)  # there the factor is α, and its derivative 0 · ∞
+            finite = outer * xp.where(endless, 0.0, cross)
+            return xp.where(endless, alpha * cross, finite), None, None
         by_x, slope = (1 - 2 * y) * up * down, (1 - y) * up - y * down  # u' and cross'
         ratio = self._ratio(xp, cross, u)
         first = outer * (product(xp, by_x, ratio) + slope)

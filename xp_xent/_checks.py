@@ -1,7 +1,7 @@
 """Refusals: each names the argument, what it got, what was wanted, and the likely mistake."""
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from xp_xent.backends import dtype_name
@@ -71,8 +71,7 @@ def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
 
 def axis(value: Any, ndim: int, shape: tuple[int, ...], name: str = "logits") -> int:
     """Give a class axis counted from 0; the axis must exist and not be empty."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"axis: got {value!r}, wanted one integer")
+    value = integer("axis", value, "one integer")
     if not -ndim <= value < ndim:
         raise ValueError(
             f"axis: got {value}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
@@ -83,6 +82,13 @@ def axis(value: Any, ndim: int, shape: tuple[int, ...], name: str = "logits") ->
             f"{name}: got no classes (shape {shape}, axis={value}), wanted at least one"
         )
     return value % ndim
+
+
+def integer(name: str, value: Any, wanted: str = "an integer") -> int:
+    """Refuse anything but an integer: Python's or NumPy's."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: got {value!r}, wanted {wanted}")
+    return int(value)
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:

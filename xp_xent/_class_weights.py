@@ -152,14 +152,14 @@ def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[
     xp = backend.xp
     if check.kind(labels) != "integer":
         raise TypeError(f"labels: got dtype {dtype_name(labels.dtype)}, wanted integers")
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int):
-        raise TypeError(f"num_classes: got {num_classes!r}, wanted an integer")
+    num_classes = check.integer("num_classes", num_classes)
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}, wanted at least 1")
     classes = backend.arange(num_classes + 1, like=labels)
     flat = xp.reshape(xp.astype(labels, classes.dtype, copy=False), (-1,))
     if ignore_index is not None:
-        flat = xp.where(flat == ignore_index, -1, flat)
+        ignored = check.integer("ignore_index", ignore_index)
+        flat = xp.where(flat == ignored, -1, flat)
     # In sorted labels each class is one run, found by bisection: no table of N × K.
     edges = xp.searchsorted(xp.sort(flat), classes)
     return xp, xp.astype(edges[1:] - edges[:-1], _default_float(xp))

@@ -1,8 +1,10 @@
 """Gradients and curvature of every loss, in closed form, on every array library."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
+from xp_xent import _checks as check
 from xp_xent._evaluation import evaluation_of
 from xp_xent.backends import backend_of
 
@@ -63,10 +65,8 @@ def value_and_grad(
         raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
 
     def call(*arrays: Array, cotangent: Any = None, **options: Any) -> tuple[Array, Any]:
-        if hasattr(cotangent, "dtype"):
-            backend_of(
-                **{f"argument {i}": array for i, array in enumerate(arrays)}, cotangent=cotangent
-            )
+        if cotangent is not None and not isinstance(cotangent, Real):
+            _together(arrays, cotangent=cotangent)
         found = evaluation(*arrays, **options)
         value, gradients = found.value_and_grads(
             tuple(_name(found, argument) for argument in wanted), cotangent
@@ -109,7 +109,7 @@ def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
     def call(*arrays: Array, **options: Any) -> Array:
         if len(arrays) < 2:
             raise TypeError("hvp: wanted the loss's arrays and then the vector, all positional")
-        backend_of(**{f"argument {i}": array for i, array in enumerate(arrays)})
+        _together(arrays[:-1], vector=arrays[-1])
         return evaluation(*arrays[:-1], **options).hvp(arrays[-1])
 
     return call
@@ -150,12 +150,17 @@ def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
     return call
 
 
+def _together(arrays: tuple[Array, ...], **more: Array) -> None:
+    """Refuse arrays of several libraries or devices."""
+    named = {f"argument {i}": array for i, array in enumerate(arrays)} | more
+    check.same_device(backend_of(**named), **named)
+
+
 def _name(found: Any, argument: Argument) -> str:
     """Give the name of an argument that is given by position or name."""
     if isinstance(argument, str):
         return argument
-    if isinstance(argument, bool) or not isinstance(argument, int):
-        raise TypeError(f"argnums: got {argument!r}, wanted positions or names of arrays")
+    argument = check.integer("argnums", argument, "positions or names of arrays")
     if not 0 <= argument < len(found.arguments):
         raise ValueError(
             f"argnums: got {argument}, wanted 0 … {len(found.arguments) - 1} "

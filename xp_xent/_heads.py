@@ -44,8 +44,10 @@ class FocalHead(Head):
 
     def value(self, row: Anchored) -> Array:
         """Give f(ℓ)."""
-        nll = row.nll
-        return power(row.xp, -expm1(row.xp, -nll), self.gamma) * nll
+        xp, nll = row.xp, row.nll
+        endless = xp.isinf(nll)  # there the factor is 1, and its derivative 0 · ∞
+        finite = xp.where(endless, 0.0, nll)
+        return xp.where(endless, nll, power(xp, -expm1(xp, -finite), self.gamma) * finite)
 
     def slope(self, row: Anchored) -> Array:
         """Give f'(ℓ)."""

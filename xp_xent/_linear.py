@@ -98,7 +98,7 @@ def linear_cross_entropy(
     counted = _counted_features(features, targets, options)
     if counted is not None:
         # Blanked here already: the classifier's gradient is a product with the features.
-        features = xp.where(counted[..., None], features, 0.0)
+        features = xp.where(counted[..., None], features, xp.zeros_like(features))
     wide = Wide(xp, features, classifier, bias, loss_dtype(xp, features))
     inner = softmax_evaluation(
         wide.logits(backend),

@@ -95,9 +95,6 @@ def open_problem(arrays: dict[str, Array], axis: int, options: RowOptions) -> Ro
     if options.where is not None:
         check.boolean("where", options.where)
         check.shape("where", options.where, problem.rows_shape, of)
-    index = options.ignore_index
-    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
-        raise TypeError(
-            f"ignore_index: got {index!r}, wanted an integer, or None for no such label"
-        )
+    if options.ignore_index is not None:
+        check.integer("ignore_index", options.ignore_index, "an integer, or None for no such label")
     return problem

@@ -33,7 +33,11 @@ class Reduction:
                 "normalizer: it replaces the mean's denominator, so it means nothing with "
                 f"reduction={self.kind!r}; wanted reduction='mean'"
             )
-        if not isinstance(self.normalizer, Real):
+        if isinstance(self.normalizer, Real):
+            if check.number("normalizer", self.normalizer) == 0:
+                raise ValueError("normalizer: got 0, wanted what to divide the sum of losses by")
+        else:
+            check.numeric("normalizer", self.normalizer)
             check.shape("normalizer", self.normalizer, (), "one number")
 
     def of(self, xp: Any, losses: Array) -> Array:

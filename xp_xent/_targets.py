@@ -155,9 +155,9 @@ def counted_rows(backend: Backend, options: RowOptions, labels: Array | None) ->
     """Give the rows that count, (...,), None where all are known to."""
     counted = options.where
     if labels is not None and options.ignore_index is not None:
-        limits = backend.xp.iinfo(labels.dtype)
-        if limits.min <= options.ignore_index <= limits.max:
-            kept = labels != options.ignore_index
+        limits, index = backend.xp.iinfo(labels.dtype), int(options.ignore_index)
+        if limits.min <= index <= limits.max:
+            kept = labels != index
             counted = kept if counted is None else counted & kept
     known_now = counted is not None and backend.is_readable(counted)
     return None if known_now and bool(backend.xp.all(counted)) else counted
