@@ -106,6 +106,32 @@ class Backend:
         """Silence floating-point warnings: infinities and NaN are stated results here."""
         return nullcontext()
 
+    def masked(self, array: Array, counted: Array) -> Array:
+        """Blank the rows of an input (..., K) that do not count, `counted` (..., 1) being False.
+
+        It keeps their NaN out of automatic differentiation; what kernels return is blanked again.
+        """
+        return self.xp.where(counted, array, 0.0)
+
+    # On temporaries: x is an array that a kernel made itself and needs no more, so that a
+    # library whose arrays can be written to may write the result into it.
+
+    def exp_(self, x: Array) -> Array:
+        """Give exp(x)."""
+        return self.xp.exp(x)
+
+    def multiply_(self, x: Array, factor: Array) -> Array:
+        """Give x · factor, where the factor broadcasts to x."""
+        return x * factor
+
+    def put_(self, x: Array, index: Array, value: Array | float) -> Array:
+        """Give rows x (..., K) with the entry at each row's index (..., 1) replaced by a value."""
+        return self.xp.where(self.arange(x.shape[-1], like=x) == index, value, x)
+
+    def blank_(self, x: Array, counted: Array) -> Array:
+        """Give x with 0 in the rows that do not count."""
+        return self.xp.where(counted, x, 0.0)
+
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         """Apply a function that treats each row alone to rows (..., K) and what belongs to them.
 

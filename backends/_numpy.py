@@ -1,16 +1,20 @@
-"""NumPy: rows walked in cache-sized, contiguous blocks."""
+"""NumPy: rows walked in cache-sized, contiguous blocks, on threads."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
+from xp_xent.backends import _threads
 from xp_xent.backends._base import Array, Backend
 
 # Elements of a block: with its few temporaries it stays in a core's second-level cache.
 BLOCK = 1 << 16
+# Below so many classes, a block is laid out class by class.
+FEW = 64
 
 
 class NumPy(Backend):
@@ -51,38 +55,57 @@ class NumPy(Backend):
     def quiet(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")
 
+    def masked(self, array: Array, counted: Array) -> Array:
+        return array  # there is no automatic differentiation to keep NaN out of
+
+    def exp_(self, x: Array) -> Array:
+        return np.exp(x, out=x)
+
+    def multiply_(self, x: Array, factor: Array) -> Array:
+        return np.multiply(x, factor, out=x)
+
+    def put_(self, x: Array, index: Array, value: Array | float) -> Array:
+        np.put_along_axis(x, index, value, axis=-1)
+        return x
+
+    def blank_(self, x: Array, counted: Array) -> Array:
+        np.copyto(x, 0, where=~counted)
+        return x
+
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        # A block is made contiguous with the class axis last, so that a row is summed in the
-        # same order whatever the batch or the memory layout around it: same row, same bits.
+        # A block is laid out by its number of classes alone, so that a row is summed in the same
+        # order whatever the batch, the memory layout and the threads around it: the same bits.
         shape = rows.shape
-        outputs: tuple[np.ndarray, ...] | None = None
-        single = True
-        for index in _blocks(shape):
+        blocks = list(_blocks(shape))
+        outputs: list[np.ndarray] = []
+        single, lock = True, threading.Lock()
+
+        def work(index: tuple[Any, ...]) -> None:
+            nonlocal single
             parts = (None if x is None else _block(x, index, shape) for x in (rows, *operands))
             results = function(*parts)
             single = not isinstance(results, tuple)
             results = (results,) if single else results
-            if outputs is None:
-                outputs = tuple(_like(rows, part) for part in results)
+            with lock:
+                if not outputs:
+                    outputs.extend(_like(rows, part) for part in results)
             for output, part in zip(outputs, results, strict=True):
                 output[index] = part
-        assert outputs is not None
-        return outputs[0] if single else outputs
+
+        _threads.each(work, blocks, len(blocks))
+        return outputs[0] if single else tuple(outputs)
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
     """Cut rows of shape (..., K) into index tuples of at most BLOCK elements, or one row."""
     rows = shape[:-1]
-    if math.prod(shape) <= BLOCK:
+    if not rows or math.prod(shape) <= BLOCK:
         yield (Ellipsis,)
         return
     # The first axis whose slices of length one fit into a block is the one to cut.
     axis = 0
     while axis < len(rows) - 1 and math.prod(shape[axis + 1 :]) > BLOCK:
         axis += 1
-    if not rows:
-        yield (Ellipsis,)
-        return
     step = max(1, BLOCK // max(1, math.prod(shape[axis + 1 :])))
     for outer in np.ndindex(*rows[:axis]):
         before = tuple(slice(i, i + 1) for i in outer)
@@ -97,7 +120,12 @@ def _block(array: np.ndarray, index: tuple[Any, ...], shape: tuple[int, ...]) ->
             slice(None) if array.shape[axis] == 1 and shape[axis] != 1 else part
             for axis, part in enumerate(index)
         )
-    return np.ascontiguousarray(array[index]).reshape(array[index].shape)
+    block = array[index]
+    if block.shape[-1] >= FEW:
+        return np.ascontiguousarray(block).reshape(block.shape)
+    # Class by class in memory: operations then run along the rows, which are many.
+    by_class = np.moveaxis(block, -1, 0)
+    return np.moveaxis(np.ascontiguousarray(by_class).reshape(by_class.shape), 0, -1)
 
 
 def _like(rows: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ the probability, lead is 0 and −log p_k = log1p(rest): a sum of positive terms
 with no 1 in it to drown them. The anchor is the label where there is one, else the largest class.
 """
 
+from functools import cached_property
 from typing import Any
 
 from xp_xent._stable import expm1, product
@@ -39,18 +40,21 @@ class Anchored:
         xp = self.xp = backend.xp
         if anchor is None:
             anchor = xp.argmax(z, axis=-1, keepdims=True)
-        self.z, self.anchor = z, anchor
+        self.backend, self.z, self.anchor = backend, z, anchor
         # The shift drops out of every result, so it must not enter a derivative either.
         self.shift = backend.stop_gradient(xp.max(z, axis=-1, keepdims=True))
-        self.classes = backend.arange(z.shape[-1], like=z)
-        self.off = self.classes != anchor
-        self.e = xp.where(self.off, xp.exp(z - self.shift), 0.0)
+        self.e = backend.put_(backend.exp_(z - self.shift), anchor, 0.0)
         self.own = pick(xp, z, anchor)
         self.lead = self.own - self.shift
         self.rest = row_sum(xp, self.e)
         self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
         self.total = self.rest + xp.exp(self.lead)  # Σ exp(z_j − m) ≥ 1
         self.log_total = xp.log1p(self.rest + expm1(xp, self.lead))
+
+    @cached_property
+    def off(self) -> Array:
+        """Tell which classes are not the anchor."""
+        return self.backend.arange(self.z.shape[-1], like=self.z) != self.anchor
 
     @property
     def lse(self) -> Array:

@@ -24,43 +24,44 @@ class BinaryRows:
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each element's loss."""
-        x, positive, negative = self._open(backend.xp, rows)
-        return close_loss(backend.xp, rows, self._loss(backend.xp, x, positive, negative))
+        x, positive, negative = self._open(backend, rows)
+        return close_loss(backend, rows, self._loss(backend.xp, x, positive, negative))
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the logits."""
         xp = backend.xp
-        x, positive, negative = self._open(xp, rows)
+        x, positive, negative = self._open(backend, rows)
         up, down = sigmoid_pair(xp, x)
-        loss = close_loss(xp, rows, self._loss(xp, x, positive, negative))
+        loss = close_loss(backend, rows, self._loss(xp, x, positive, negative))
         gradient = negative * up - positive * down
-        return loss, close_gradient(xp, rows, gradient, cotangent)
+        return loss, close_gradient(backend, rows, gradient, cotangent)
 
     def value_and_target_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the targets."""
         xp = backend.xp
-        x, positive, negative = self._open(xp, rows)
+        x, positive, negative = self._open(backend, rows)
         tail, down, up = softplus_parts(xp, x)
-        loss = close_loss(xp, rows, self._loss(xp, x, positive, negative))
+        loss = close_loss(backend, rows, self._loss(xp, x, positive, negative))
         hit = tail + down if rows.class_weight is None else rows.class_weight * (tail + down)
         gradient = (1 - self.label_smoothing) * (hit - (tail + up))
-        return loss, close_gradient(xp, rows, gradient, cotangent, rows.probabilities)
+        return loss, close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
         """Give the Hessian, which is diagonal, times a vector."""
-        vector = open_rows(backend.xp, rows, self.dtype, vector)
-        return close_gradient(backend.xp, rows, self._bend(backend.xp, rows) * vector, cotangent)
+        vector = open_rows(backend, rows, self.dtype, vector)
+        return close_gradient(backend, rows, self._bend(backend, rows) * vector, cotangent)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
         """Give the second derivative of each element's loss, times its cotangent."""
-        return close_gradient(backend.xp, rows, self._bend(backend.xp, rows), cotangent)
+        return close_gradient(backend, rows, self._bend(backend, rows), cotangent)
 
-    def _bend(self, xp: Any, rows: Rows) -> Array:
-        x, positive, negative = self._open(xp, rows)
+    def _bend(self, backend: Any, rows: Rows) -> Array:
+        xp = backend.xp
+        x, positive, negative = self._open(backend, rows)
         up, down = sigmoid_pair(xp, x)
         return (positive + negative) * up * down
 
@@ -71,10 +72,10 @@ class BinaryRows:
             negative * tail + product(xp, negative, up)
         )
 
-    def _open(self, xp: Any, rows: Rows) -> tuple[Array, Array, Array]:
+    def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array]:
         """Give the logits, and the weights of ℓ₊ and ℓ₋."""
-        x = open_rows(xp, rows, self.dtype)
-        y = open_rows(xp, rows, self.dtype, rows.probabilities)
+        x = open_rows(backend, rows, self.dtype)
+        y = open_rows(backend, rows, self.dtype, rows.probabilities)
         positive, negative = y, 1 - y
         if self.label_smoothing:
             kept, given = 1 - self.label_smoothing, self.label_smoothing / 2
@@ -94,22 +95,21 @@ class SigmoidFocalRows:
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each element's loss."""
-        return close_loss(backend.xp, rows, self._derivatives(backend.xp, rows)[0])
+        return close_loss(backend, rows, self._derivatives(backend, rows)[0])
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the logits."""
-        xp = backend.xp
-        loss, slope, _ = self._derivatives(xp, rows, order=1)
-        return close_loss(xp, rows, loss), close_gradient(xp, rows, slope, cotangent)
+        loss, slope, _ = self._derivatives(backend, rows, order=1)
+        return close_loss(backend, rows, loss), close_gradient(backend, rows, slope, cotangent)
 
     def value_and_target_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the targets."""
         xp = backend.xp
-        x, y, up, down, alpha = self._open(xp, rows)
+        x, y, up, down, alpha = self._open(backend, rows)
         _, less, more = softplus_parts(xp, x)
         u = y * down + (1 - y) * up
         loss = self._cross(xp, x, y)
@@ -118,25 +118,25 @@ class SigmoidFocalRows:
         if self.alpha is not None:
             gradient = gradient + (2 * self.alpha - 1) * power(xp, u, self.gamma) * loss
         loss = alpha * power(xp, u, self.gamma) * loss
-        return close_loss(xp, rows, loss), close_gradient(
-            xp, rows, gradient, cotangent, rows.probabilities
+        return close_loss(backend, rows, loss), close_gradient(
+            backend, rows, gradient, cotangent, rows.probabilities
         )
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
         """Give the Hessian, which is diagonal, times a vector."""
-        xp = backend.xp
-        bend = self._derivatives(xp, rows, order=2)[2]
-        vector = open_rows(xp, rows, self.dtype, vector)
-        return close_gradient(xp, rows, bend * vector, cotangent)
+        bend = self._derivatives(backend, rows, order=2)[2]
+        vector = open_rows(backend, rows, self.dtype, vector)
+        return close_gradient(backend, rows, bend * vector, cotangent)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
         """Give the second derivative of each element's loss, times its cotangent."""
-        bend = self._derivatives(backend.xp, rows, order=2)[2]
-        return close_gradient(backend.xp, rows, bend, cotangent)
+        bend = self._derivatives(backend, rows, order=2)[2]
+        return close_gradient(backend, rows, bend, cotangent)
 
-    def _open(self, xp: Any, rows: Rows) -> tuple[Array, Array, Array, Array, Array]:
-        x = open_rows(xp, rows, self.dtype)
-        y = open_rows(xp, rows, self.dtype, rows.probabilities)
+    def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array, Array, Array]:
+        xp = backend.xp
+        x = open_rows(backend, rows, self.dtype)
+        y = open_rows(backend, rows, self.dtype, rows.probabilities)
         up, down = sigmoid_pair(xp, x)
         alpha = xp.ones_like(y)
         if self.alpha is not None:
@@ -153,10 +153,11 @@ class SigmoidFocalRows:
         return self.gamma * xp.where(zero, 0.0, loss / xp.where(zero, 1.0, u))
 
     def _derivatives(
-        self, xp: Any, rows: Rows, order: int = 0
+        self, backend: Any, rows: Rows, order: int = 0
     ) -> tuple[Array, Array | None, Array | None]:
         """Give the loss and its first and second derivative by x, up to an order."""
-        x, y, up, down, alpha = self._open(xp, rows)
+        xp = backend.xp
+        x, y, up, down, alpha = self._open(backend, rows)
         u, cross = y * down + (1 - y) * up, self._cross(xp, x, y)
         outer = alpha * power(xp, u, self.gamma)
         if order == 0:

@@ -24,7 +24,7 @@ class EntropyRows:
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each row's entropy, (..., 1)."""
         row, _, mean = self._open(backend, rows)
-        return close_loss(backend.xp, rows, row.nll + mean)
+        return close_loss(backend, rows, row.nll + mean)
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
@@ -32,8 +32,8 @@ class EntropyRows:
         """Give each row's entropy, and the derivative of Σ cotangent·entropy by the logits."""
         row, below, mean = self._open(backend, rows)
         gradient = row.probability * (below - mean)
-        loss = close_loss(backend.xp, rows, row.nll + mean)
-        return loss, close_gradient(backend.xp, rows, gradient, cotangent)
+        loss = close_loss(backend, rows, row.nll + mean)
+        return loss, close_gradient(backend, rows, gradient, cotangent)
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
         """Give the Hessian of Σ cotangent·entropy times a vector of the logits' shape."""
@@ -45,7 +45,7 @@ class EntropyRows:
         centre = row.off_sum(p * along)
         change = row_sum(xp, p * deviation * along)
         result = p * ((along - centre) * (deviation - 1) - change)
-        return close_gradient(xp, rows, result, cotangent)
+        return close_gradient(backend, rows, result, cotangent)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
         """Give the diagonal of the Hessian of Σ cotangent·entropy."""
@@ -54,12 +54,12 @@ class EntropyRows:
         p, deviation = row.probability, below - mean
         rest = xp.where(row.off, 1 - p, row.away)
         result = p * (rest * (deviation - 1) - p * deviation)
-        return close_gradient(xp, rows, result, cotangent)
+        return close_gradient(backend, rows, result, cotangent)
 
     def _open(self, backend: Any, rows: Rows) -> tuple[Anchored, Array, Array]:
         """Give the rows, z_k − z_j (0 for a masked class, whose p is 0), and its mean under p."""
         xp = backend.xp
-        row = Anchored(backend, open_rows(xp, rows, self.dtype), None)
+        row = Anchored(backend, open_rows(backend, rows, self.dtype), None)
         below = row.own - row.z
         mean = row.off_sum(product(xp, row.probability, below))
         return row, xp.where(row.probability == 0, 0.0, below), mean
@@ -76,7 +76,7 @@ class LogProbRows:
         """Give each row's loss, (..., 1)."""
         xp = backend.xp
         x, q = self._open(backend, rows)
-        return close_loss(xp, rows, row_sum(xp, product(xp, q, -x)))
+        return close_loss(backend, rows, row_sum(xp, product(xp, q, -x)))
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
@@ -84,8 +84,8 @@ class LogProbRows:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the log-probabilities."""
         xp = backend.xp
         x, q = self._open(backend, rows)
-        loss = close_loss(xp, rows, row_sum(xp, product(xp, q, -x)))
-        return loss, close_gradient(xp, rows, xp.zeros_like(x) - q, cotangent)
+        loss = close_loss(backend, rows, row_sum(xp, product(xp, q, -x)))
+        return loss, close_gradient(backend, rows, xp.zeros_like(x) - q, cotangent)
 
     def value_and_target_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
@@ -93,17 +93,17 @@ class LogProbRows:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the probabilities."""
         xp = backend.xp
         x, q = self._open(backend, rows)
-        loss = close_loss(xp, rows, row_sum(xp, product(xp, q, -x)))
+        loss = close_loss(backend, rows, row_sum(xp, product(xp, q, -x)))
         surprisal = xp.where(xp.isinf(x) & (rows.probabilities == 0), 0.0, -x)
         if rows.class_weight is not None:
             surprisal = product(xp, rows.class_weight, surprisal)
         gradient = self.smoothing.transpose(xp, surprisal)
-        return loss, close_gradient(xp, rows, gradient, cotangent, rows.probabilities)
+        return loss, close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
         """Give 0, of the vector's shape."""
-        zero = backend.xp.zeros_like(open_rows(backend.xp, rows, self.dtype))
-        return close_gradient(backend.xp, rows, zero, cotangent)
+        zero = backend.xp.zeros_like(open_rows(backend, rows, self.dtype))
+        return close_gradient(backend, rows, zero, cotangent)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
         """Give 0, of the logits' shape."""
@@ -112,9 +112,9 @@ class LogProbRows:
     def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
         """Give the log-probabilities and the mass q on each class."""
         xp = backend.xp
-        x = open_rows(xp, rows, self.dtype)
+        x = open_rows(backend, rows, self.dtype)
         if rows.probabilities is not None:
-            q = self.smoothing.of(xp, open_rows(xp, rows, self.dtype, rows.probabilities))
+            q = self.smoothing.of(xp, open_rows(backend, rows, self.dtype, rows.probabilities))
             return x, q if rows.class_weight is None else rows.class_weight * q
         on_label = backend.arange(x.shape[-1], like=x) == rows.label
         mass = xp.ones_like(x[..., :1]) if rows.label_weight is None else rows.label_weight

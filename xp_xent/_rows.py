@@ -23,27 +23,39 @@ class Rows(NamedTuple):
     class_weight: Array | None = None  # (1, …, K), with probabilities; pos_weight if binary
 
 
-def open_rows(xp: Any, rows: Rows, dtype: Any, array: Array | None = None) -> Array:
+def open_rows(backend: Any, rows: Rows, dtype: Any, array: Array | None = None) -> Array:
     """Convert logits (or another array of the rows) and blank the rows that do not count."""
-    array = xp.astype(rows.logits if array is None else array, dtype, copy=False)
-    # A row that does not count may hold NaN, which a product with zero would let through.
-    return array if rows.counted is None else xp.where(rows.counted, array, 0.0)
+    array = rows.logits if array is None else array
+    array = backend.xp.astype(array, dtype, copy=False)
+    return array if rows.counted is None else backend.masked(array, rows.counted)
 
 
-def close_loss(xp: Any, rows: Rows, loss: Array) -> Array:
+def close_loss(backend: Any, rows: Rows, loss: Array) -> Array:
     """Scale the rows' losses; 0 where a row does not count."""
     if rows.scale is not None:
-        loss = product(xp, rows.scale, loss)
-    return loss if rows.counted is None else xp.where(rows.counted, loss, 0.0)
+        loss = product(backend.xp, rows.scale, loss)
+    return loss if rows.counted is None else backend.xp.where(rows.counted, loss, 0.0)
 
 
 def close_gradient(
-    xp: Any, rows: Rows, gradient: Array, cotangent: Array | None, like: Array | None = None
+    backend: Any, rows: Rows, gradient: Array, cotangent: Array | None, like: Array | None = None
 ) -> Array:
-    """Scale the rows' gradients, exactly 0 where a row does not count, and round them once."""
-    for factor in (rows.scale, cotangent):
-        if factor is not None:
-            gradient = factor * gradient
+    """Scale gradients that a kernel made, then as `settle_gradient`."""
+    factor = row_factor(rows, cotangent)
+    if factor is not None:
+        gradient = backend.multiply_(gradient, factor)
+    return settle_gradient(backend, rows, gradient, rows.logits if like is None else like)
+
+
+def settle_gradient(backend: Any, rows: Rows, gradient: Array, like: Array) -> Array:
+    """Make gradients exactly 0 where a row does not count, and round them once."""
     if rows.counted is not None:
-        gradient = xp.where(rows.counted, gradient, 0.0)
-    return xp.astype(gradient, (rows.logits if like is None else like).dtype, copy=False)
+        gradient = backend.blank_(gradient, rows.counted)
+    return backend.xp.astype(gradient, like.dtype, copy=False)
+
+
+def row_factor(rows: Rows, cotangent: Array | None) -> Array | None:
+    """Give what a row's gradient is multiplied by, (..., 1): its scale times its cotangent."""
+    if rows.scale is None or cotangent is None:
+        return cotangent if rows.scale is None else rows.scale
+    return rows.scale * cotangent

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from xp_xent._anchored import Anchored, pick, row_sum
 from xp_xent._heads import Head
-from xp_xent._rows import Rows, close_gradient, close_loss, open_rows
+from xp_xent._rows import Rows, close_gradient, close_loss, open_rows, row_factor, settle_gradient
 from xp_xent._smoothing import Smoothing
 from xp_xent._stable import entropy_term, product, tanh_and_slope
 
@@ -46,27 +46,28 @@ class SoftmaxRows:
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each row's loss, (..., 1)."""
-        return close_loss(backend.xp, rows, self._loss(self._open(backend, rows)))
+        return close_loss(backend, rows, self._loss(self._open(backend, rows)))
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
     ) -> tuple[Array, Array]:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the logits."""
-        xp, block = backend.xp, self._open(backend, rows)
-        gradient = self._gradient(block)
+        block, factor = self._open(backend, rows), row_factor(rows, cotangent)
+        loss = close_loss(backend, rows, self._loss(block))
+        # Last, for it gives up the row's exponentials.
+        gradient = self._gradient(block, factor)
         if block.slope is not None:
-            gradient = gradient * block.slope
-        loss = close_loss(xp, rows, self._loss(block))
-        return loss, close_gradient(xp, rows, gradient, cotangent)
+            gradient = backend.multiply_(gradient, block.slope)
+        return loss, settle_gradient(backend, rows, gradient, rows.logits)
 
     def value_and_target_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
     ) -> tuple[Array, Array]:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the probabilities."""
-        xp, block = backend.xp, self._open(backend, rows)
+        block = self._open(backend, rows)
+        loss = close_loss(backend, rows, self._loss(block))
         gradient = self._target_gradient(block, rows)
-        loss = close_loss(xp, rows, self._loss(block))
-        return loss, close_gradient(xp, rows, gradient, cotangent, rows.probabilities)
+        return loss, close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
         """Give the Hessian of Σ cotangent·loss times a vector of the logits' shape."""
@@ -85,7 +86,7 @@ class SoftmaxRows:
             result = result + self._bend(block, along) * self._label_distance(top, rows)
         if block.slope is not None:
             result = result * block.slope + self._gradient(block) * self._cap_bend(block) * vector
-        return close_gradient(xp, rows, result, cotangent)
+        return close_gradient(backend, rows, result, cotangent)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
         """Give the diagonal of the Hessian of Σ cotangent·loss."""
@@ -102,19 +103,19 @@ class SoftmaxRows:
         if block.slope is not None:
             result = result * block.slope * block.slope
             result = result + self._gradient(block) * self._cap_bend(block)
-        return close_gradient(xp, rows, result, cotangent)
+        return close_gradient(backend, rows, result, cotangent)
 
     # The parts
 
     def _open(self, backend: Any, rows: Rows) -> Open:
         xp, cap, slope = backend.xp, None, None
-        z = open_rows(xp, rows, self.dtype)
+        z = open_rows(backend, rows, self.dtype)
         if self.softcap is not None:
             tanh, slope = tanh_and_slope(xp, z / self.softcap)
             z, cap = self.softcap * tanh, tanh / self.softcap
         row = Anchored(backend, z, rows.label)
         if rows.probabilities is not None:
-            q = self.smoothing.of(xp, open_rows(xp, rows, self.dtype, rows.probabilities))
+            q = self.smoothing.of(xp, open_rows(backend, rows, self.dtype, rows.probabilities))
             q = q if rows.class_weight is None else rows.class_weight * q
             return Open(row, cap, slope, None, q, pick(xp, q, row.anchor), row.off_sum(q))
         zero = xp.zeros_like(row.lead)
@@ -137,19 +138,25 @@ class SoftmaxRows:
             loss = cross if loss is None else loss + cross
         return loss + self.z_loss * row.lse * row.lse if self.z_loss else loss
 
-    def _gradient(self, block: Open) -> Array:
-        """Give the derivative of a row's loss by its capped logits."""
-        row, on = block.row, block.on
+    def _gradient(self, block: Open, factor: Array | None = None) -> Array:
+        """Give the derivative of a row's loss by its capped logits, times a factor of the row.
+
+        It uses up the exponentials of the row.
+        """
+        row, on, put = block.row, block.on, block.row.backend.put_
         if block.mass is not None:
             on = on + block.mass * self.head.slope(row)
         others, anchor = on + block.off, row.spread_slope(on, block.off)
         if self.z_loss:
             push = 2 * self.z_loss * row.lse
             others, anchor = others + push, anchor + push * row.at
-        others = (others / row.total) * row.e
+        multiply, by_class = row.backend.multiply_, others / row.total
         if block.q is not None:
-            others = others - block.q
-        return row.xp.where(row.off, others, anchor)
+            gradient = put(multiply(row.e, by_class) - block.q, row.anchor, anchor)
+            return gradient if factor is None else multiply(gradient, factor)
+        if factor is not None:
+            by_class, anchor = by_class * factor, anchor * factor
+        return put(multiply(row.e, by_class), row.anchor, anchor)
 
     def _target_gradient(self, block: Open, rows: Rows) -> Array:
         row = block.row
@@ -177,7 +184,7 @@ class SoftmaxRows:
         """Give p − δ_y, the derivative of ℓ_y."""
         xp, p = top.xp, top.probability
         at_label = xp.where(rows.label == top.anchor, -top.away, pick(xp, p, rows.label) - 1)
-        return xp.where(top.classes == rows.label, at_label, p)
+        return top.backend.put_(p, rows.label, at_label)
 
     @staticmethod
     def _cap_bend(block: Open) -> Array:
