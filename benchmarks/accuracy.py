@@ -96,8 +96,7 @@ def judge(rows: Rows, loss: Array, gradient: Array) -> dict[str, Any]:
 
 def measure(rows_per_size: int) -> dict[str, dict[str, Any]]:
     """Judge every subject in every dtype: subject -> dtype -> counts."""
-    from subjects import subjects
-
+    from xp_xent.benchmarks.subjects import subjects
     from xp_xent.conformance import tolerance
 
     table: dict[str, dict[str, Any]] = {subject.name: {} for subject in subjects()}

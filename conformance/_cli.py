@@ -19,7 +19,7 @@ console = Console()
 
 @app.callback()
 def root() -> None:
-    """Judge cross-entropy losses."""
+    """Judge and measure cross-entropy losses."""
 
 
 def prepare_libraries() -> None:

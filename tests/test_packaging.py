@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 MAPPING = {
     "xp_xent": "xp_xent",
     "backends": "xp_xent/backends",
+    "benchmarks": "xp_xent/benchmarks",
     "conformance": "xp_xent/conformance",
 }
 DOCTESTS = """

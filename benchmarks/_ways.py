@@ -1,0 +1,210 @@
+"""The ways to a loss and its gradient: this library's on each array library, and its peers'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Final
+
+import xp_xent
+from xp_xent import backends
+from xp_xent.backends import Backend
+from xp_xent.benchmarks._shapes import Problem
+
+Array = Any
+Loss = Callable[..., Array]  # (*floats, labels) -> the mean
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A loss whose inputs are in place.
+
+    Attributes
+    ----------
+    loss : callable
+        Computes the loss alone.
+    both : callable
+        Computes the loss and a tuple of gradients.
+    wait : callable
+        Returns once a result of either has been computed.
+    """
+
+    loss: Callable[[], Array]
+    both: Callable[[], tuple[Array, tuple[Array, ...]]]
+    wait: Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Way:
+    """Whose loss it is, the library that it runs on, and how the gradient comes about."""
+
+    name: str
+    who: str
+    library: str
+    how: str
+
+    def missing(self) -> str | None:
+        """Say why it cannot be asked here, or None."""
+        try:  # and no other library: a process that measures memory has only this one
+            backends.get(self.library)
+        except ImportError:
+            return f"{self.library} is not usable here"
+        needed = {"optax": "optax", "liger": "liger_kernel"}.get(self.who)
+        return f"{needed} is not installed" if needed and not find_spec(needed) else None
+
+    def ready(self, problem: Problem, device: Any) -> Ready:
+        """Put the inputs on the device, and prepare the calls; nothing is computed yet."""
+        backend = backends.get(self.library)
+        floats = tuple(
+            backend.asarray(x, dtype=problem.dtype, device=device) for x in problem.floats
+        )
+        index = "int32" if self.library == "jax" and problem.dtype != "float64" else "int64"
+        labels = backend.asarray(problem.labels, dtype=index, device=device)
+        return _HOW[self.how](_Placed(backend, problem, floats, labels), _loss(self.who, problem))
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A problem whose arrays are on a device."""
+
+    backend: Backend
+    problem: Problem
+    floats: tuple[Array, ...]
+    labels: Array
+
+    def wait(self, result: Any) -> None:
+        self.backend.synchronize(result[0] if isinstance(result, tuple) else result)
+
+
+WAYS: Final = {
+    way.name: way
+    for way in (
+        Way("xp_xent, NumPy", "xp_xent", "numpy", "value_and_grad"),
+        Way("xp_xent, CuPy", "xp_xent", "cupy", "value_and_grad"),
+        Way("xp_xent, PyTorch", "xp_xent", "torch", "backward"),
+        Way("xp_xent, PyTorch compiled", "xp_xent", "torch", "compiled"),
+        Way("xp_xent, JAX", "xp_xent", "jax", "jit"),
+        Way("PyTorch", "torch", "torch", "backward"),
+        Way("PyTorch compiled", "torch", "torch", "compiled"),
+        Way("PyTorch chunked", "torch, chunked", "torch", "backward"),
+        Way("optax", "optax", "jax", "jit"),
+        Way("Liger", "liger", "torch", "backward"),
+    )
+}
+
+
+def _loss(who: str, problem: Problem) -> Loss:
+    """Choose the function of (*floats, labels)."""
+    axis = problem.shape.axis
+    if who == "xp_xent":
+        if problem.linear:
+            return xp_xent.linear_cross_entropy
+        return lambda logits, labels: xp_xent.cross_entropy(logits, labels, axis=axis)
+    if who == "optax":
+        return _optax(axis, problem.linear)
+    if who == "liger":
+        return _liger(problem.linear)
+    return _torch_native(problem.linear, chunked=who.endswith("chunked"))
+
+
+def _torch_native(linear: bool, chunked: bool) -> Loss:
+    import torch
+    from torch.nn import functional
+
+    if not linear:
+        return functional.cross_entropy
+    if not hasattr(functional, "linear_cross_entropy"):
+        return lambda x, w, labels: functional.cross_entropy(functional.linear(x, w), labels)
+    options = torch.nn.LinearCrossEntropyOptions() if chunked else None
+    return lambda x, w, labels: functional.linear_cross_entropy(x, w, labels, options=options)
+
+
+def _optax(axis: int, linear: bool) -> Loss:
+    import jax.numpy as jnp
+    from optax.losses import softmax_cross_entropy_with_integer_labels as rows
+
+    if linear:
+        return lambda x, w, labels: rows(x @ w.T, labels).mean()
+    # Its classes come last; a user with another layout moves them there.
+    return lambda z, labels: rows(jnp.moveaxis(z, axis, -1), labels).mean()
+
+
+def _liger(linear: bool) -> Loss:
+    from liger_kernel.transformers import functional
+
+    if linear:
+        fused: Loss = functional.liger_fused_linear_cross_entropy
+        return fused
+    # It writes the gradient over the logits, which are needed again.
+    return lambda z, labels: functional.liger_cross_entropy(z.clone(), labels)
+
+
+def _closed(placed: _Placed, loss: Loss) -> Ready:
+    """Take this library's closed form."""
+    floats, labels = placed.floats, placed.labels
+    if placed.problem.linear:
+        both = xp_xent.value_and_grad(xp_xent.linear_cross_entropy, argnums=(0, 1))
+        return Ready(lambda: loss(*floats, labels), lambda: both(*floats, labels), placed.wait)
+    axis = placed.problem.shape.axis
+    single = xp_xent.value_and_grad(xp_xent.cross_entropy, argnums=(0,))
+    return Ready(
+        lambda: loss(*floats, labels), lambda: single(*floats, labels, axis=axis), placed.wait
+    )
+
+
+def _backward(placed: _Placed, loss: Loss) -> Ready:
+    """Differentiate with PyTorch's autograd."""
+    import torch
+
+    floats, labels = placed.floats, placed.labels
+    for leaf in floats:
+        leaf.requires_grad_()
+
+    def both() -> tuple[Array, tuple[Array, ...]]:
+        for leaf in floats:
+            leaf.grad = None
+        value = loss(*floats, labels)
+        value.backward()
+        return value.detach(), tuple(leaf.grad for leaf in floats)
+
+    def alone() -> Array:
+        with torch.no_grad():
+            return loss(*floats, labels)
+
+    return Ready(alone, both, placed.wait)
+
+
+def _compiled(placed: _Placed, loss: Loss) -> Ready:
+    """Differentiate what torch.compile made of the loss."""
+    import torch
+
+    torch.compiler.reset()  # each shape has its own graph, none counts as a recompilation
+    return _backward(placed, torch.compile(loss, dynamic=False))
+
+
+def _jit(placed: _Placed, loss: Loss) -> Ready:
+    """Differentiate with JAX, and compile both."""
+    import jax
+
+    floats, labels = placed.floats, placed.labels
+    both = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(floats)))))
+    alone = jax.jit(loss)
+    wait: Callable[[Any], Any] = jax.block_until_ready
+    if all(device.platform == "cpu" for device in labels.devices()):
+        # Calls return early on the CPU as well; there, nobody queues them.
+        return Ready(
+            lambda: wait(alone(*floats, labels)), lambda: wait(both(*floats, labels)), wait
+        )
+    return Ready(lambda: alone(*floats, labels), lambda: both(*floats, labels), wait)
+
+
+_HOW: Final[dict[str, Callable[[_Placed, Loss], Ready]]] = {
+    "value_and_grad": _closed, "backward": _backward, "compiled": _compiled, "jit": _jit,
+}  # fmt: skip
+
+
+def number(way: Way, result: Any) -> float:
+    """Read the loss out of a result."""
+    value = result[0] if isinstance(result, tuple) else result
+    return float(backends.get(way.library).to_numpy(value))
