@@ -10,7 +10,7 @@ from typing import Any
 
 from xp_xent.backends._base import Backend, dtype_name
 
-__all__ = ["Backend", "backend_of", "dtype_name", "get", "installed"]
+__all__ = ["Backend", "backend_of", "dtype_name", "get", "installed", "owner_of"]
 
 # Import statements, one a library, because torch.compile traces these and no function that imports:
 # a compiled loss may be the first call of a process.
@@ -148,12 +148,9 @@ def _find(kind: type) -> Backend | None:
 
 
 def _backend_of_one(array: Any, argument: str) -> Backend:
-    kind = type(array)
-    try:
-        backend = _by_type[kind]
-    except KeyError:
-        backend = _by_type[kind] = _find(kind)
+    backend = owner_of(array)
     if backend is None:
+        kind = type(array)
         raise TypeError(
             f"{argument}: got {kind.__module__}.{kind.__qualname__}, wanted an array of "
             f"{', '.join(_BUILT_IN)} or of a registered backend; convert it first, for example "
@@ -162,6 +159,14 @@ def _backend_of_one(array: Any, argument: str) -> Backend:
     if reason := backend.refuses(array):
         raise TypeError(f"{argument}: {reason}")
     return backend
+
+
+def owner_of(array: Any) -> Backend | None:
+    """Find the backend of an array, or None; what it may refuse is not asked."""
+    kind = type(array)
+    if kind not in _by_type:
+        _by_type[kind] = _find(kind)
+    return _by_type[kind]
 
 
 def backend_of(*arrays: Any, **named: Any) -> Backend:

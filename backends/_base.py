@@ -88,6 +88,28 @@ class Backend:
         """Copy an array to NumPy."""
         return np.array(np.from_dlpack(array))
 
+    # How a loss is evaluated; an adapter may lend its arrays' memory to a faster library
+
+    def value(
+        self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
+    ) -> Array:
+        """Build the evaluation of a loss and compute it, so that the library can differentiate."""
+        return build(*arrays, **options).value()
+
+    def closed(
+        self,
+        build: Callable[..., Any],
+        ask: Callable[..., Any],
+        arrays: tuple[Array, ...],
+        options: dict[str, Any],
+        *more: Any,
+    ) -> Any:
+        """Build the evaluation of a loss and ask it for a closed form: a gradient, curvature.
+
+        `more` is what is asked for beside the evaluation: a cotangent, a vector.
+        """
+        return ask(build(*arrays, **options), *more)
+
     # How the mathematics runs
 
     def arange(self, stop: int, like: Array) -> Array:
@@ -97,6 +119,10 @@ class Backend:
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
         """Give an array of one value, beside `like`."""
         return self.xp.full(shape, value, dtype=dtype, device=self.device(like))
+
+    def pick(self, x: Array, index: Array) -> Array:
+        """Give each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
+        return self.xp.take_along_axis(x, index, axis=-1)
 
     def stop_gradient(self, array: Array) -> Array:
         """Give the same values, constant to the library's automatic differentiation."""

@@ -1,5 +1,6 @@
 """dpnp: NumPy's interface on SYCL devices; explicit queues, no implicit conversion."""
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,14 @@ class Dpnp(Backend):
     name = "dpnp"
     roots = ("dpnp",)
     module = "dpnp"
+
+    def load(self) -> ModuleType:
+        xp = super().load()
+        try:
+            xp.empty(0)
+        except Exception as error:
+            raise ImportError(f"dpnp is installed, but has no device: {error}") from error
+        return xp
 
     def device(self, array: Array) -> Any:
         return array.device

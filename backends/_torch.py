@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from xp_xent.backends import _torch_eager
 from xp_xent.backends._base import Array, Backend
 
 
@@ -18,7 +19,6 @@ class Torch(Backend):
         import torch
 
         self.torch = torch
-        self._plain = (torch.Tensor, torch.nn.Parameter)
 
     def refuses(self, array: Array) -> str | None:
         if not isinstance(array, self.torch.Tensor):
@@ -37,14 +37,7 @@ class Torch(Backend):
         )
 
     def is_readable(self, array: Array) -> bool:
-        # Fake, functional and distributed tensors are other types; a tensor wrapped by
-        # torch.func has values that Python must not branch on.
-        return (
-            not self.torch.compiler.is_compiling()
-            and type(array) in self._plain
-            and array.device.type == "cpu"
-            and not self.torch._C._functorch.is_functorch_wrapped_tensor(array)
-        )
+        return _torch_eager.is_eager(array) and array.device.type == "cpu"
 
     def synchronize(self, array: Array) -> None:
         if array.device.type != "cpu":
@@ -64,6 +57,45 @@ class Torch(Backend):
         if array.dtype == self.torch.bfloat16:
             array = array.to(self.torch.float32)  # exact; NumPy alone has no bfloat16
         return np.array(array.numpy())
+
+    def value(
+        self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
+    ) -> Array:
+        found = _torch_eager.value(build, arrays, options)
+        return super().value(build, arrays, options) if found is None else found
+
+    def closed(
+        self,
+        build: Callable[..., Any],
+        ask: Callable[..., Any],
+        arrays: tuple[Array, ...],
+        options: dict[str, Any],
+        *more: Any,
+    ) -> Any:
+        given = (*enumerate(arrays), *options.items(), *enumerate(more))
+        tensors = (x for _, x in given if isinstance(x, self.torch.Tensor))
+        if not all(map(_torch_eager.is_eager, tensors)) or _torch_eager.differentiated(given):
+            return super().closed(build, ask, arrays, options, *more)
+        return _torch_eager.Closed(build, arrays, options).ask(ask, *more)
+
+    def pick(self, x: Array, index: Array) -> Array:
+        # take_along_dim would fix the number of rows under torch.export.
+        return self.torch.gather(x.expand(*index.shape[:-1], x.shape[-1]), -1, index)
+
+    def _may_write(self, x: Array) -> bool:
+        return not self.torch.is_grad_enabled() and _torch_eager.is_eager(x)
+
+    def exp_(self, x: Array) -> Array:
+        return x.exp_() if self._may_write(x) else x.exp()
+
+    def multiply_(self, x: Array, factor: Array) -> Array:
+        return x.mul_(factor) if self._may_write(x) else x * factor
+
+    def put_(self, x: Array, index: Array, value: Array | float) -> Array:
+        return x.scatter_(-1, index, value) if self._may_write(x) else super().put_(x, index, value)
+
+    def blank_(self, x: Array, counted: Array) -> Array:
+        return x.masked_fill_(~counted, 0.0) if self._may_write(x) else super().blank_(x, counted)
 
     def stop_gradient(self, array: Array) -> Array:
         return array.detach()

@@ -11,17 +11,11 @@ the probability, lead is 0 and −log p_k = log1p(rest): a sum of positive terms
 with no 1 in it to drown them. The anchor is the label where there is one, else the largest class.
 """
 
-from functools import cached_property
 from typing import Any
 
 from xp_xent._stable import expm1, product
 
 Array = Any
-
-
-def pick(xp: Any, x: Array, index: Array) -> Array:
-    """Give each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
-    return xp.take_along_axis(x, index, axis=-1)
 
 
 def row_sum(xp: Any, x: Array) -> Array:
@@ -44,14 +38,14 @@ class Anchored:
         # The shift drops out of every result, so it must not enter a derivative either.
         self.shift = backend.stop_gradient(xp.max(z, axis=-1, keepdims=True))
         self.e = backend.put_(backend.exp_(z - self.shift), anchor, 0.0)
-        self.own = pick(xp, z, anchor)
+        self.own = backend.pick(z, anchor)
         self.lead = self.own - self.shift
         self.rest = row_sum(xp, self.e)
         self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
         self.total = self.rest + xp.exp(self.lead)  # Σ exp(z_j − m) ≥ 1
         self.log_total = xp.log1p(self.rest + expm1(xp, self.lead))
 
-    @cached_property
+    @property
     def off(self) -> Array:
         """Tell which classes are not the anchor."""
         return self.backend.arange(self.z.shape[-1], like=self.z) != self.anchor
@@ -79,12 +73,13 @@ class Anchored:
     @property
     def probability(self) -> Array:
         """Give p of every class."""
-        return self.xp.where(self.off, self.e / self.total, self.at)
+        return self.backend.put_(self.e / self.total, self.anchor, self.at)
 
     @property
     def surprisal(self) -> Array:
         """Give −log p of every class."""
-        return self.xp.where(self.off, (self.shift - self.z) + self.log_total, self.nll)
+        surprisal = (self.shift - self.z) + self.log_total
+        return self.backend.put_(surprisal, self.anchor, self.nll)
 
     def off_sum(self, x: Array) -> Array:
         """Sum over the classes other than the anchor."""

@@ -5,7 +5,7 @@ from numbers import Real
 from typing import Any
 
 from xp_xent import _checks as check
-from xp_xent._evaluation import evaluation_of
+from xp_xent._evaluation import closed, opened
 from xp_xent.backends import backend_of
 
 Array = Any
@@ -59,18 +59,18 @@ def value_and_grad(
     >>> print(f"{value:.5g} {gradient[0]:.5g}")
     4.1223e-09 -4.1223e-09
     """
-    evaluation, single = evaluation_of(loss), not isinstance(argnums, tuple)
+    built, single = opened(loss), not isinstance(argnums, tuple)
     wanted = argnums if isinstance(argnums, tuple) else (argnums,)
     if not wanted:
         raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
 
+    def ask(found: Any, cotangent: Any) -> tuple[Array, tuple[Array, ...]]:
+        return found.value_and_grads(tuple(_name(found, one) for one in wanted), cotangent)
+
     def call(*arrays: Array, cotangent: Any = None, **options: Any) -> tuple[Array, Any]:
         if cotangent is not None and not isinstance(cotangent, Real):
             _together(arrays, cotangent=cotangent)
-        found = evaluation(*arrays, **options)
-        value, gradients = found.value_and_grads(
-            tuple(_name(found, argument) for argument in wanted), cotangent
-        )
+        value, gradients = closed(built, ask, arrays, options, cotangent)
         return value, gradients[0] if single else gradients
 
     return call
@@ -104,13 +104,14 @@ def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hvp(cross_entropy)(logits, np.asarray([0]), vector))
     [[ 0.25 -0.25]]
     """
-    evaluation = evaluation_of(loss)
+    built = opened(loss)
 
     def call(*arrays: Array, **options: Any) -> Array:
         if len(arrays) < 2:
             raise TypeError("hvp: wanted the loss's arrays and then the vector, all positional")
         _together(arrays[:-1], vector=arrays[-1])
-        return evaluation(*arrays[:-1], **options).hvp(arrays[-1])
+        *given, vector = arrays
+        return closed(built, lambda found, v: found.hvp(v), tuple(given), options, vector)
 
     return call
 
@@ -142,10 +143,10 @@ def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hessian_diagonal(binary_cross_entropy_with_logits)(logits, targets, reduction="sum"))
     [0.25 0.25]
     """
-    evaluation = evaluation_of(loss)
+    built = opened(loss)
 
     def call(*arrays: Array, **options: Any) -> Array:
-        return evaluation(*arrays, **options).hessian_diagonal()
+        return closed(built, lambda found: found.hessian_diagonal(), arrays, options)
 
     return call
 

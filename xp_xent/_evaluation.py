@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 from xp_xent import _checks as check
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
+from xp_xent.backends import owner_of
 
 Array = Any
 P = ParamSpec("P")
@@ -62,6 +63,11 @@ class Evaluation:
     layout: Layout
     reduction: Reduction
     arguments: tuple[str, ...] = ("logits", "targets")
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """What `value_and_grads` computes the gradient by in the walk that computes the value."""
+        return self.arguments[:1]
 
     def value(self) -> Array:
         """Give the reduced loss."""
@@ -135,17 +141,35 @@ def loss(evaluation: Callable[P, Any]) -> Callable[P, Array]:
 
     @wraps(evaluation)
     def call(*arrays: P.args, **options: P.kwargs) -> Array:
-        return evaluation(*arrays, **options).value()
+        backend = owner_of(arrays[0]) if arrays else None
+        if backend is None:  # the evaluation refuses it, by its name
+            return evaluation(*arrays, **options).value()
+        return backend.value(evaluation, arrays, options)
 
     call.__annotations__ = evaluation.__annotations__ | {"return": Array}
     call.evaluation = evaluation  # type: ignore[attr-defined]
     return call
 
 
-def evaluation_of(function: Any) -> Callable[..., Any]:
-    """Find how to build the evaluation of a public loss, a loss object, or a partial of one."""
+def closed(
+    built: "partial[Any]",
+    ask: Callable[..., Any],
+    arrays: tuple[Array, ...],
+    options: dict[str, Any],
+    *more: Any,
+) -> Any:
+    """Ask the evaluation of `opened` for a closed form, in the way of the arrays' backend."""
+    build, arrays, options = built.func, (*built.args, *arrays), built.keywords | options
+    backend = owner_of(arrays[0]) if arrays else None
+    if backend is None:  # the evaluation refuses it, by its name
+        return ask(build(*arrays, **options), *more)
+    return backend.closed(build, ask, arrays, options, *more)
+
+
+def opened(function: Any) -> partial[Any]:
+    """Take a public loss, a loss object, or a partial of one, apart: evaluation and options."""
     if isinstance(function, partial):
-        inner = evaluation_of(function.func)
+        inner = opened(function.func)
         return partial(inner, *function.args, **function.keywords)
     found = getattr(function, "evaluation", None)
     if found is None:
@@ -153,4 +177,4 @@ def evaluation_of(function: Any) -> Callable[..., Any]:
             f"loss: got {function!r}, wanted a loss of xp_xent, for example "
             "xp_xent.cross_entropy; other functions need their library's automatic differentiation"
         )
-    return found
+    return partial(found)

@@ -7,6 +7,7 @@ from xp_xent import _checks as check
 from xp_xent._cross_entropy import softmax_kernel
 from xp_xent._evaluation import Evaluation, loss
 from xp_xent._problem import RowOptions, loss_dtype
+from xp_xent._reduction import Reduction
 from xp_xent._targets import counted_rows, softmax_evaluation
 from xp_xent.backends import backend_of
 
@@ -172,6 +173,12 @@ class LinearEvaluation:
     layer: Wide
 
     arguments = ("features", "classifier", "targets")
+    variables = ("features", "classifier", "bias")
+
+    @property
+    def reduction(self) -> Reduction:
+        """How the rows' losses are reduced."""
+        return self.inner.reduction
 
     def value(self) -> Array:
         """Give the reduced loss."""

@@ -1,6 +1,7 @@
 """Configured losses: options chosen once, to pass around, compare, print and pickle."""
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 from xp_xent._binary import binary_cross_entropy_with_logits
@@ -22,13 +23,14 @@ class _Configured:
         """Give the options as keyword arguments of the function."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def evaluation(self, *arrays: Array, **call_options: Any) -> Any:
-        """Build the evaluation, for `value_and_grad` and its relatives."""
-        return type(self)._function.evaluation(*arrays, **(self.options() | call_options))
+    @property
+    def evaluation(self) -> Any:
+        """How the evaluation is built, for `value_and_grad` and its relatives."""
+        return partial(type(self)._function.evaluation, **self.options())
 
     def __call__(self, logits: Array, targets: Array, /, **call_options: Any) -> Array:
         """Compute the loss; options given here come before the configured ones."""
-        return self.evaluation(logits, targets, **call_options).value()
+        return type(self)._function(logits, targets, **(self.options() | call_options))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Configured) or type(self) is not type(other):

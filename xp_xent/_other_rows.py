@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from xp_xent._anchored import Anchored, pick, row_sum
+from xp_xent._anchored import Anchored, row_sum
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows
 from xp_xent._smoothing import Smoothing
 from xp_xent._stable import product
@@ -41,7 +41,7 @@ class EntropyRows:
         row, below, mean = self._open(backend, rows)
         p, deviation = row.probability, below - mean
         along = xp.astype(vector, self.dtype, copy=False)
-        along = along - pick(xp, along, row.anchor)
+        along = along - backend.pick(along, row.anchor)
         centre = row.off_sum(p * along)
         change = row_sum(xp, p * deviation * along)
         result = p * ((along - centre) * (deviation - 1) - change)

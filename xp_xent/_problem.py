@@ -84,7 +84,7 @@ def open_problem(arrays: dict[str, Array], axis: int, options: RowOptions) -> Ro
     layout = Layout(backend.xp, check.axis(axis, len(shape), shape))
     rows = layout.inward(logits)
     problem = RowProblem(backend, layout, rows, loss_dtype(backend.xp, logits), options, (*arrays,))
-    of = f"the logits' {shape} without axis {axis}"
+    of = "the logits' without the class axis"
     for name, per_class in (("weight", options.weight), ("alpha", options.alpha)):
         if per_class is not None:
             check.numeric(name, per_class)

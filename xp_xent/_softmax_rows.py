@@ -13,7 +13,7 @@ q: probability targets, or the mass that label smoothing spreads. All derivative
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xp_xent._anchored import Anchored, pick, row_sum
+from xp_xent._anchored import Anchored, row_sum
 from xp_xent._heads import Head
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows, row_factor, settle_gradient
 from xp_xent._smoothing import Smoothing
@@ -76,7 +76,7 @@ class SoftmaxRows:
         along = vector if block.slope is None else vector * block.slope
         # Only differences of the vector matter; taken from the largest class, nothing cancels.
         top = Anchored(backend, block.row.z, None)
-        p, lead = top.probability, pick(xp, along, top.anchor)
+        p, lead = top.probability, backend.pick(along, top.anchor)
         along = along - lead
         mean = top.off_sum(p * along)
         result = self._mass(block) * (p * (along - mean))
@@ -117,7 +117,7 @@ class SoftmaxRows:
         if rows.probabilities is not None:
             q = self.smoothing.of(xp, open_rows(backend, rows, self.dtype, rows.probabilities))
             q = q if rows.class_weight is None else rows.class_weight * q
-            return Open(row, cap, slope, None, q, pick(xp, q, row.anchor), row.off_sum(q))
+            return Open(row, cap, slope, None, q, backend.pick(q, row.anchor), row.off_sum(q))
         zero = xp.zeros_like(row.lead)
         mass = zero + 1 if rows.label_weight is None else rows.label_weight
         if rows.spread is None:
@@ -177,13 +177,15 @@ class SoftmaxRows:
     def _bend(self, block: Open, along: Array) -> Array:
         """Give a·f''(ℓ_y) times the derivative of ℓ_y along a vector."""
         row = block.row
-        by_label = along - pick(row.xp, along, row.anchor)
+        by_label = along - row.backend.pick(along, row.anchor)
         return block.mass * self.head.bend(row) * row_sum(row.xp, row.probability * by_label)
 
     def _label_distance(self, top: Anchored, rows: Rows) -> Array:
         """Give p − δ_y, the derivative of ℓ_y."""
         xp, p = top.xp, top.probability
-        at_label = xp.where(rows.label == top.anchor, -top.away, pick(xp, p, rows.label) - 1)
+        at_label = xp.where(
+            rows.label == top.anchor, -top.away, top.backend.pick(p, rows.label) - 1
+        )
         return top.backend.put_(p, rows.label, at_label)
 
     @staticmethod

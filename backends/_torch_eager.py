@@ -1,0 +1,168 @@
+"""PyTorch with no transform or compiler around it: one pass of the closed form, for backward too.
+
+The formula behind it stays in reach: a backward pass that is itself differentiated goes through
+the formula, and transforms, compilers and tracers never come here.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from xp_xent.backends import _threads
+from xp_xent.backends._base import Array
+
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def is_eager(tensor: Any) -> bool:
+    """Tell if operations on a tensor run now and are seen by nobody but autograd."""
+    # Fake, functional and distributed tensors are other types; those of torch.func are wrapped.
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in PLAIN
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch.autograd.forward_ad._current_level < 0
+        and not torch._C._is_tracing()
+    )
+
+
+def on_host(tensor: torch.Tensor) -> np.ndarray | None:
+    """View a CPU tensor's memory as a NumPy array, where NumPy has its dtype."""
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_neg():
+        return None
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        try:
+            import ml_dtypes
+        except ImportError:
+            return None
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return None if tensor.is_complex() else tensor.numpy()
+
+
+def from_host(found: Any) -> Any:
+    """View NumPy's results as tensors: an array, or a nest of tuples of arrays."""
+    if isinstance(found, tuple):
+        return tuple(from_host(one) for one in found)
+    array = np.asarray(found)
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+class Closed:
+    """The evaluation of a loss in closed form: on NumPy's kernels where memory can be shared."""
+
+    def __init__(
+        self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
+    ) -> None:
+        given = {**dict(enumerate(arrays)), **options}
+        tensors = {key: x for key, x in given.items() if isinstance(x, torch.Tensor)}
+        views = {key: on_host(x) for key, x in tensors.items()}
+        strangers = any(hasattr(x, "dtype") and key not in tensors for key, x in given.items())
+        # An array of another library is left for the loss to refuse.
+        self.shares = not strangers and all(view is not None for view in views.values())
+        given |= views if self.shares else {key: x.detach() for key, x in tensors.items()}
+        self.found = build(
+            *(given[i] for i in range(len(arrays))), **{name: given[name] for name in options}
+        )
+
+    def ask(self, ask: Callable[..., Any], *more: Any) -> Any:
+        """Ask for something; what is asked for beside may be tensors."""
+        if not self.shares:
+            with torch.no_grad():
+                return ask(self.found, *more)
+        views = (on_host(x) if isinstance(x, torch.Tensor) else x for x in more)
+        with _threads.threads(min(_threads.allowed(), torch.get_num_threads())):
+            return from_host(ask(self.found, *views))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a loss, some of whose tensors are to be differentiated by."""
+
+    build: Callable[..., Any]
+    arrays: tuple[Array, ...]
+    options: dict[str, Any]
+    closed: Closed
+    places: tuple[int | str, ...]  # of these tensors: a position, or an option's name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the evaluation calls these tensors."""
+        arguments = self.closed.found.arguments
+        return tuple(arguments[x] if isinstance(x, int) else x for x in self.places)
+
+    def value_and_grads(self, cotangent: Any = None) -> tuple[Array, tuple[Array, ...]]:
+        """Give the loss, and its gradients times a cotangent."""
+        return self.closed.ask(lambda found, by: found.value_and_grads(self.names, by), cotangent)
+
+    def formula(self, tensors: tuple[Array, ...]) -> Array:
+        """Compute the loss in operations that autograd sees."""
+        given = dict(zip(self.places, tensors, strict=True))
+        arrays = [given.get(place, x) for place, x in enumerate(self.arrays)]
+        options = {name: given.get(name, x) for name, x in self.options.items()}
+        return self.build(*arrays, **options).value()
+
+
+class Fused(torch.autograd.Function):
+    """A loss whose gradient is computed beside it, in one walk over the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Array) -> Array:
+        """Compute the loss, and its gradient where backward will at most multiply it by a number.
+
+        A gradient in half precision waits for that number, which may be what keeps it from
+        underflowing; one of unreduced losses waits for its cotangents.
+        """
+        ctx.call, ctx.gradients = call, None
+        ctx.save_for_backward(*tensors)
+        if call.closed.found.reduction.kind == "none" or tensors[0].dtype.itemsize < 4:
+            return call.closed.ask(lambda found: found.value())
+        value, ctx.gradients = call.value_and_grads()
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Array) -> tuple[Array | None, ...]:
+        """Hand the gradients over; where backward is differentiated, through the formula."""
+        tensors = ctx.saved_tensors  # raises if one was written to since
+        gradients, ctx.gradients = ctx.gradients, None
+        if torch.is_grad_enabled():
+            value = ctx.call.formula(tensors)
+            by = [t for t in tensors if t.requires_grad]
+            found = iter(torch.autograd.grad(value, by, cotangent, create_graph=True))
+            return None, *(next(found) if t.requires_grad else None for t in tensors)
+        if gradients is None:
+            _, gradients = ctx.call.value_and_grads(cotangent)
+        elif cotangent.device.type != "cpu" or cotangent.item() != 1:
+            gradients = tuple(gradient.mul_(cotangent) for gradient in gradients)
+        return None, *gradients
+
+
+def differentiated(tensors: Iterable[tuple[Any, Any]]) -> tuple[Any, ...]:
+    """Give the keys of the tensors that autograd is to differentiate by."""
+    if not torch.is_grad_enabled():
+        return ()
+    return tuple(key for key, x in tensors if isinstance(x, torch.Tensor) and x.requires_grad)
+
+
+def value(
+    build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
+) -> Array | None:
+    """Compute a loss of eager tensors; None where it takes the formula."""
+    given = (*enumerate(arrays), *options.items())
+    if not all(is_eager(x) for _, x in given if isinstance(x, torch.Tensor)):
+        return None
+    places = differentiated(given)
+    closed = Closed(build, arrays, options)
+    if not places:
+        return closed.ask(lambda found: found.value())
+    call = Call(build, arrays, options, closed, places)
+    if not set(call.names) <= set(closed.found.variables):
+        return None
+    inputs = dict(given)
+    return Fused.apply(call, *(inputs[place] for place in places))

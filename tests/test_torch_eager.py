@@ -1,0 +1,121 @@
+"""PyTorch's eager path: NumPy's kernels on shared memory, and PyTorch's own where none is shared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xp_xent
+from xp_xent import backends, cross_entropy
+
+torch = pytest.importorskip("torch")
+LOGITS, LABELS = np.random.default_rng(0).normal(size=(6, 5)), np.array([0, 4, -100, 2, 1, 3])
+OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01}
+
+
+def leaves(dtype: str = "float64") -> tuple[Any, Any]:
+    backend = backends.get("torch")
+    return backend.asarray(LOGITS, dtype=dtype).requires_grad_(), backend.asarray(LABELS)
+
+
+@pytest.fixture(params=["shared", "device"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With NumPy's view of the tensors, and without, as on a device."""
+    if request.param == "device":
+        from xp_xent.backends import _torch_eager
+
+        monkeypatch.setattr(_torch_eager, "on_host", lambda tensor: None)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_backward_is_the_closed_form(memory: str, dtype: str, reduction: str) -> None:
+    z, y = leaves(dtype)
+    loss = cross_entropy(z, y, reduction=reduction, **OPTIONS)
+    by = torch.linspace(0.5, 2.0, loss.numel(), dtype=loss.dtype).reshape(loss.shape)
+    loss.backward(by)
+    value, gradient = xp_xent.value_and_grad(cross_entropy)(
+        z.detach(), y, reduction=reduction, cotangent=by, **OPTIONS
+    )
+    assert loss.dtype == (torch.float64 if dtype == "float64" else torch.float32)
+    assert torch.equal(loss.detach(), value)
+    eps = torch.finfo(z.dtype).eps
+    assert torch.allclose(z.grad, gradient, rtol=2 * eps, atol=0)
+
+
+def test_bits_are_numpys(memory: str) -> None:
+    z, y = leaves()
+    value, gradient = xp_xent.value_and_grad(cross_entropy)(z.detach(), y, **OPTIONS)
+    want, its = xp_xent.value_and_grad(cross_entropy)(LOGITS, LABELS, **OPTIONS)
+    if memory == "shared":
+        assert value.numpy() == want
+        assert np.array_equal(gradient.numpy(), its)
+    else:
+        assert np.allclose(gradient.numpy(), its, rtol=1e-13, atol=1e-16)
+
+
+def test_half_precision_under_a_scale(memory: str) -> None:
+    """A gradient that underflows alone survives the scale that GradScaler puts on the loss."""
+    z = torch.zeros(3, 4, dtype=torch.float16, requires_grad=True)
+    y = torch.zeros(3, dtype=torch.int64)
+    (cross_entropy(z, y, normalizer=1e7) * 2.0**16).backward()
+    assert (z.grad != 0).all()
+
+
+def test_backward_again(memory: str) -> None:
+    z, y = leaves()
+    loss = cross_entropy(z, y)
+    (first,) = torch.autograd.grad(loss, z, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(loss, z, torch.tensor(3.0, dtype=z.dtype), retain_graph=True)
+    assert torch.equal(first, kept)  # what was handed out is not written to
+    assert torch.allclose(second, 3 * first, rtol=1e-15, atol=0)
+    (again,) = torch.autograd.grad(loss, z)
+    assert torch.equal(again, first)
+
+
+def test_no_work_for_no_gradient() -> None:
+    z, y = leaves()
+    assert not cross_entropy(z.detach(), y).requires_grad
+    with torch.no_grad():
+        assert not cross_entropy(z, y).requires_grad
+    with torch.inference_mode():
+        assert cross_entropy(z, y).is_inference()
+
+
+def test_a_write_between_is_refused() -> None:
+    z, y = leaves()
+    inner = z * 2
+    loss = cross_entropy(inner, y)
+    inner.mul_(3)
+    with pytest.raises(RuntimeError, match="modified by an inplace"):
+        loss.backward()
+
+
+def test_what_else_has_a_gradient_goes_through_the_formula() -> None:
+    z, y = leaves()
+    weight = torch.ones(5, dtype=z.dtype, requires_grad=True)
+    cross_entropy(z, y, weight=weight, reduction="sum").backward()
+    assert weight.grad is not None
+    assert z.grad is not None
+
+
+def test_another_librarys_weight_is_refused() -> None:
+    z, y = leaves()
+    with pytest.raises(TypeError, match=r"weight.*numpy"):
+        cross_entropy(z, y, weight=np.ones(5))
+
+
+def test_views() -> None:
+    """Memory in any order, not contiguous, negative and conjugate views excluded."""
+    base = torch.from_numpy(LOGITS.copy())
+    for z in (base.T.contiguous().T, base[::2], base.expand(2, 6, 5)[0], base.clone()[:, 1:]):
+        y = torch.zeros(len(z), dtype=torch.int64)
+        want = cross_entropy(z.clone().contiguous(), y)
+        assert torch.allclose(cross_entropy(z, y), want, rtol=1e-15, atol=0)
+    imaginary = torch.complex(base, base).conj().imag  # a negated view
+    y = torch.zeros(6, dtype=torch.int64)
+    assert torch.allclose(cross_entropy(imaginary, y), cross_entropy(-base, y), rtol=1e-14, atol=0)
