@@ -20,8 +20,20 @@ Array = Any
 HALF = ("float16", "bfloat16")
 
 
+# NumPy's own way to a dtype's name takes longer than a small loss.
+_NUMPY_NAMES = {
+    np.dtype(name): name
+    for name in (
+        "bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64",
+        "uint8", "uint16", "uint32", "uint64",
+    )
+}  # fmt: skip
+
+
 def dtype_name(dtype: Any) -> str:
     """Give the standard's name of any library's dtype: ``"float32"`` for ``torch.float32``."""
+    if isinstance(dtype, np.dtype) and dtype in _NUMPY_NAMES:
+        return _NUMPY_NAMES[dtype]
     return str(dtype).rpartition(".")[-1]
 
 
@@ -39,11 +51,14 @@ class Backend:
         Top-level packages that define the library's array types.
     module : str
         The namespace to import when one of its arrays shows up.
+    differentiable : bool
+        Whether the library may differentiate what the losses compute.
     """
 
     name: ClassVar[str]
     roots: ClassVar[tuple[str, ...]]
     module: ClassVar[str]
+    differentiable: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.xp: ModuleType = self.load()
@@ -124,6 +139,10 @@ class Backend:
         """Give each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
         return self.xp.take_along_axis(x, index, axis=-1)
 
+    def row_sum(self, x: Array) -> Array:
+        """Sum over the classes: (..., K) to (..., 1)."""
+        return self.xp.sum(x, axis=-1, keepdims=True)
+
     def stop_gradient(self, array: Array) -> Array:
         """Give the same values, constant to the library's automatic differentiation."""
         return array
@@ -137,7 +156,7 @@ class Backend:
 
         It keeps their NaN out of automatic differentiation; what kernels return is blanked again.
         """
-        return self.xp.where(counted, array, 0.0)
+        return self.xp.where(counted, array, 0.0) if self.differentiable else array
 
     # On temporaries: x is an array that a kernel made itself and needs no more, so that a
     # library whose arrays can be written to may write the result into it.
@@ -157,6 +176,35 @@ class Backend:
     def blank_(self, x: Array, counted: Array) -> Array:
         """Give x with 0 in the rows that do not count."""
         return self.xp.where(counted, x, 0.0)
+
+    def add_product_(self, total: Array, a: Array, b: Array) -> Array:
+        """Give total + aᵀb of a (n, K), b (n, D) and a total (K, D) that is needed no more."""
+        return total + self.xp.matmul(self.xp.matrix_transpose(a), b)
+
+    def scan(
+        self,
+        step: Callable[..., tuple[Any, tuple[Array, ...]]],
+        totals: Any,
+        arrays: tuple[Array | None, ...],
+        size: int,
+    ) -> tuple[Any, tuple[Array, ...]]:
+        """Take steps over groups of `size` rows.
+
+        The arrays are (n, ...), or (1, ...) to be the same in every step, or None; n is that of
+        the first. ``step(totals, *parts)`` returns new totals and a tuple of arrays, whose rows
+        are put together again.
+        """
+        count, found = arrays[0].shape[0], []
+        for start in range(0, max(count, 1), size):
+            stop = min(start + size, count)
+            parts = (
+                x[start:stop, ...] if x is not None and x.shape[0] == count else x for x in arrays
+            )
+            totals, results = step(totals, *parts)
+            found.append(results)
+        if len(found) == 1:
+            return totals, found[0]
+        return totals, tuple(self.xp.concat(parts, axis=0) for parts in zip(*found, strict=True))
 
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         """Apply a function that treats each row alone to rows (..., K) and what belongs to them.

@@ -12,6 +12,7 @@ class CuPy(Backend):
     name = "cupy"
     roots = ("cupy",)
     module = "array_api_compat.cupy"
+    differentiable = False
 
     def load(self) -> ModuleType:
         xp = super().load()

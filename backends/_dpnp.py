@@ -12,6 +12,7 @@ class Dpnp(Backend):
     name = "dpnp"
     roots = ("dpnp",)
     module = "dpnp"
+    differentiable = False
 
     def load(self) -> ModuleType:
         xp = super().load()

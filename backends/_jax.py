@@ -59,6 +59,36 @@ class Jax(Backend):
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
         return self.xp.full(shape, value, dtype=dtype)
 
+    def scan(
+        self,
+        step: Callable[..., tuple[Any, tuple[Array, ...]]],
+        totals: Any,
+        arrays: tuple[Array | None, ...],
+        size: int,
+    ) -> tuple[Any, tuple[Array, ...]]:
+        lax, xp, count = self.jax.lax, self.xp, arrays[0].shape[0]
+        if count <= size:
+            return step(totals, *arrays)
+        walked = [x is not None and x.shape[0] == count for x in arrays]
+
+        # Compiled once whatever the number of steps; differentiated, a step is computed again.
+        @self.jax.checkpoint
+        def on_rows(totals: Any, parts: list[Array]) -> tuple[Any, tuple[Array, ...]]:
+            left = iter(parts)
+            return step(
+                totals, *(next(left) if w else x for w, x in zip(walked, arrays, strict=True))
+            )
+
+        end = count - count % size
+        rows = [x for w, x in zip(walked, arrays, strict=True) if w]
+        groups = [xp.reshape(x[:end], (-1, size, *x.shape[1:])) for x in rows]
+        totals, found = lax.scan(on_rows, totals, groups)
+        found = tuple(xp.reshape(x, (end, *x.shape[2:])) for x in found)
+        if end == count:
+            return totals, found
+        totals, rest = on_rows(totals, [x[end:] for x in rows])
+        return totals, tuple(xp.concatenate(two) for two in zip(found, rest, strict=True))
+
     def stop_gradient(self, array: Array) -> Array:
         return self.jax.lax.stop_gradient(array)
 

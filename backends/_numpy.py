@@ -21,6 +21,7 @@ class NumPy(Backend):
     name = "numpy"
     roots = ("numpy",)
     module = "numpy"
+    differentiable = False
 
     def refuses(self, array: Array) -> str | None:
         if isinstance(array, np.ma.MaskedArray):
@@ -55,8 +56,19 @@ class NumPy(Backend):
     def quiet(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")
 
-    def masked(self, array: Array, counted: Array) -> Array:
-        return array  # there is no automatic differentiation to keep NaN out of
+    def add_product_(self, total: Array, a: Array, b: Array) -> Array:
+        # NumPy cannot add to a product; some classes at a time, the product stays small.
+        step = max(1, (1 << 20) // max(1, b.shape[-1]))
+        for start in range(0, len(total), step):
+            part = slice(start, start + step)
+            total[part] += a[:, part].T @ b
+        return total
+
+    def row_sum(self, x: Array) -> Array:
+        if x.size == x.shape[-1] < FEW:
+            # Alone, a row would be summed in pairs; among others, class after class.
+            return np.add.accumulate(x, axis=-1)[..., -1:]
+        return np.add.reduce(x, axis=-1, keepdims=True)
 
     def exp_(self, x: Array) -> Array:
         return np.exp(x, out=x)
@@ -64,8 +76,16 @@ class NumPy(Backend):
     def multiply_(self, x: Array, factor: Array) -> Array:
         return np.multiply(x, factor, out=x)
 
+    def pick(self, x: Array, index: Array) -> Array:
+        if x.ndim == index.ndim == 2 and len(x) == len(index):
+            return x[np.arange(len(x)), index[:, 0]][:, None]
+        return np.take_along_axis(x, index, axis=-1)
+
     def put_(self, x: Array, index: Array, value: Array | float) -> Array:
-        np.put_along_axis(x, index, value, axis=-1)
+        if x.ndim == 2:
+            x[np.arange(len(x)), index[:, 0]] = value[:, 0] if np.ndim(value) else value
+        else:
+            np.put_along_axis(x, index, value, axis=-1)
         return x
 
     def blank_(self, x: Array, counted: Array) -> Array:
@@ -121,11 +141,14 @@ def _block(array: np.ndarray, index: tuple[Any, ...], shape: tuple[int, ...]) ->
             for axis, part in enumerate(index)
         )
     block = array[index]
+    if block.shape[-1] == 1:
+        return block
     if block.shape[-1] >= FEW:
         return np.ascontiguousarray(block).reshape(block.shape)
     # Class by class in memory: operations then run along the rows, which are many.
-    by_class = np.moveaxis(block, -1, 0)
-    return np.moveaxis(np.ascontiguousarray(by_class).reshape(by_class.shape), 0, -1)
+    last = block.ndim - 1
+    by_class = block.transpose(last, *range(last)).copy()
+    return by_class.transpose(*range(1, last + 1), 0)
 
 
 def _like(rows: np.ndarray, part: np.ndarray) -> np.ndarray:

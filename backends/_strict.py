@@ -12,6 +12,7 @@ class Strict(Backend):
     name = "array_api_strict"
     roots = ("array_api_strict",)
     module = "array_api_strict"
+    differentiable = False
 
     def is_readable(self, array: Array) -> bool:
         # Its other devices mimic accelerators.

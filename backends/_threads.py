@@ -3,14 +3,18 @@
 The work is cut the same way whatever the number of threads, so that results have the same bits.
 """
 
-import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if (
+    TYPE_CHECKING
+):  # imported when first needed, for the sake of the time that the package's own takes
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Item = TypeVar("Item")
 
@@ -65,8 +69,9 @@ def _default() -> int:
         first = os.environ.get(name, "").partition(",")[0].strip()
         if first.isdecimal() and int(first) > 0:
             return min(int(first), _processors())
-    if multiprocessing.parent_process() is not None:
-        return 1  # its siblings use the other processors
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        return 1  # a worker process, whose siblings use the other processors
     return _processors()
 
 
@@ -78,7 +83,7 @@ def _processors() -> int:
 
 def each(function: Callable[[Item], object], items: Iterable[Item], count: int) -> None:
     """Call a function with each of `count` items, on several threads where that is allowed."""
-    helpers = min(allowed(), count) - 1
+    helpers = min(allowed(), count) - 1 if count > 1 else 0
     if helpers < 1:
         for item in items:
             function(item)
@@ -120,9 +125,11 @@ class _Pool:
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
 
-    def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
+    def submit(self, function: Callable[..., object], *arguments: object) -> "Future[object]":
         with self._lock:
             if self._executor is None:
+                from concurrent.futures import ThreadPoolExecutor
+
                 self._executor = ThreadPoolExecutor(
                     max(1, _processors() - 1), thread_name_prefix="xp_xent"
                 )

@@ -48,7 +48,7 @@ class Torch(Backend):
 
     def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
         # NumPy's bfloat16 is unknown to torch.tensor; through float32 it is exact.
-        host = np.asarray(host)
+        host = np.asarray(host, order="C")
         host = host.astype(np.float32) if host.dtype.name == "bfloat16" else host
         return self.torch.tensor(host, dtype=getattr(self.torch, dtype or "", None), device=device)
 
@@ -96,6 +96,20 @@ class Torch(Backend):
 
     def blank_(self, x: Array, counted: Array) -> Array:
         return x.masked_fill_(~counted, 0.0) if self._may_write(x) else super().blank_(x, counted)
+
+    def add_product_(self, total: Array, a: Array, b: Array) -> Array:
+        return total.addmm_(a.T, b) if self._may_write(total) else total.addmm(a.T, b)
+
+    def scan(
+        self,
+        step: Callable[..., tuple[Any, tuple[Array, ...]]],
+        totals: Any,
+        arrays: tuple[Array | None, ...],
+        size: int,
+    ) -> tuple[Any, tuple[Array, ...]]:
+        if _torch_eager.is_eager(arrays[0]):
+            return super().scan(step, totals, arrays, size)
+        return step(totals, *arrays)  # a loop would tie what is compiled to the number of rows
 
     def stop_gradient(self, array: Array) -> Array:
         return array.detach()

@@ -20,6 +20,7 @@ from xp_xent._maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
 from xp_xent._metrics import LossAccumulator, perplexity
 from xp_xent._next_token import next_token_cross_entropy
 from xp_xent._objects import BCEWithLogitsLoss, CrossEntropyLoss
+from xp_xent.backends._threads import threads
 
 __version__ = "0.1.0"
 
@@ -50,5 +51,6 @@ __all__ = [
     "sigmoid_focal_loss",
     "softmax",
     "softmax_focal_loss",
+    "threads",
     "value_and_grad",
 ]

@@ -18,11 +18,6 @@ from xp_xent._stable import expm1, product
 Array = Any
 
 
-def row_sum(xp: Any, x: Array) -> Array:
-    """Sum over the classes: (..., K) to (..., 1)."""
-    return xp.sum(x, axis=-1, keepdims=True)
-
-
 class Anchored:
     """The sums of rows z (..., K) around their anchors (..., 1), which are class indices.
 
@@ -40,10 +35,14 @@ class Anchored:
         self.e = backend.put_(backend.exp_(z - self.shift), anchor, 0.0)
         self.own = backend.pick(z, anchor)
         self.lead = self.own - self.shift
-        self.rest = row_sum(xp, self.e)
+        self.rest = backend.row_sum(self.e)
         self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
-        self.total = self.rest + xp.exp(self.lead)  # Σ exp(z_j − m) ≥ 1
-        self.log_total = xp.log1p(self.rest + expm1(xp, self.lead))
+        self.own_e = xp.exp(self.lead)
+        self.total = self.rest + self.own_e  # Σ exp(z_j − m) ≥ 1
+        self.log_total = xp.log1p(self.rest + self._expm1(self.lead))
+
+    def _expm1(self, x: Array) -> Array:
+        return expm1(self.xp, x) if self.backend.differentiable else self.xp.expm1(x)
 
     @property
     def off(self) -> Array:
@@ -58,7 +57,7 @@ class Anchored:
     @property
     def at(self) -> Array:
         """Give the anchor's probability."""
-        return self.xp.exp(self.lead) / self.total
+        return self.own_e / self.total
 
     @property
     def away(self) -> Array:
@@ -83,7 +82,7 @@ class Anchored:
 
     def off_sum(self, x: Array) -> Array:
         """Sum over the classes other than the anchor."""
-        return row_sum(self.xp, self.xp.where(self.off, x, 0.0))
+        return self.backend.row_sum(self.xp.where(self.off, x, 0.0))
 
     def cross(self, q: Array, on: Array, off: Array) -> Array:
         """Give Σ q_j (−log p_j); `on` and `off` are the masses of q at the anchor and elsewhere."""
@@ -95,6 +94,8 @@ class Anchored:
         The two forms are equal; each is the one whose *derivative* does not cancel.
         """
         xp, sure = self.xp, self.sure
+        if not self.backend.differentiable:
+            return (on + off) * self.log_total - product(xp, on, self.lead)
         ahead = xp.where(sure, self.lead, 0.0)  # its value is 0, its derivative is not
         behind = xp.where(sure, 0.0, self.lead)
         return xp.where(

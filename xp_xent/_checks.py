@@ -93,7 +93,7 @@ def integer(name: str, value: Any, wanted: str = "an integer") -> int:
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """Refuse anything but a real number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name}: got {type(value).__name__}, wanted a Python number")
     number = float(value)
     if not (low <= number <= high and -math.inf < number < math.inf):

@@ -71,6 +71,7 @@ def kl_divergence(
     check.floating("target_probs", target_probs)
     check.shape("target_probs", target_probs, tuple(logits.shape), "the logits'")
     rows, reduce = probability_rows(problem, target_probs)
+    rows = rows._replace(logits=problem.logits)
     kernel = DivergenceRows(problem.dtype, Head(), Smoothing())
     return Evaluation(problem.backend, kernel, rows, problem.layout, reduce, problem.names)
 

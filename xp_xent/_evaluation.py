@@ -29,6 +29,8 @@ class Layout:
         """View an array of the logits' shape with the class axis last."""
         if self.axis is None:
             return self.xp.expand_dims(array, axis=-1)
+        if self.axis == len(array.shape) - 1:
+            return array
         # Not moveaxis, for which torch.vmap has no rule.
         others = [axis for axis in range(len(array.shape)) if axis != self.axis]
         return self.xp.permute_dims(array, (*others, self.axis))
@@ -37,6 +39,8 @@ class Layout:
         """Undo `inward`."""
         if self.axis is None:
             return self.xp.squeeze(array, axis=-1)
+        if self.axis == len(array.shape) - 1:
+            return array
         axes = list(range(len(array.shape) - 1))
         axes.insert(self.axis, len(axes))
         return self.xp.permute_dims(array, tuple(axes))
@@ -101,13 +105,7 @@ class Evaluation:
             return self.layout.outward(self._run(self.kernel.hessian_diagonal, factor))
 
     def _run(self, method: Callable[..., Any], *others: Array | None) -> Any:
-        """Call a kernel's method on blocks of the rows, and of other arrays beside them."""
-        count = len(Rows._fields)
-
-        def on_block(*parts: Array | None) -> Any:
-            return method(self.backend, Rows(*parts[:count]), *parts[count:])
-
-        return self.backend.blockwise(on_block, *self.rows, *others)
+        return run(self.backend, method, self.rows, *others)
 
     def _reduced(self, losses: Array) -> Array:
         return self.reduction.of(self.backend.xp, self.layout.losses_outward(losses))
@@ -134,6 +132,16 @@ class Evaluation:
         raise ValueError(
             f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, self.arguments))}"
         )
+
+
+def run(backend: Any, method: Callable[..., Any], rows: Rows, *others: Array | None) -> Any:
+    """Call a kernel's method on blocks of the rows, and of other arrays beside them."""
+    count = len(Rows._fields)
+
+    def on_block(*parts: Array | None) -> Any:
+        return method(backend, Rows(*parts[:count]), *parts[count:])
+
+    return backend.blockwise(on_block, *rows, *others)
 
 
 def loss(evaluation: Callable[P, Any]) -> Callable[P, Array]:

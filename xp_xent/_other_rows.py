@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from xp_xent._anchored import Anchored, row_sum
+from xp_xent._anchored import Anchored
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows
 from xp_xent._smoothing import Smoothing
 from xp_xent._stable import product
@@ -43,7 +43,7 @@ class EntropyRows:
         along = xp.astype(vector, self.dtype, copy=False)
         along = along - backend.pick(along, row.anchor)
         centre = row.off_sum(p * along)
-        change = row_sum(xp, p * deviation * along)
+        change = backend.row_sum(p * deviation * along)
         result = p * ((along - centre) * (deviation - 1) - change)
         return close_gradient(backend, rows, result, cotangent)
 
@@ -76,7 +76,7 @@ class LogProbRows:
         """Give each row's loss, (..., 1)."""
         xp = backend.xp
         x, q = self._open(backend, rows)
-        return close_loss(backend, rows, row_sum(xp, product(xp, q, -x)))
+        return close_loss(backend, rows, backend.row_sum(product(xp, q, -x)))
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
@@ -84,7 +84,7 @@ class LogProbRows:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the log-probabilities."""
         xp = backend.xp
         x, q = self._open(backend, rows)
-        loss = close_loss(backend, rows, row_sum(xp, product(xp, q, -x)))
+        loss = close_loss(backend, rows, backend.row_sum(product(xp, q, -x)))
         return loss, close_gradient(backend, rows, xp.zeros_like(x) - q, cotangent)
 
     def value_and_target_gradient(
@@ -93,11 +93,11 @@ class LogProbRows:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the probabilities."""
         xp = backend.xp
         x, q = self._open(backend, rows)
-        loss = close_loss(backend, rows, row_sum(xp, product(xp, q, -x)))
+        loss = close_loss(backend, rows, backend.row_sum(product(xp, q, -x)))
         surprisal = xp.where(xp.isinf(x) & (rows.probabilities == 0), 0.0, -x)
         if rows.class_weight is not None:
             surprisal = product(xp, rows.class_weight, surprisal)
-        gradient = self.smoothing.transpose(xp, surprisal)
+        gradient = self.smoothing.transpose(backend, surprisal)
         return loss, close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
@@ -114,7 +114,7 @@ class LogProbRows:
         xp = backend.xp
         x = open_rows(backend, rows, self.dtype)
         if rows.probabilities is not None:
-            q = self.smoothing.of(xp, open_rows(backend, rows, self.dtype, rows.probabilities))
+            q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
             return x, q if rows.class_weight is None else rows.class_weight * q
         on_label = backend.arange(x.shape[-1], like=x) == rows.label
         mass = xp.ones_like(x[..., :1]) if rows.label_weight is None else rows.label_weight

@@ -44,18 +44,22 @@ class RowProblem:
 
     backend: Any
     layout: Layout
-    logits: Array  # (..., K)
+    like: Array  # the user's first array, for library, device and dtype
+    shape: tuple[int, ...]  # of the logits as the user has them
+    rows_shape: tuple[int, ...]
+    classes: int
     dtype: Any
     options: RowOptions
     names: tuple[str, ...]  # what the user's arrays are called
 
     @property
-    def rows_shape(self) -> tuple[int, ...]:
-        return tuple(self.logits.shape[:-1])
+    def logits(self) -> Array:
+        """View the logits as (..., K), where they are the first array."""
+        return self.layout.inward(self.like)
 
-    @property
-    def classes(self) -> int:
-        return self.logits.shape[-1]
+    def one_row(self) -> tuple[int, ...]:
+        """Give the shape (1, …, K)."""
+        return (1,) * len(self.rows_shape) + (self.classes,)
 
     def column(self, array: Array | None) -> Array | None:
         """View one number a row as (..., 1)."""
@@ -67,23 +71,39 @@ class RowProblem:
             return None
         xp = self.backend.xp
         weight = xp.astype(weight, self.dtype, copy=False)
-        return xp.reshape(weight, (1,) * (len(self.logits.shape) - 1) + (self.classes,))
+        return xp.reshape(weight, self.one_row())
 
 
-def open_problem(arrays: dict[str, Array], axis: int, options: RowOptions) -> RowProblem:
+def open_problem(
+    arrays: dict[str, Array],
+    axis: int,
+    options: RowOptions,
+    names: tuple[str, ...] | None = None,
+    classes: int | None = None,
+) -> RowProblem:
     """Check everything but the targets' own shape and values.
 
-    `arrays` are the positional ones by name, the logits first.
+    `arrays` are the positional ones by name, the logits first; or, with a number of classes,
+    features (..., D) that the logits are yet to be computed from.
     """
     named = arrays | options.arrays()
-    name, logits = next(iter(arrays.items()))
+    name, like = next(iter(arrays.items()))
     backend = backend_of(**named)
-    check.floating(name, logits)
+    check.floating(name, like)
     check.same_device(backend, **named)
-    shape = tuple(logits.shape)
-    layout = Layout(backend.xp, check.axis(axis, len(shape), shape))
-    rows = layout.inward(logits)
-    problem = RowProblem(backend, layout, rows, loss_dtype(backend.xp, logits), options, (*arrays,))
+    shape = tuple(like.shape) if classes is None else (*like.shape[:-1], classes)
+    place = check.axis(axis, len(shape), shape)
+    problem = RowProblem(
+        backend,
+        Layout(backend.xp, place),
+        like,
+        shape,
+        shape[:place] + shape[place + 1 :],
+        shape[place],
+        loss_dtype(backend.xp, like),
+        options,
+        (*arrays,) if names is None else names,
+    )
     of = "the logits' without the class axis"
     for name, per_class in (("weight", options.weight), ("alpha", options.alpha)):
         if per_class is not None:

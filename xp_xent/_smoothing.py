@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from xp_xent._anchored import row_sum
-
 Array = Any
 
 KINDS = ("uniform", "others")
@@ -26,19 +24,19 @@ class Smoothing:
         """Give the mass that one class receives."""
         return self.epsilon / (classes - 1 if self.spares_label else classes)
 
-    def of(self, xp: Any, q: Array) -> Array:
+    def of(self, backend: Any, q: Array) -> Array:
         """Smooth probabilities (..., K)."""
         if not self.epsilon:
             return q
         if self.spares_label:
-            return self.transpose(xp, q)
+            return self.transpose(backend, q)
         return (1 - self.epsilon) * q + self.share(q.shape[-1])
 
-    def transpose(self, xp: Any, x: Array) -> Array:
+    def transpose(self, backend: Any, x: Array) -> Array:
         """Apply the transpose of the linear part of `of`, which is its own."""
         if not self.epsilon:
             return x
         kept = (1 - self.epsilon) * x
         if self.spares_label:
-            return kept + self.share(x.shape[-1]) * (row_sum(xp, x) - x)
+            return kept + self.share(x.shape[-1]) * (backend.row_sum(x) - x)
         return kept

@@ -13,7 +13,7 @@ q: probability targets, or the mass that label smoothing spreads. All derivative
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xp_xent._anchored import Anchored, row_sum
+from xp_xent._anchored import Anchored
 from xp_xent._heads import Head
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows, row_factor, settle_gradient
 from xp_xent._smoothing import Smoothing
@@ -115,7 +115,7 @@ class SoftmaxRows:
             z, cap = self.softcap * tanh, tanh / self.softcap
         row = Anchored(backend, z, rows.label)
         if rows.probabilities is not None:
-            q = self.smoothing.of(xp, open_rows(backend, rows, self.dtype, rows.probabilities))
+            q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
             q = q if rows.class_weight is None else rows.class_weight * q
             return Open(row, cap, slope, None, q, backend.pick(q, row.anchor), row.off_sum(q))
         zero = xp.zeros_like(row.lead)
@@ -126,7 +126,7 @@ class SoftmaxRows:
         if self.smoothing.spares_label:
             q = xp.where(row.off, rows.spread, 0.0)
             return Open(row, cap, slope, mass, q, zero, off)
-        on = row_sum(xp, xp.where(row.off, 0.0, rows.spread))
+        on = backend.row_sum(xp.where(row.off, 0.0, rows.spread))
         return Open(row, cap, slope, mass, rows.spread, on, off)
 
     def _loss(self, block: Open) -> Array:
@@ -165,7 +165,7 @@ class SoftmaxRows:
         surprisal = row.xp.where(void, 0.0, row.surprisal)
         if rows.class_weight is not None:
             surprisal = product(row.xp, rows.class_weight, surprisal)
-        return self.smoothing.transpose(row.xp, surprisal)
+        return self.smoothing.transpose(row.backend, surprisal)
 
     def _mass(self, block: Open) -> Array:
         """Give G + 2λ·lse, the factor of p in the gradient."""
@@ -178,7 +178,7 @@ class SoftmaxRows:
         """Give a·f''(ℓ_y) times the derivative of ℓ_y along a vector."""
         row = block.row
         by_label = along - row.backend.pick(along, row.anchor)
-        return block.mass * self.head.bend(row) * row_sum(row.xp, row.probability * by_label)
+        return block.mass * self.head.bend(row) * row.backend.row_sum(row.probability * by_label)
 
     def _label_distance(self, top: Anchored, rows: Rows) -> Array:
         """Give p − δ_y, the derivative of ℓ_y."""
@@ -199,7 +199,7 @@ class DivergenceRows(SoftmaxRows):
     """Kullback–Leibler divergence KL(q ‖ p): cross-entropy less the targets' own entropy."""
 
     def _loss(self, block: Open) -> Array:
-        return super()._loss(block) + row_sum(block.row.xp, entropy_term(block.row.xp, block.q))
+        return super()._loss(block) + block.row.backend.row_sum(entropy_term(block.row.xp, block.q))
 
     def _target_gradient(self, block: Open, rows: Rows) -> Array:
         # At a target of exactly 0, where log q has no derivative, that of the cross-entropy.

@@ -29,26 +29,31 @@ def softmax_evaluation(
     names: tuple[str, str] = ("logits", "targets"),
 ) -> Evaluation:
     """Check and lay out a softmax loss; `kernel` makes its formulas for a dtype and smoothing."""
-    arrays = dict(zip(names, (logits, targets), strict=True))
-    problem = open_problem(arrays, axis, options)
+    problem = open_problem(dict(zip(names, (logits, targets), strict=True)), axis, options)
     spread = smoothing_of(label_smoothing, smoothing, problem.classes)
-    if is_labels(problem, targets, axis):
-        rows, reduction = label_rows(problem, targets, spread)
-    elif labels_only:
-        raise TypeError(
-            f"{names[1]}: got floating probabilities ({dtype_name(targets.dtype)}), wanted integer "
-            "labels; from one-hot targets, take the argmax along the class axis"
-        )
-    else:
-        rows, reduction = probability_rows(problem, targets)
+    rows, reduction = target_rows(problem, targets, axis, spread, labels_only)
     return Evaluation(
         problem.backend,
         kernel(problem.dtype, spread),
-        rows,
+        rows._replace(logits=problem.logits),
         problem.layout,
         reduction,
         names,
     )
+
+
+def target_rows(
+    problem: RowProblem, targets: Array, axis: int, smoothing: Smoothing, labels_only: bool = False
+) -> tuple[Rows, Reduction]:
+    """Lay out everything of the rows but the logits."""
+    if is_labels(problem, targets, axis):
+        return label_rows(problem, targets, smoothing)
+    if labels_only:
+        raise TypeError(
+            f"{problem.names[1]}: got floating probabilities ({dtype_name(targets.dtype)}), wanted "
+            "integer labels; from one-hot targets, take the argmax along the class axis"
+        )
+    return probability_rows(problem, targets)
 
 
 def smoothing_of(label_smoothing: Any, kind: str, classes: int) -> Smoothing:
@@ -63,7 +68,7 @@ def smoothing_of(label_smoothing: Any, kind: str, classes: int) -> Smoothing:
 def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
     """Tell class labels from probabilities, or refuse the targets."""
     got, rows = tuple(targets.shape), problem.rows_shape
-    logits = tuple(problem.layout.outward(problem.logits).shape)
+    logits = problem.shape
     kind, (first, second) = check.kind(targets), problem.names
     if kind == "integer" and got == rows:
         return True
@@ -101,9 +106,11 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     known = (index >= 0) & (index < problem.classes)
     # A mask may be traced where labels are not, and the other way round.
     readable = all(x is None or backend.is_readable(x) for x in (labels, counted))
-    if readable:
-        _refuse_out_of_range(problem, labels, known if counted is None else known | ~counted)
-    label = xp.where(known, index, 0)
+    label = index
+    if not readable or not bool(xp.all(known)):
+        label = xp.where(known, index, 0)
+        if readable:
+            _refuse_out_of_range(problem, labels, known if counted is None else known | ~counted)
     class_weight = None
     weight = options.alpha if options.weight is None else options.weight
     if weight is not None:
@@ -118,16 +125,14 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     mass, spread = class_weight, None
     if smoothing.epsilon:
         kept, given = 1 - smoothing.epsilon, smoothing.share(problem.classes)
-        like = problem.logits
+        like = problem.like
         mass = backend.full(index.shape, 1.0, problem.dtype, like=like) if mass is None else mass
         mass = kept * mass
         spread = problem.class_row(options.weight)
         if spread is None:
-            one_row = (1,) * (len(like.shape) - 1) + (problem.classes,)
-            spread = backend.full(one_row, 1.0, problem.dtype, like=like)
+            spread = backend.full(problem.one_row(), 1.0, problem.dtype, like=like)
         spread = given * spread
     rows = Rows(
-        problem.logits,
         counted=problem.column(counted),
         scale=problem.column(scale),
         label=problem.column(label),
@@ -142,7 +147,6 @@ def probability_rows(problem: RowProblem, targets: Array) -> tuple[Rows, Reducti
     counted = counted_rows(problem.backend, problem.options, None)
     scale, share = _scale_and_share(problem, counted, None)
     rows = Rows(
-        problem.logits,
         counted=problem.column(counted),
         scale=problem.column(scale),
         probabilities=problem.layout.inward(targets),

@@ -1,0 +1,121 @@
+"""linear_cross_entropy in several steps: as one cross-entropy of the whole logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xp_xent
+from xp_xent import _linear_evaluation, backends, cross_entropy, linear_cross_entropy
+from xp_xent.backends import Backend
+
+RNG = np.random.default_rng(7)
+FEATURES, CLASSIFIER, BIAS = RNG.normal(size=(2, 7, 3)), RNG.normal(size=(5, 3)), RNG.normal(size=5)
+LABELS = RNG.integers(0, 5, (2, 7))
+LABELS[0, 2] = -100
+WEIGHT = RNG.uniform(0.5, 2, 5)
+SHARES = RNG.uniform(size=(2, 7, 5))
+SHARES /= SHARES.sum(-1, keepdims=True)
+OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 3.0}
+
+
+@pytest.fixture(autouse=True, params=[1, 4, 100])
+def rows_of_a_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row, four rows (with two left over), and all at once."""
+    monkeypatch.setattr(_linear_evaluation, "STEP", 5 * request.param)
+
+
+def whole(labels: Any, cotangent: Any = None, **options: Any) -> Any:
+    """Value and gradients by NumPy, of logits as a whole."""
+    logits = FEATURES @ CLASSIFIER.T + BIAS
+    value, slope = xp_xent.value_and_grad(cross_entropy)(
+        logits, labels, cotangent=cotangent, **options
+    )
+    by_classifier = np.einsum("btk,btd->kd", slope, FEATURES)
+    return value, slope @ CLASSIFIER, by_classifier, slope.sum((0, 1))
+
+
+def near(got: Any, want: Any) -> None:
+    np.testing.assert_allclose(np.asarray(got), want, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_labels(backend: Backend, reduction: str) -> None:
+    options = OPTIONS | {"reduction": reduction}
+    cotangent = RNG.uniform(size=(2, 7)) if reduction == "none" else None
+    want = whole(LABELS, cotangent, weight=WEIGHT, **options)
+    x, w, b, y, per_class = (
+        backend.asarray(a) for a in (FEATURES, CLASSIFIER, BIAS, LABELS, WEIGHT)
+    )
+    value, gradients = xp_xent.value_and_grad(linear_cross_entropy, (0, 1, "bias"))(
+        x, w, y, bias=b, weight=per_class,
+        cotangent=None if cotangent is None else backend.asarray(cotangent), **options,
+    )  # fmt: skip
+    for got, its in zip((value, *gradients), want, strict=True):
+        near(backend.to_numpy(got), its)
+
+
+def test_probabilities(backend: Backend) -> None:
+    x, w, q = (backend.asarray(a) for a in (FEATURES, CLASSIFIER, SHARES))
+    logits = FEATURES @ CLASSIFIER.T
+    value, gradients = xp_xent.value_and_grad(linear_cross_entropy, (0, 2))(x, w, q, **OPTIONS)
+    want, (slope, by_target) = xp_xent.value_and_grad(cross_entropy, (0, 1))(
+        logits, SHARES, **OPTIONS
+    )
+    for got, its in zip((value, *gradients), (want, slope @ CLASSIFIER, by_target), strict=True):
+        near(backend.to_numpy(got), its)
+
+
+def test_curvature(backend: Backend) -> None:
+    x, w, y, v = (backend.asarray(a) for a in (FEATURES, CLASSIFIER, LABELS, FEATURES[::-1]))
+    product = xp_xent.hvp(linear_cross_entropy)(x, w, y, v)
+    logits, along = FEATURES @ CLASSIFIER.T, FEATURES[::-1] @ CLASSIFIER.T
+    near(backend.to_numpy(product), xp_xent.hvp(cross_entropy)(logits, LABELS, along) @ CLASSIFIER)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_autodiff(name: str) -> None:
+    """Reverse mode, twice: the Hessian by the features, from steps and from the whole."""
+    if name not in backends.installed():
+        pytest.skip(f"{name} is not installed")
+    backend = backends.get(name)
+    x, w, y = (backend.asarray(a) for a in (FEATURES, CLASSIFIER, LABELS))
+    if name == "torch":
+        import torch
+
+        x.requires_grad_()
+        loss = linear_cross_entropy(x, w, y, **OPTIONS)
+        (first,) = torch.autograd.grad(loss, x, create_graph=True)
+        (second,) = torch.autograd.grad((first * first).sum(), x)
+        first, second = first.detach(), second.detach()
+    else:
+        import jax
+
+        def loss_of(z: Any) -> Any:
+            return linear_cross_entropy(z, w, y, **OPTIONS)
+
+        first = jax.jit(jax.grad(loss_of))(x)
+        second = jax.grad(lambda z: (jax.grad(loss_of)(z) ** 2).sum())(x)
+    _, want, _, _ = whole_without_bias()
+    near(first, want)
+    logits = FEATURES @ CLASSIFIER.T
+    along = 2 * want @ CLASSIFIER.T
+    near(second, xp_xent.hvp(cross_entropy)(logits, LABELS, along, **OPTIONS) @ CLASSIFIER)
+
+
+def whole_without_bias() -> Any:
+    logits = FEATURES @ CLASSIFIER.T
+    value, slope = xp_xent.value_and_grad(cross_entropy)(logits, LABELS, **OPTIONS)
+    return value, slope @ CLASSIFIER, None, None
+
+
+def test_no_row() -> None:
+    x, y = np.zeros((0, 3)), np.zeros(0, np.int64)
+    value, gradients = xp_xent.value_and_grad(linear_cross_entropy, (0, 1))(
+        x, CLASSIFIER, y, reduction="sum"
+    )
+    assert value == 0
+    assert gradients[0].shape == (0, 3)
+    assert not gradients[1].any()
