@@ -12,6 +12,7 @@ import xp_xent
 from xp_xent import backends
 from xp_xent.backends import Backend
 from xp_xent.conformance import tolerance
+from xp_xent.conformance.tolerance import AUTODIFF, FORMATS
 
 
 def assert_array(backend: Backend, array: Any, dtype: str, shape: tuple[int, ...]) -> None:
@@ -101,3 +102,32 @@ def error_of(function: Any, *arguments: Any, **options: Any) -> Exception:
     except (TypeError, ValueError) as error:
         return error
     raise AssertionError("no error was raised")
+
+
+def host(value: Any) -> Array:
+    """Any array on the host."""
+    known = hasattr(value, "dtype") and not isinstance(value, np.generic)
+    return np.asarray(backends.backend_of(value).to_numpy(value) if known else value)
+
+
+def assert_agree(got: Any, want: Any, scale: Any, dtype: str = "float64") -> None:
+    """To the ULP that two right programs may differ by; 1e-12 relative in float64."""
+    form = FORMATS[dtype]
+    got, want, scale = (host(x) for x in (got, want, scale))
+    slack = AUTODIFF[dtype] * form.eps * np.abs(scale) + form.smallest_normal
+    fine = (np.abs(got - want) <= slack) | (np.isnan(got) & np.isnan(want))
+    assert fine.all(), f"got {got[~fine]}, wanted {want[~fine]}"
+
+
+def assert_same(got: Any, want: Any) -> None:
+    """Finite arrays, or tuples and lists of them: of one shape, and to 1e-12 of the largest."""
+    if isinstance(want, (tuple, list)):
+        assert len(got) == len(want)
+        for one, other in zip(got, want, strict=True):
+            assert_same(one, other)
+        return
+    got, want = host(got), host(want)
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    assert np.isfinite(want).all(), f"wanted {want}"
+    assert_agree(got, want, np.abs(want).max(initial=1.0))

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# Both are read when their library is imported, so they come first.
+# They are read when their library is imported, so they come first.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
+# Two devices to split a batch over; nothing else uses the second.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 _INTEL_OPENCL = Path(sys.prefix) / "lib" / "libintelocl.so"
 if _INTEL_OPENCL.exists():
     os.environ.setdefault("OCL_ICD_FILENAMES", str(_INTEL_OPENCL))

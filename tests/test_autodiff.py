@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from _cases import LOSSES, Case, cases, send
 from _reference import Array
-from _tools import arguments_of
+from _tools import arguments_of, assert_agree, host
 from hypothesis import given, seed, settings
 
 import xp_xent
 from xp_xent import backends, cross_entropy
-from xp_xent.conformance.tolerance import AUTODIFF, FORMATS
 
 # PyTorch's own import of its compiler warns of its own deprecated function.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -22,21 +21,6 @@ FRAMEWORKS = [name for name in ("torch", "jax") if name in backends.installed()]
 EXAMPLES = {"torch": 250, "jax": 4}
 CONFIDENT = np.array([20.0, 0.0, 0.0])
 OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0}
-
-
-def host(value: Any) -> Array:
-    """Any array on the host."""
-    known = hasattr(value, "dtype") and not isinstance(value, np.generic)
-    return np.asarray(backends.backend_of(value).to_numpy(value) if known else value)
-
-
-def assert_agree(got: Any, want: Any, scale: Any, dtype: str = "float64") -> None:
-    """To the ULP that two right programs may differ by; 1e-12 relative in float64."""
-    form = FORMATS[dtype]
-    got, want, scale = (host(x) for x in (got, want, scale))
-    slack = AUTODIFF[dtype] * form.eps * np.abs(scale) + form.smallest_normal
-    fine = (np.abs(got - want) <= slack) | (np.isnan(got) & np.isnan(want))
-    assert fine.all(), f"got {got[~fine]}, wanted {want[~fine]}"
 
 
 def differentiate(name: str, function: Any, arrays: list[Any], cotangent: Any) -> list[Any]:

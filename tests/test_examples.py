@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,33 @@ def test_language_model_beats_counting() -> None:
         float(rows[name]["perplexity"]) for name in ("neural", "bigram", "unigram")
     )
     assert neural < bigram < unigram < 256
+
+
+def test_newton_cg_finds_the_optimum_of_l_bfgs() -> None:
+    rows = outcome("newton_cg.py")
+    newton, other = rows["Newton-CG"], rows["L-BFGS-B"]
+    assert float(newton["loss"]) == pytest.approx(float(other["loss"]), rel=5e-9)
+    assert int(newton["steps"]) < int(other["steps"]) / 3
+
+
+def test_gauss_newton_converges_quadratically() -> None:
+    pytest.importorskip("torch")
+    sizes = [float(row["max |g|"]) for row in outcome("gauss_newton.py").values()]
+    assert sizes[-1] < 1e-13
+    for before, after in pairwise(sizes[-5:]):
+        assert after < 1e5 * before**2 + 1e-15
+
+
+@pytest.mark.skipif(
+    not all(map(find_spec, ("lightgbm", "xgboost"))), reason="needs both boosting libraries"
+)
+def test_boosting_reproduces_the_built_in_objectives() -> None:
+    finished = run("boosting.py")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    rows = table(finished)
+    assert len(rows) == 4
+    for row in rows.values():
+        assert float(row["custom loss"]) == pytest.approx(float(row["built-in loss"]), rel=5e-6)
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -1,0 +1,122 @@
+"""Write docs/transforms.md: python tests/_transforms_page.py > docs/transforms.md."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+
+from _registry import ALONE, FORMS
+from _transforms import SINGLE, TABLE, Row, column
+
+INTRODUCTION = """\
+# Transforms
+
+What each framework may do to a loss, and on which losses it is tested. This page is written from
+the tests by `python tests/_transforms_page.py > docs/transforms.md`, and a test compares the two:
+a ✓ is a test of that name which passes for every option of the loss listed here, and every other
+mark has a note that says why.
+
+## Losses and options
+
+Each option alone, and all together that go together (an *alone* one excludes another or changes
+the shape).
+"""
+SECTIONS = {
+    "closed": """\
+## Closed forms, on every library
+
+`value_and_grad`, `hvp` and `hessian_diagonal` on NumPy, array-api-strict, dpnp, PyTorch and JAX
+arrays, in float64, to 1e-12 of PyTorch's automatic differentiation. CuPy runs the same code; it
+has not been run on a GPU yet.
+""",
+    "torch": """\
+## PyTorch
+
+Every floating array of a call is differentiated by: logits, probabilities, weights, an array
+`normalizer`, features, classifier and bias.
+""",
+    "jax": """\
+## JAX
+
+Every floating array of a call is differentiated by, as with PyTorch.
+""",
+}
+NAMES = {
+    "cross_entropy": "cross-entropy",
+    "nll_loss": "NLL",
+    "linear_cross_entropy": "linear",
+    "next_token_cross_entropy": "next token",
+    "softmax_focal_loss": "softmax focal",
+    "poly_cross_entropy": "poly",
+    "binary_cross_entropy_with_logits": "BCE",
+    "sigmoid_focal_loss": "sigmoid focal",
+    "kl_divergence": "KL",
+    "entropy": "entropy",
+    "perplexity": "perplexity",
+    "maps": "maps",
+}
+TESTS = """
+    test_transforms_closed test_transforms_torch test_transforms_torch_compile
+    test_transforms_torch_training test_transforms_jax test_transforms_jax_programs
+"""
+
+
+class Notes:
+    """Footnotes: one a reason."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def mark(self, sign: str, reason: str | None) -> str:
+        """Give a cell, and remember why."""
+        if reason is None:
+            return sign
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return f"{sign}[^{self.reasons.index(reason) + 1}]"
+
+
+def options() -> Iterator[str]:
+    """Give the lines of the table of losses and options."""
+    yield "| loss | targets | options | alone |"
+    yield "| --- | --- | --- | --- |"
+    for form in FORMS:
+        both = [
+            ", ".join(
+                f"`{o}`" if o.replace("_", "").isalpha() else o for o in form.options if keep(o)
+            )
+            for keep in (lambda o: o not in ALONE, lambda o: o in ALONE)
+        ]
+        yield f"| `{form.function}` | {form.targets or '–'} | {both[0] or '–'} | {both[1] or '–'} |"
+
+
+def row_of(row: Row, notes: Notes) -> str:
+    """Give a line of a table."""
+    cells = [
+        notes.mark("–", row.without[name]) if name in row.without else notes.mark("✓", row.once)
+        for name in NAMES
+    ]
+    return f"| {row.title} | {' | '.join(cells)} |"
+
+
+def page() -> str:
+    """Give the whole page."""
+    for name in TESTS.split():
+        importlib.import_module(name)
+    assert set(NAMES) == {column(form.function) for form in FORMS}
+    assert {row.framework for row in TABLE} == set(SECTIONS)
+    notes, lines = Notes(), [INTRODUCTION, *options(), ""]
+    for framework, introduction in SECTIONS.items():
+        lines += [introduction, f"| | {' | '.join(NAMES.values())} |"]
+        lines.append("| --- |" + " :-: |" * len(NAMES))
+        lines += [row_of(row, notes) for row in TABLE if row.framework == framework]
+        single = [f"- {title}" for its, title in SINGLE if its == framework]
+        lines += ["", *(["Also tested:", "", *single, ""] if single else [])]
+    lines += [f"[^{i}]: {reason}" for i, reason in enumerate(notes.reasons, start=1)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(page())

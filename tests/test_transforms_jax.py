@@ -1,0 +1,114 @@
+"""JAX's differentiation and mapping, through every loss under every option."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from _cases import send
+from _registry import NOT_LOSSES, Entry, closed_gradients, variants
+from _tools import assert_same
+from _transforms import transform
+
+import xp_xent
+from xp_xent import backends
+
+
+def scalar(case: Entry) -> tuple[Any, list[Any], tuple[int, ...]]:
+    """The weighed and summed call as a function of its floating arrays, they, and argnums."""
+    function, values = case.weighted(backends.get("jax"), case.floats)
+    return function, values, tuple(range(len(values)))
+
+
+@transform("jax", "`grad`, `value_and_grad`, uneven cotangents")
+def test_gradients(case: Entry) -> None:
+    """By every array; against the closed form on NumPy where there is one."""
+    import jax
+
+    function, values, places = scalar(case)
+    value, slopes = jax.value_and_grad(function, places)(*values)
+    assert_same([value, jax.grad(function, places)(*values)], [function(*values), slopes])
+    by_key = dict(zip(case.floats, slopes, strict=True))
+    if closed := closed_gradients(case, backends.get("numpy")):
+        assert_same([by_key[key] for key in case.closed], closed)
+
+
+@transform("jax", "`test_util.check_grads(order=2)`, forward and reverse mode")
+def test_check_grads(case: Entry) -> None:
+    """By finite differences, along random directions of all arrays."""
+    import jax.test_util
+
+    function, values, _ = scalar(case)
+
+    def call(*values: Any) -> Any:
+        return function(*[jax.numpy.asarray(value) for value in values])
+
+    jax.test_util.check_grads(call, values, order=2, modes=("fwd", "rev"))
+
+
+@transform("jax", "`vjp`, `jvp`, `linearize`")
+def test_products(case: Entry) -> None:
+    """By every array at once."""
+    import jax
+
+    function, values, places = scalar(case)
+    want = jax.grad(function, places)(*values)
+    value, pull = jax.vjp(function, *values)
+    assert_same(pull(2 * jax.numpy.ones_like(value)), [2 * w for w in want])
+    tangents = [value[::-1] if value.ndim else value for value in values]
+    slope = sum((w * t).sum() for w, t in zip(want, tangents, strict=True))
+    assert_same(jax.jvp(function, values, tangents), (value, slope))
+    assert_same(jax.linearize(function, *values)[1](*tangents), slope)
+
+
+@transform("jax", "`vmap` over each array alone and over all, labels and masks too")
+def test_vmap(case: Entry) -> None:
+    """Against a loop; an array that is not mapped over is shared."""
+    import jax
+
+    backend, arrays = backends.get("jax"), case.everything()
+    function, values = case.bind(backend, tuple(arrays))
+    stacks = [send(backend, variants(array), "float64") for array in arrays.values()]
+    places = range(len(values))
+    for mapped in [*[{i} for i in places], set(places)]:
+        batch = [stacks[i] if i in mapped else values[i] for i in places]
+        in_axes = tuple(0 if i in mapped else None for i in places)
+        rows = [
+            function(*[stacks[i][n] if i in mapped else values[i] for i in places])
+            for n in range(2)
+        ]
+        assert_same(jax.vmap(function, in_axes)(*batch), jax.numpy.stack(rows))
+
+
+@transform("jax", "`hessian`, and the four nests of `jacfwd` and `jacrev`")
+def test_hessians(case: Entry) -> None:
+    """By the first array; against `hvp` on NumPy where there is one."""
+    import jax
+
+    function, values, _ = scalar(case)
+    want = jax.hessian(function)(*values)
+    for outer in (jax.jacfwd, jax.jacrev):
+        for inner in (jax.jacfwd, jax.jacrev):
+            assert_same(outer(inner(function))(*values), want)
+    if case.loss in NOT_LOSSES or case.cotangent is not None:
+        return
+    vector = values[0][::-1]
+    product = jax.numpy.tensordot(want, vector, vector.ndim)
+    arrays, options = case.on(backends.get("numpy"), "float64")
+    host = backends.get("jax").to_numpy(vector)
+    assert_same(product, xp_xent.hvp(case.function)(*arrays, host, **options))
+
+
+@transform("jax", "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`")
+def test_compositions(case: Entry) -> None:
+    """By the first array, over a batch of it."""
+    import jax
+
+    function, values, _ = scalar(case)
+    first = lambda z: function(z, *values[1:])  # noqa: E731
+    batch = jax.numpy.stack([values[0], values[0][::-1]])
+    slopes = jax.numpy.stack([jax.grad(first)(z) for z in batch])
+    bends = jax.numpy.stack([jax.hessian(first)(z) for z in batch])
+    assert_same(jax.vmap(jax.grad(first))(batch), slopes)
+    assert_same(jax.vmap(jax.hessian(first))(batch), bends)
+    jacobian = jax.jacrev(jax.vmap(first))(batch)
+    assert_same(jax.numpy.stack([jacobian[n, n] for n in range(2)]), slopes)

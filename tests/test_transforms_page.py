@@ -1,0 +1,56 @@
+"""docs/transforms.md is what the tests say, and the tests cover what is public."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from _registry import ALONE, FORMS
+
+import xp_xent
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_page_is_current() -> None:
+    """In a process of its own: pytest has imported the tests under other names."""
+    run = subprocess.run(
+        [sys.executable, Path(__file__).with_name("_transforms_page.py")],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    written = (ROOT / "docs" / "transforms.md").read_text(encoding="utf-8")
+    assert run.stdout == written, "run python tests/_transforms_page.py > docs/transforms.md"
+
+
+@pytest.mark.parametrize("name", sorted({form.function for form in FORMS}))
+def test_every_option_is_in_the_registry(name: str) -> None:
+    """A new keyword of a public function must be tested under every transform."""
+    public = inspect.signature(getattr(xp_xent, name)).parameters.values()
+    keywords = {p.name for p in public if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    options = {o.split()[0] for form in FORMS if form.function == name for o in form.options}
+    known = {"element": "weight", "sum": "reduction", "none": "reduction"}
+    found = {known.get(option, option) for option in options}
+    assert found == keywords
+
+
+def test_every_loss_is_in_the_registry() -> None:
+    """Every public function whose first argument is scores."""
+    scores = ("logits", "log_probs", "features", "x")
+    public = {
+        name
+        for name in xp_xent.__all__
+        if inspect.isfunction(function := getattr(xp_xent, name))
+        and next(iter(inspect.signature(function).parameters)) in scores
+    }
+    assert public - {"diagnose"} == {form.function for form in FORMS}
+
+
+def test_options_that_exclude_one_another_are_alone() -> None:
+    names = {option for form in FORMS for option in form.options}
+    assert set(ALONE) <= names

@@ -1,0 +1,200 @@
+"""Every loss under PyTorch's compilers, and on tensors that have shapes but no data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from _registry import FORMS, MAPS, Entry, entry
+from _tools import assert_same
+from _transforms import ONCE, also, column, transform
+
+import xp_xent
+from xp_xent import backends
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+    # Dynamo speaks of its own reading of .grad, and of a lock that a child process inherits.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+]
+BATCHES = (3, 5, 8)
+INDUCTOR = ("cross_entropy", "linear_cross_entropy", "binary_cross_entropy_with_logits")
+SLOW = "The C++ compiler takes seconds a loss; the graph is the one that the row above checks."
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    """Forget what was compiled, before and after."""
+    torch = pytest.importorskip("torch")
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def assert_compiled(case: Entry, compiled: Any) -> None:
+    """Value and gradients of the compiled call, all of its arrays being inputs, as without."""
+    import torch
+
+    keys = tuple(case.everything())
+    function, values = case.weighted(backends.get("torch"), keys)
+    program = compiled(function)
+    results = []
+    for call in (function, program):
+        inputs = [v.detach().requires_grad_(v.is_floating_point()) for v in values]
+        leaves = [v for v in inputs if v.requires_grad]
+        value = call(*inputs)
+        results.append((value.detach(), torch.autograd.grad(value, leaves)))
+    assert_same(results[1], results[0])
+
+
+@transform("torch", "`torch.compile(fullgraph=True)`: one graph")
+def test_compile(case: Entry) -> None:
+    """A graph break would raise; the graph runs as PyTorch's operations."""
+    import torch
+
+    torch.compiler.reset()
+    assert_compiled(case, lambda f: torch.compile(f, fullgraph=True, backend="eager"))
+
+
+@transform("torch", "`torch.compile` of forward and backward (AOT autograd)", once=ONCE)
+def test_ahead_of_time(case: Entry) -> None:
+    """Both graphs, as Inductor gets them."""
+    import torch
+
+    assert_compiled(case, lambda f: torch.compile(f, fullgraph=True, backend="aot_eager"))
+
+
+@transform(
+    "torch",
+    "`torch.compile(fullgraph=True)` with Inductor",
+    once=ONCE,
+    without={column(f.function): SLOW for f in FORMS if f.function not in INDUCTOR},
+)
+def test_inductor(case: Entry) -> None:
+    """Down to machine code."""
+    import torch
+
+    assert_compiled(case, lambda f: torch.compile(f, fullgraph=True))
+
+
+@transform(
+    "torch",
+    "`torch.compile(dynamic=True)`: one compilation for every batch size",
+    once=ONCE,
+)
+def test_dynamic(case: Entry) -> None:
+    """The first batch is compiled, the others find it compiled."""
+    import torch
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    counter = CompileCounterWithBackend("aot_eager")
+    keys = tuple(case.everything())
+    call, _ = case.bind(backends.get("torch"), keys)
+    compiled = torch.compile(
+        lambda *values: call(*values).sum(), fullgraph=True, dynamic=True, backend=counter
+    )
+    compilations = []
+    for rows in BATCHES:
+        function, values = entry(case.form, "all", rows).bind(backends.get("torch"), keys)
+        inputs = [v.requires_grad_(v.is_floating_point()) for v in values]
+        leaves = [v for v in inputs if v.requires_grad]
+        got, want = compiled(*inputs), function(*inputs).sum()
+        assert_same(torch.autograd.grad(got, leaves), torch.autograd.grad(want, leaves))
+        compilations.append(counter.frame_count)
+    assert len(set(compilations)) == 1, f"compiled so far, after each batch: {compilations}"
+
+
+@transform(
+    "torch",
+    "`torch.export` with a dynamic batch dimension",
+    once=ONCE,
+)
+def test_export(case: Entry) -> None:
+    """Exported for one batch size, run at others."""
+    import torch
+
+    backend, keys = backends.get("torch"), tuple(case.everything())
+    function, values = case.bind(backend, keys)
+    longer = entry(case.form, "all", 6).bind(backend, keys)
+
+    class Module(torch.nn.Module):
+        def forward(self, *values: Any) -> Any:
+            return function(*values)
+
+    batch = torch.export.Dim("batch", min=2)
+    grows = [a.shape != b.shape for a, b in zip(values, longer[1], strict=True)]
+    shapes = tuple({0: batch} if grow else None for grow in grows)
+    program = torch.export.export(Module(), tuple(values), dynamic_shapes=(shapes,))
+    assert_same(program.module()(*values), function(*values))
+    assert_same(program.module()(*longer[1]), longer[0](*longer[1]))
+
+
+@transform("torch", "meta tensors: shapes and dtypes without data")
+def test_meta(case: Entry) -> None:
+    """Of the value and of every gradient."""
+    import torch
+
+    keys = tuple(case.everything())
+    function, values = case.bind(backends.get("torch"), keys)
+    inputs = [v.to("meta").requires_grad_(v.is_floating_point()) for v in values]
+    value, want = function(*inputs), function(*values)
+    assert value.device.type == "meta"
+    assert (value.shape, value.dtype) == (want.shape, want.dtype)
+    leaves = [v for v in inputs if v.requires_grad]
+    for leaf, slope in zip(leaves, torch.autograd.grad(value.sum(), leaves), strict=True):
+        assert slope.device.type == "meta"
+        assert (slope.shape, slope.dtype) == (leaf.shape, leaf.dtype)
+
+
+@transform("torch", "`FakeTensorMode`")
+def test_fake(case: Entry) -> None:
+    """As meta tensors, but they remember their device."""
+    import torch
+    from torch._subclasses import FakeTensor, FakeTensorMode
+
+    keys = tuple(case.everything())
+    function, values = case.bind(backends.get("torch"), keys)
+    want = function(*values)
+    with FakeTensorMode() as mode:
+        inputs = [mode.from_tensor(v.requires_grad_(v.is_floating_point())) for v in values]
+        value = function(*inputs)
+        leaves = [v for v in inputs if v.requires_grad]
+        slopes = torch.autograd.grad(value.sum(), leaves)
+    assert isinstance(value, FakeTensor)
+    assert (value.shape, value.dtype, value.device) == (want.shape, want.dtype, want.device)
+    assert [s.shape for s in slopes] == [leaf.shape for leaf in leaves]
+
+
+FIRST = """
+import torch
+import xp_xent
+logits = torch.randn(3, 4, requires_grad=True)
+compiled = torch.compile(xp_xent.cross_entropy, fullgraph=True, backend="aot_eager")
+loss = compiled(logits, torch.tensor([0, 3, 1]))
+loss.backward()
+assert torch.equal(loss, xp_xent.cross_entropy(logits, torch.tensor([0, 3, 1])))
+print("fine")
+"""
+
+
+@also("torch", "`torch.compile` of the first call of a process, before anything is imported")
+def test_compiled_before_anything_else() -> None:
+    """The first call of a process may be a compiled one: nothing is imported under the tracer."""
+    pytest.importorskip("torch")
+    run = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=False)
+    assert run.stdout == "fine\n", run.stderr
+
+
+@also("torch", "compiled maps of bfloat16 round once, as they do otherwise")
+@pytest.mark.parametrize("function", [f for f in xp_xent.__all__ if f in MAPS])
+def test_maps_compile_in_half_precision(function: str) -> None:
+    """The maps round once, compiled or not."""
+    torch = pytest.importorskip("torch")
+    x = torch.linspace(-8, 8, 12, dtype=torch.bfloat16).reshape(3, 4)
+    call = getattr(xp_xent, function)
+    got = torch.compile(call, fullgraph=True, backend="aot_eager")(x)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, call(x))
