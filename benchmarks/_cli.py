@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 console = Console()
 
 
-def _file(what: str) -> Any:
-    return typer.Option(help=what, dir_okay=False)
+def _file(what: str, exists: bool = False) -> Any:
+    return typer.Option(help=what, dir_okay=False, exists=exists)
 
 
 def bench(
@@ -36,8 +36,19 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Of each cell, at least.")] = 7,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON.")] = None,
     markdown: Annotated[Path | None, _file("Write the tables as Markdown.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw pictures into this folder.", file_okay=False)
+    ] = None,
+    write_docs: Annotated[
+        Path | None, _file("Fill the page's blocks, with pictures beside it.", exists=True)
+    ] = None,
     read: Annotated[
-        list[Path] | None, typer.Option(help="Add sections of an earlier JSON.", exists=True)
+        Path | None,
+        typer.Option(help="Take sections of an earlier JSON; measure those named alone."),
+    ] = None,
+    largest: Annotated[int, typer.Option(help="Elements, of the scaling curves.")] = 10**8,
+    large: Annotated[
+        Path | None, typer.Option(help="A folder with 4.3 GB for a file.", file_okay=False)
     ] = None,
     strict: Annotated[bool, typer.Option(help="Exit with 1 if a goal is missed.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List what can be measured.")] = False,
@@ -46,7 +57,7 @@ def bench(
 
     The exit status is 1 if a measurement failed, 2 if there is nothing to measure.
     """
-    from xp_xent.benchmarks import _machine, _run
+    from xp_xent.benchmarks import _machine, _page, _run, _terminal
     from xp_xent.benchmarks._sections import SECTIONS, Settings, shapes
     from xp_xent.benchmarks._table import CASES
     from xp_xent.benchmarks._timing import Effort
@@ -56,24 +67,27 @@ def bench(
         chosen = shapes(tuple(shape or ()), quick)
         names = _known(section, tuple(SECTIONS))
         wanted = _known(case, tuple(one.name for one in CASES)) if case else ()
+        _page.check(write_docs, plots)  # before half an hour of work, not after it
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     effort = Effort(0.05, 2, 5) if quick else Effort(seconds, rounds)
-    settings = Settings(dtype, effort, quick, wanted, chosen)
+    settings = Settings(dtype, effort, quick, wanted, chosen, largest, large)
     if list_all:
         _list(settings, tuple(SECTIONS))
         return
-    tasks = _run.plan(settings, names)
-    if not any(tasks.values()):
-        console.print("Nothing to measure: see --list.")
-        raise typer.Exit(2)
-    report = _measure(settings, tasks)
-    for path in read or ():
-        try:
-            report = _run.merged(report, json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise typer.BadParameter(f"{path}: {error}") from error
-    _write(report, json_file, markdown)
+    earlier = _read(read) if read else None
+    if earlier and not section:
+        report = earlier
+    else:
+        tasks = _run.plan(settings, names)
+        if not any(tasks.values()):
+            console.print("Nothing to measure: see --list.")
+            raise typer.Exit(2)
+        report = _measure(settings, tasks)
+    if earlier:
+        report = _merged(report, earlier)
+    _terminal.show(report, console)
+    _write(report, {"json": json_file, "markdown": markdown, "plots": plots, "docs": write_docs})
     problems = _run.errors(report)
     for problem in problems:
         console.print(problem, style="red", highlight=False)
@@ -119,14 +133,36 @@ def _measure(settings: Settings, tasks: dict[str, Any]) -> dict[str, Any]:
         return _run.execute(settings, tasks, say)
 
 
-def _write(report: dict[str, Any], json_file: Path | None, markdown: Path | None) -> None:
-    """Write the files, and the tables to the terminal."""
-    from rich.markdown import Markdown
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found["sections"], dict) else {}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise typer.BadParameter(f"{path}: no report: {error}") from error
 
-    from xp_xent.benchmarks import _markdown, _run
 
-    console.print(Markdown(_markdown.to_markdown(report)))
-    for path, write in ((json_file, _run.to_json), (markdown, _markdown.to_markdown)):
-        if path is not None:
-            path.write_text(write(report), encoding="utf-8")
-            console.print(f"wrote {path}", highlight=False)
+def _merged(report: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    from xp_xent.benchmarks import _run
+
+    try:
+        return _run.merged(report, earlier)
+    except ValueError as error:
+        raise typer.BadParameter(f"the earlier report: {error}") from error
+
+
+def _write(report: dict[str, Any], files: dict[str, Path | None]) -> None:
+    """Write what was asked for, the JSON first: nothing after it can lose the measurements."""
+    from xp_xent.benchmarks import _markdown, _page, _plots, _run
+
+    def text(write: Any) -> Any:
+        return lambda path: [path] if path.write_text(write(report), encoding="utf-8") else []
+
+    writers = {
+        "json": text(_run.to_json),
+        "markdown": text(_markdown.to_markdown),
+        "plots": lambda folder: list(_plots.draw(report, folder).values()),
+        "docs": lambda page: _page.write(page, report),
+    }
+    for kind, path in files.items():
+        for written in writers[kind](path) if path is not None else ():
+            console.print(f"wrote {written}", highlight=False)
