@@ -70,7 +70,7 @@ def bench(
         _page.check(write_docs, plots)  # before half an hour of work, not after it
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    effort = Effort(0.05, 2, 5) if quick else Effort(seconds, rounds)
+    effort = Effort(0.0, 2, 5, block=0.0) if quick else Effort(seconds, rounds)
     settings = Settings(dtype, effort, quick, wanted, chosen, largest, large)
     if list_all:
         _list(settings, tuple(SECTIONS))

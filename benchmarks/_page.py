@@ -20,7 +20,7 @@ _BLOCK: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PICTURES: Final = {
-    "ratios": "Bars: time over the peer's, for each shape and library, on a logarithmic axis.",
+    "ratios": "Time over the peer's, by shape and library: bars that hang below 1 are faster.",
     "threads": "Time over the number of threads, for three shapes.",
     "scaling-rows": "Time and memory over the number of elements, with 1000 classes.",
     "scaling-classes": "Time and memory over the number of elements, with 64 rows.",

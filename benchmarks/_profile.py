@@ -15,7 +15,7 @@ import xp_xent
 from xp_xent.benchmarks._ways import Ready, Way
 
 TOP: Final = 8
-CALLS: Final = 200  # of a call that takes microseconds
+CALLS: Final = 50  # of a call that takes microseconds
 Entry = dict[str, Any]
 
 

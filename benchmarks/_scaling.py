@@ -42,7 +42,8 @@ def point(
     ours, others = WAYS[case.ours], peers(case, place)[:1]
     record = compare(problem(shape, dtype), ours, others, place, effort)
     if memory and shape.elements >= FIRST_MEMORY and _memory.can_measure(place):
-        for way, one in zip((ours, *others), (record["ours"], *record["peers"]), strict=True):
+        for one in (record["ours"], *record["peers"]):
+            way = WAYS[one["name"]]
             here = Place(way.library, place.kind)
             one["bytes"] = _memory.extra_bytes(way, here, shape, dtype, "both")
     return {"curve": curve, "case": case.name, "line": line(case, place)} | record

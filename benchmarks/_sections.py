@@ -93,7 +93,7 @@ def memory(settings: Settings) -> list[Task]:
     """Plan the peaks of memory: loss and gradient, and the loss alone."""
     shape = Shape((64, 1000)) if settings.quick else MEMORY_SHAPE
     ways = _everyone(settings)
-    kept = [(w, p) for w, p in ways if not settings.quick or w.name in ("xp_xent, NumPy", "optax")]
+    kept = [(w, p) for w, p in ways if not settings.quick or w.name == "xp_xent, NumPy"]
     return [
         Task(
             f"memory, {way.name}, {what}",
@@ -125,8 +125,10 @@ def _linear_record(
     others = [WAYS[name] for name in dict.fromkeys(names) if WAYS[name].missing() is None]
     given = linear_problem(shape, width, settings.dtype)
     record = compare(given, ours, others, place, settings.effort, copy=False)
+    measured = [record["ours"], *([] if settings.quick else record["peers"])]
     if _memory.can_measure(place):
-        for way, one in zip((ours, *others), (record["ours"], *record["peers"]), strict=True):
+        for one in measured:
+            way = WAYS[one["name"]]
             here = Place(way.library, place.kind)
             one["bytes"] = _memory.extra_bytes(way, here, shape, settings.dtype, "both", width)
     full = shape == LINEAR_SHAPE and place.kind == "cpu"
