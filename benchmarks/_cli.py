@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xp_xent.benchmarks._sections import Settings
 
 console = Console()
+BUSY: Final = 0.5  # of the processors, before the run
 
 
 def _file(what: str, exists: bool = False) -> Any:
@@ -55,7 +56,8 @@ def bench(
 ) -> None:
     """Measure time and memory beside the libraries' own losses.
 
-    The exit status is 1 if a measurement failed, 2 if there is nothing to measure.
+    The exit status is 1 if a measurement failed, 2 if there is nothing to measure. Ctrl-C keeps
+    what has been measured, but fills no page.
     """
     from xp_xent.benchmarks import _machine, _page, _run, _terminal
     from xp_xent.benchmarks._sections import SECTIONS, Settings, shapes
@@ -87,12 +89,16 @@ def bench(
     if earlier:
         report = _merged(report, earlier)
     _terminal.show(report, console)
-    _write(report, {"json": json_file, "markdown": markdown, "plots": plots, "docs": write_docs})
+    whole = not report.get("interrupted")
+    files = {"json": json_file, "markdown": markdown, "plots": plots}
+    _write(report, files | ({"docs": write_docs} if whole else {}))
     problems = _run.errors(report)
     for problem in problems:
         console.print(problem, style="red", highlight=False)
     if problems or (strict and _run.missed(report)):
         raise typer.Exit(1)
+    if not whole:
+        raise typer.Exit(130)
 
 
 def _known(wanted: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,8 +122,11 @@ def _list(settings: Settings, sections: tuple[str, ...]) -> None:
 
 
 def _measure(settings: Settings, tasks: dict[str, Any]) -> dict[str, Any]:
-    from xp_xent.benchmarks import _run
+    from xp_xent.benchmarks import _machine, _run
 
+    load = _machine.load()
+    if load is not None and load > BUSY * _machine.processors():
+        console.print(f"The machine is busy (load {load}): do not believe the times.", style="red")
     total = sum(map(len, tasks.values()))
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("{task.description}"))  # fmt: skip

@@ -18,7 +18,8 @@ def machine(report: Report) -> str:
     devices = "".join(f"; {library}: {what}" for library, what in about["devices"].items())
     return (
         f"{about['processor']}, {about['processors']} processors, {about['memory_gb']} GB, "
-        f"{about['system']}{devices}. {known}. {report['settings']['dtype']}."
+        f"{about['system']}{devices}. {known}. {report['settings']['dtype']}. Load before the run: "
+        f"{about['load']}."
     )
 
 

@@ -14,7 +14,7 @@ from xp_xent.benchmarks._machine import HostCopy, device_copy, processors
 from xp_xent.benchmarks._profile import CALLS, profile
 from xp_xent.benchmarks._shapes import Problem, Shape, goal, problem
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, ratio, spread
-from xp_xent.benchmarks._ways import WAYS, Ready, Way, number
+from xp_xent.benchmarks._ways import WAYS, Ready, Way, forget_compiled, number
 
 Array = Any
 Record = dict[str, Any]
@@ -151,6 +151,7 @@ def _prepare(
     given: Problem, ours: Way, others: list[Way], place: Place
 ) -> tuple[dict[str, Ready], dict[str, str]]:
     """Put the inputs in place and compute once; a further peer may fail, and is left out then."""
+    forget_compiled()
     ready, losses, failed = {}, {}, {}
     for way in (ours, *others):
         try:

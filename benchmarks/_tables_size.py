@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xp_xent.benchmarks._text import Record, good, rows, seconds, size
+from xp_xent.benchmarks._text import Record, against, good, rows, seconds, size
 
 Report = dict[str, Any]
 
@@ -36,37 +36,43 @@ def memory(report: Report) -> str:
     records = good(report["sections"]["memory"])
     for one in records:
         found.setdefault((one["name"], one["device"]), {})[one["what"]] = one
-    body = []
-    for (name, device), by in found.items():
-        both, loss = by.get("both"), by.get("loss")
-        times = f"{both['bytes'] / both['gradient_bytes']:.2f}" if both else "–"
-        body.append([
+    body = [
+        [
             name if device == "cpu" else f"{name}, {device}",
-            size(both["bytes"]) if both else "–", times, size(loss["bytes"]) if loss else "–",
-        ])  # fmt: skip
+            size(by["both"]["bytes"]) if "both" in by else "–",
+            _gradients(by["both"]) if "both" in by else "–",
+            _goal_of_bytes(by["loss"], by["loss"]["goal"]) if "loss" in by else "–",
+        ]
+        for (name, device), by in found.items()
+    ]
     return rows(["", "loss and gradient", "in gradients", "loss alone"], body)
 
 
+def _gradients(one: Record) -> str:
+    times = one["bytes"] / one["gradient_bytes"]
+    return against(f"{times:.2f}", times, one["goal"])
+
+
+def _goal_of_bytes(one: Record, goal: float | None) -> str:
+    if "bytes" not in one:
+        return "–"
+    return against(size(one["bytes"]), one["bytes"], goal, size(goal) if goal else None)
+
+
 def linear(report: Report) -> str:
-    """Write time and memory of the loss behind a linear layer."""
+    """Write time and memory of the loss behind a linear layer; the first peer sets the goal."""
     body = []
     for one in good(report["sections"]["linear"]):
-        mine = one["ours"]
-        body.append([one["line"], seconds(mine["median"]), "", _bytes(mine)])
-        body += [
-            [
-                f"… {peer['name']}",
-                seconds(peer["median"]),
-                f"{peer['ratio']['median']:.2f}",
-                _bytes(peer),
-            ]
-            for peer in one["peers"]
-        ]
+        mine, goal = one["ours"], one["goal"] or {}
+        memory = _goal_of_bytes(mine, goal.get("bytes"))
+        body.append([one["line"], seconds(mine["median"]), "", memory])
+        for peer in one["peers"]:
+            ratio = peer["ratio"]["median"]
+            wanted = goal.get("ratio") if peer is one["peers"][0] else None
+            against_it = against(f"{ratio:.2f}", ratio, wanted)
+            cells = (seconds(peer["median"]), against_it, _goal_of_bytes(peer, None))
+            body.append([f"… {peer['name']}", *cells])
     return rows(["", "time", "ours / it", "extra memory"], body)
-
-
-def _bytes(one: Record) -> str:
-    return size(one["bytes"]) if "bytes" in one else "–"
 
 
 def compiling(report: Report) -> str:

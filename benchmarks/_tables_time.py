@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from xp_xent.benchmarks._shapes import ITEM_BYTES
-from xp_xent.benchmarks._text import Record, floor, good, grid, rows, seconds
+from xp_xent.benchmarks._text import Record, against, floor, good, grid, rows, seconds
 
 Report = dict[str, Any]
 
 
 def _ratio(one: Record) -> str:
-    found, wanted = one["peers"][0]["ratio"], one["goal"]
-    text = f"{found['median']:.2f}"
-    if wanted is None:
-        return text
-    return f"**{text}** ≤ {wanted:g}" if found["median"] <= wanted else f"{text} > {wanted:g}"
+    found = one["peers"][0]["ratio"]["median"]
+    return against(f"{found:.2f}", found, one["goal"])
 
 
 def table(report: Report) -> str:

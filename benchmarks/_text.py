@@ -30,6 +30,14 @@ def rows(heading: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def against(text: str, value: float, goal: float | None, named: str | None = None) -> str:
+    """Write a value beside its goal: bold if it is met."""
+    if goal is None:
+        return text
+    named = f"{goal:g}" if named is None else named
+    return f"**{text}** ≤ {named}" if value <= goal else f"{text} > {named}"
+
+
 EMPTY = "None."
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from xp_xent.__main__ import command
 from xp_xent.benchmarks import _markdown, _memory, _page, _run, _text
-from xp_xent.benchmarks._sections import SECTIONS
+from xp_xent.benchmarks._sections import SECTIONS, Settings, Task
 from xp_xent.benchmarks._shapes import GOALS, SHAPES, Shape, goal, linear_problem, problem
 from xp_xent.benchmarks._table import Place, lines
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, ratio, spread
@@ -154,8 +154,6 @@ def test_failures_and_misuse_have_their_exit_status(monkeypatch: pytest.MonkeyPa
     assert bench("--list").exit_code == 0
 
     def broken(settings: Any) -> list[Any]:
-        from xp_xent.benchmarks._sections import Task
-
         return [Task("broken", lambda: {"one": 1 // 0})]
 
     monkeypatch.setitem(SECTIONS, "table", broken)
@@ -164,9 +162,29 @@ def test_failures_and_misuse_have_their_exit_status(monkeypatch: pytest.MonkeyPa
     assert "ZeroDivisionError" in done.output
 
 
+def test_an_interrupt_keeps_what_was_measured() -> None:
+    def interrupted() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    tasks = {"table": [Task("one", lambda: {"n": 1}), Task("two", interrupted)]}
+    report = _run.execute(Settings(), tasks, lambda label: None)
+    assert report["sections"] == {"table": [{"n": 1}]}
+    assert report["interrupted"]
+
+
 def test_missed_goals_are_named() -> None:
     cell = {"line": "us", "shape": "64×10", "goal": 1.0, "peers": [{"ratio": {"median": 1.25}}]}
-    assert _run.missed({"sections": {"table": [cell]}}) == ["us, 64×10: 1.25, goal 1.0"]
+    peak = {"name": "us", "what": "both", "bytes": 120, "gradient_bytes": 100, "goal": 1.15}
+    behind = cell | {"ours": {"bytes": 140}, "goal": {"ratio": 1.0, "bytes": 130}}
+    sections = {"table": [cell], "memory": [peak], "linear": [behind]}
+    assert _run.missed({"sections": sections}) == [
+        "us, 64×10: 1.25, goal 1",
+        "memory, us, both: 1.2, goal 1.15",
+        "linear, us, ratio: 1.25, goal 1",
+        "linear, us, bytes: 140, goal 130",
+    ]
+    failed = {"label": "us", "error": "no memory"}
+    assert _run.missed({"sections": {key: [failed] for key in sections}}) == []
     assert _run.missed({"sections": {"table": [cell | {"goal": 1.5}]}}) == []
 
 

@@ -84,7 +84,7 @@ def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 ABOUT = {
     "machine": {
-        "processor": "x", "processors": 2, "memory_gb": 8.0, "system": "y",
+        "processor": "x", "processors": 2, "memory_gb": 8.0, "system": "y", "load": 0.1,
         "versions": {"numpy": "2"}, "devices": {"torch": "a GPU"},
     },
     "settings": {"dtype": "float32"},
