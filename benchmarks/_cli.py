@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from xp_xent.benchmarks._sections import Settings
 
 console = Console()
+BUSY: Final = 0.5  # of the processors, before the run
 
 
-def _file(what: str) -> Any:
-    return typer.Option(help=what, dir_okay=False)
+def _file(what: str, exists: bool = False) -> Any:
+    return typer.Option(help=what, dir_okay=False, exists=exists)
 
 
 def bench(
@@ -36,17 +37,29 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Of each cell, at least.")] = 7,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON.")] = None,
     markdown: Annotated[Path | None, _file("Write the tables as Markdown.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw pictures into this folder.", file_okay=False)
+    ] = None,
+    write_docs: Annotated[
+        Path | None, _file("Fill the page's blocks, with pictures beside it.", exists=True)
+    ] = None,
     read: Annotated[
-        list[Path] | None, typer.Option(help="Add sections of an earlier JSON.", exists=True)
+        Path | None,
+        typer.Option(help="Take sections of an earlier JSON; measure those named alone."),
+    ] = None,
+    largest: Annotated[int, typer.Option(help="Elements, of the scaling curves.")] = 10**8,
+    large: Annotated[
+        Path | None, typer.Option(help="A folder with 4.3 GB for a file.", file_okay=False)
     ] = None,
     strict: Annotated[bool, typer.Option(help="Exit with 1 if a goal is missed.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List what can be measured.")] = False,
 ) -> None:
     """Measure time and memory beside the libraries' own losses.
 
-    The exit status is 1 if a measurement failed, 2 if there is nothing to measure.
+    The exit status is 1 if a measurement failed, 2 if there is nothing to measure. Ctrl-C keeps
+    what has been measured, but fills no page.
     """
-    from xp_xent.benchmarks import _machine, _run
+    from xp_xent.benchmarks import _machine, _page, _run, _terminal
     from xp_xent.benchmarks._sections import SECTIONS, Settings, shapes
     from xp_xent.benchmarks._table import CASES
     from xp_xent.benchmarks._timing import Effort
@@ -56,29 +69,36 @@ def bench(
         chosen = shapes(tuple(shape or ()), quick)
         names = _known(section, tuple(SECTIONS))
         wanted = _known(case, tuple(one.name for one in CASES)) if case else ()
+        _page.check(write_docs, plots)  # before half an hour of work, not after it
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    effort = Effort(0.05, 2, 5) if quick else Effort(seconds, rounds)
-    settings = Settings(dtype, effort, quick, wanted, chosen)
+    effort = Effort(0.0, 2, 5, block=0.0) if quick else Effort(seconds, rounds)
+    settings = Settings(dtype, effort, quick, wanted, chosen, largest, large)
     if list_all:
         _list(settings, tuple(SECTIONS))
         return
-    tasks = _run.plan(settings, names)
-    if not any(tasks.values()):
-        console.print("Nothing to measure: see --list.")
-        raise typer.Exit(2)
-    report = _measure(settings, tasks)
-    for path in read or ():
-        try:
-            report = _run.merged(report, json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise typer.BadParameter(f"{path}: {error}") from error
-    _write(report, json_file, markdown)
+    earlier = _read(read) if read else None
+    if earlier and not section:
+        report = earlier
+    else:
+        tasks = _run.plan(settings, names)
+        if not any(tasks.values()):
+            console.print("Nothing to measure: see --list.")
+            raise typer.Exit(2)
+        report = _measure(settings, tasks)
+    if earlier:
+        report = _merged(report, earlier)
+    _terminal.show(report, console)
+    whole = not report.get("interrupted")
+    files = {"json": json_file, "markdown": markdown, "plots": plots}
+    _write(report, files | ({"docs": write_docs} if whole else {}))
     problems = _run.errors(report)
     for problem in problems:
         console.print(problem, style="red", highlight=False)
     if problems or (strict and _run.missed(report)):
         raise typer.Exit(1)
+    if not whole:
+        raise typer.Exit(130)
 
 
 def _known(wanted: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -102,8 +122,11 @@ def _list(settings: Settings, sections: tuple[str, ...]) -> None:
 
 
 def _measure(settings: Settings, tasks: dict[str, Any]) -> dict[str, Any]:
-    from xp_xent.benchmarks import _run
+    from xp_xent.benchmarks import _machine, _run
 
+    load = _machine.load()
+    if load is not None and load > BUSY * _machine.processors():
+        console.print(f"The machine is busy (load {load}): do not believe the times.", style="red")
     total = sum(map(len, tasks.values()))
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("{task.description}"))  # fmt: skip
@@ -119,14 +142,36 @@ def _measure(settings: Settings, tasks: dict[str, Any]) -> dict[str, Any]:
         return _run.execute(settings, tasks, say)
 
 
-def _write(report: dict[str, Any], json_file: Path | None, markdown: Path | None) -> None:
-    """Write the files, and the tables to the terminal."""
-    from rich.markdown import Markdown
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found["sections"], dict) else {}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise typer.BadParameter(f"{path}: no report: {error}") from error
 
-    from xp_xent.benchmarks import _markdown, _run
 
-    console.print(Markdown(_markdown.to_markdown(report)))
-    for path, write in ((json_file, _run.to_json), (markdown, _markdown.to_markdown)):
-        if path is not None:
-            path.write_text(write(report), encoding="utf-8")
-            console.print(f"wrote {path}", highlight=False)
+def _merged(report: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    from xp_xent.benchmarks import _run
+
+    try:
+        return _run.merged(report, earlier)
+    except ValueError as error:
+        raise typer.BadParameter(f"the earlier report: {error}") from error
+
+
+def _write(report: dict[str, Any], files: dict[str, Path | None]) -> None:
+    """Write what was asked for, the JSON first: nothing after it can lose the measurements."""
+    from xp_xent.benchmarks import _markdown, _page, _plots, _run
+
+    def text(write: Any) -> Any:
+        return lambda path: [path] if path.write_text(write(report), encoding="utf-8") else []
+
+    writers = {
+        "json": text(_run.to_json),
+        "markdown": text(_markdown.to_markdown),
+        "plots": lambda folder: list(_plots.draw(report, folder).values()),
+        "docs": lambda page: _page.write(page, report),
+    }
+    for kind, path in files.items():
+        for written in writers[kind](path) if path is not None else ():
+            console.print(f"wrote {written}", highlight=False)

@@ -62,6 +62,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def load() -> float | None:
+    """Give the mean number of busy processors in the last minute."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
 def describe() -> dict[str, Any]:
     """Describe the processor, the memory, the devices and the versions."""
     memory = _field("/proc/meminfo", "MemTotal")
@@ -71,7 +76,7 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "processors": processors(),
         "memory_gb": round(int(memory.split()[0]) * 1024 / 1e9, 1) if memory else None,
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load": load(),
         "versions": versions(),
         "devices": {},
     }

@@ -80,7 +80,8 @@ def _given(shape: Shape, dtype: str, width: int | None) -> Problem:
     return problem(shape, dtype) if width is None else linear_problem(shape, width, dtype)
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
+    """Read a number of bytes that the kernel counts of this process."""
     line = next(x for x in _STATUS.read_text().splitlines() if x.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
 
@@ -109,11 +110,11 @@ def measure(asked: dict[str, Any]) -> int:
     _give_back()
     if place.kind != "cpu":
         return _on_device(way.library, device, ready, call)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     _CLEAR.write_text("5")
     result = call()
     ready.wait(result)
-    peak = _resident("VmHWM")
+    peak = resident("VmHWM")
     del result
     return max(0, peak - before)
 
@@ -122,10 +123,10 @@ def _on_device(library: str, device: Any, ready: Any, call: Any) -> int:
     if library == "torch":
         import torch
 
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.accelerator.reset_peak_memory_stats()
+        before = torch.accelerator.memory_allocated()
         ready.wait(call())
-        return torch.cuda.max_memory_allocated() - before
+        return torch.accelerator.max_memory_allocated() - before
     if library == "jax":
         before = device.memory_stats()["bytes_in_use"]
         ready.wait(call())

@@ -24,6 +24,8 @@ def execute(
 ) -> Report:
     """Measure everything; one that fails is recorded with its error, and the others go on.
 
+    An interrupt ends the run, and what was measured before it is kept.
+
     Parameters
     ----------
     settings : Settings
@@ -43,12 +45,15 @@ def execute(
         },
         "sections": {},
     }  # fmt: skip
-    for name, listed in tasks.items():
-        records = report["sections"][name] = []
-        for task in listed:
-            say(task.label)
-            records.append(_record(task))
-            say(None)
+    try:
+        for name, listed in tasks.items():
+            records = report["sections"][name] = []
+            for task in listed:
+                say(task.label)
+                records.append(_record(task))
+                say(None)
+    except KeyboardInterrupt:
+        report["interrupted"] = True
     return report
 
 
@@ -70,13 +75,24 @@ def errors(report: Report) -> list[str]:
 
 
 def missed(report: Report) -> list[str]:
-    """List the cells of the table that are above their goal."""
-    return [
-        f"{one['line']}, {one['shape']}: {one['peers'][0]['ratio']['median']:.2f}, "
-        f"goal {one['goal']}"
-        for one in report["sections"].get("table", ())
-        if one.get("goal") is not None and one["peers"][0]["ratio"]["median"] > one["goal"]
-    ]
+    """List what is above its goal: times, peaks of memory, and the loss behind a linear layer."""
+    sections, found = report["sections"], []
+    for one in sections.get("table", ()):
+        if one.get("goal") is not None:
+            name = f"{one['line']}, {one['shape']}"
+            found.append((name, one["peers"][0]["ratio"]["median"], one["goal"]))
+    for one in sections.get("memory", ()):
+        if one.get("goal") is not None:
+            unit = one["gradient_bytes"] if one["what"] == "both" else 1
+            found.append(
+                (f"memory, {one['name']}, {one['what']}", one["bytes"] / unit, one["goal"])
+            )
+    for one in sections.get("linear", ()):
+        for what, goal in (one.get("goal") or {}).items():
+            value = one["peers"][0]["ratio"]["median"] if what == "ratio" else one["ours"].get(what)
+            if value is not None:
+                found.append((f"linear, {one['line']}, {what}", value, goal))
+    return [f"{name}: {value:.4g}, goal {goal:g}" for name, value, goal in found if value > goal]
 
 
 def merged(report: Report, earlier: Report) -> Report:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
 from xp_xent import backends
-from xp_xent.benchmarks import _machine, _memory
-from xp_xent.benchmarks._shapes import QUICK, SHAPES, Shape, linear_problem
+from xp_xent.benchmarks import _machine, _memory, _scaling, _table
+from xp_xent.benchmarks._shapes import ITEM_BYTES, QUICK, SHAPES, Shape, linear_problem
 from xp_xent.benchmarks._table import Case, Place, cell, compare, line, lines, peers
 from xp_xent.benchmarks._timing import Effort
 from xp_xent.benchmarks._ways import WAYS, Way
@@ -29,6 +30,7 @@ class Settings:
     cases: tuple[str, ...] = ()
     shapes: tuple[Shape, ...] = SHAPES
     largest: int = 10**8
+    large: Path | None = None
 
     def lines(self) -> list[tuple[Case, Place]]:
         """List the lines to measure; a quick run waits for no compiler unless it is told to."""
@@ -67,7 +69,6 @@ def table(settings: Settings) -> list[Task]:
 # alone may take in bytes.
 MEMORY_SHAPE: Final = Shape((2048, 32000))
 MEMORY_GOAL: Final = {"both": 1.15, "loss": 25 * MEGABYTE}
-ITEM_BYTES: Final = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 def _everyone(settings: Settings) -> list[tuple[Way, Place]]:
@@ -92,7 +93,7 @@ def memory(settings: Settings) -> list[Task]:
     """Plan the peaks of memory: loss and gradient, and the loss alone."""
     shape = Shape((64, 1000)) if settings.quick else MEMORY_SHAPE
     ways = _everyone(settings)
-    kept = [(w, p) for w, p in ways if not settings.quick or w.name in ("xp_xent, NumPy", "optax")]
+    kept = [(w, p) for w, p in ways if not settings.quick or w.name == "xp_xent, NumPy"]
     return [
         Task(
             f"memory, {way.name}, {what}",
@@ -124,8 +125,10 @@ def _linear_record(
     others = [WAYS[name] for name in dict.fromkeys(names) if WAYS[name].missing() is None]
     given = linear_problem(shape, width, settings.dtype)
     record = compare(given, ours, others, place, settings.effort, copy=False)
+    measured = [record["ours"], *([] if settings.quick else record["peers"])]
     if _memory.can_measure(place):
-        for way, one in zip((ours, *others), (record["ours"], *record["peers"]), strict=True):
+        for one in measured:
+            way = WAYS[one["name"]]
             here = Place(way.library, place.kind)
             one["bytes"] = _memory.extra_bytes(way, here, shape, settings.dtype, "both", width)
     full = shape == LINEAR_SHAPE and place.kind == "cpu"
@@ -173,12 +176,68 @@ def compiling(settings: Settings) -> list[Task]:
     return [Task(f"compile time, {rows} rows", partial(_compile_record, rows)) for rows in counts]
 
 
+def scaling(settings: Settings) -> list[Task]:
+    """Plan the curves over rows and over classes."""
+    largest = min(settings.largest, 10**4) if settings.quick else settings.largest
+    fewer = replace(settings.effort, seconds=settings.effort.seconds / 4, least=3)
+    found = [pair for pair in settings.lines() if "compiled" not in pair[0].name]
+    return [
+        Task(
+            f"{line(case, place)}, {shape.name}",
+            partial(
+                _scaling.point, curve, case, place, shape, settings.dtype, fewer, not settings.quick
+            ),
+        )
+        for curve in ("rows", "classes")
+        for shape in _scaling.curve_shapes(curve, largest)
+        for case, place in (found[:1] if settings.quick else found)
+    ]
+
+
+def threads(settings: Settings) -> list[Task]:
+    """Plan the times by number of threads."""
+    if settings.cases and "numpy" not in settings.cases:
+        return []
+    sizes = ((64, 10),) if settings.quick else ((2048, 32000), (8192, 1000), (65536, 10))
+    return [
+        Task(
+            f"threads, {shape.name}",
+            partial(_scaling.by_threads, shape, settings.dtype, settings.effort),
+        )
+        for shape in map(Shape, sizes)
+    ]
+
+
+def overhead(settings: Settings) -> list[Task]:
+    """Plan the tiny calls."""
+    return [
+        Task(
+            f"tiny call, {line(case, place)}",
+            partial(_table.overhead, case, place, settings.dtype, settings.effort),
+        )
+        for case, place in settings.lines()
+        if "compiled" not in case.name
+    ]
+
+
+def large(settings: Settings) -> list[Task]:
+    """Plan the file that holds more elements than 31 bits count, if a folder is given for it."""
+    if settings.large is None:
+        return []
+    shape = Shape((1025, 64)) if settings.quick else Shape((2**16 + 1, 2**15))
+    return [Task(f"file, {shape.name}", partial(_scaling.large, settings.large, shape))]
+
+
 SECTIONS: Final[dict[str, Callable[[Settings], list[Task]]]] = {
     "limits": limits,
     "table": table,
     "memory": memory,
     "linear": linear,
     "compiling": compiling,
+    "overhead": overhead,
+    "threads": threads,
+    "scaling": scaling,
+    "large": large,
 }
 
 

@@ -54,6 +54,7 @@ SHAPES: Final = tuple(
         "64x10 1024x10 65536x10 8192x1000 2048x32000 512x128256 4x21x256x256@1".split(),
     )
 )
+ITEM_BYTES: Final = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 QUICK: Final = (Shape((64, 10)), Shape((2, 5, 8, 8), 1))
 # case -> its goal for each of SHAPES: our median time over the peer's
 GOALS: Final = {

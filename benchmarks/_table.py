@@ -11,9 +11,10 @@ import numpy as np
 
 from xp_xent import backends
 from xp_xent.benchmarks._machine import HostCopy, device_copy, processors
+from xp_xent.benchmarks._profile import CALLS, profile
 from xp_xent.benchmarks._shapes import Problem, Shape, goal, problem
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, ratio, spread
-from xp_xent.benchmarks._ways import WAYS, Ready, Way, number
+from xp_xent.benchmarks._ways import WAYS, Ready, Way, forget_compiled, number
 
 Array = Any
 Record = dict[str, Any]
@@ -121,8 +122,7 @@ def compare(
     ArithmeticError
         The losses differ: they are not the same computation.
     """
-    ready = {way.name: way.ready(given, place.device(way.library)) for way in (ours, *others)}
-    _same_loss(given.dtype, {name: number(WAYS[name], one.both()) for name, one in ready.items()})
+    ready, failed = _prepare(given, ours, others, place)
     calls = {name: Timed(one.both, one.wait) for name, one in ready.items()}
     with ExitStack() as stack:
         if copy:
@@ -141,8 +141,30 @@ def compare(
             {"name": way.name, "ratio": ratio(times[ours.name], times[way.name])}
             | spread(times[way.name])
             for way in others
+            if way.name in ready
         ],
+        "failed": failed,
     }
+
+
+def _prepare(
+    given: Problem, ours: Way, others: list[Way], place: Place
+) -> tuple[dict[str, Ready], dict[str, str]]:
+    """Put the inputs in place and compute once; a further peer may fail, and is left out then."""
+    forget_compiled()
+    ready, losses, failed = {}, {}, {}
+    for way in (ours, *others):
+        try:
+            one = way.ready(given, place.device(way.library))
+            losses[way.name] = number(way, one.both())
+        except Exception as error:
+            if way in (ours, others[0]):
+                raise
+            failed[way.name] = f"{type(error).__name__}: {error}"
+        else:
+            ready[way.name] = one
+    _same_loss(given.dtype, losses)
+    return ready, failed
 
 
 def _same_loss(dtype: str, losses: dict[str, float]) -> None:
@@ -171,7 +193,24 @@ def _copy(
 
 
 def cell(case: Case, place: Place, shape: Shape, dtype: str, effort: Effort) -> Record:
-    """Measure a cell of the table."""
-    record = compare(problem(shape, dtype), WAYS[case.ours], peers(case, place), place, effort)
+    """Measure a cell of the table, and profile it where it is above its goal."""
+    given, ours = problem(shape, dtype), WAYS[case.ours]
+    record = compare(given, ours, peers(case, place), place, effort)
     wanted = goal(case.name, shape, dtype) if place.kind == "cpu" else None
+    if wanted is not None and record["peers"][0]["ratio"]["median"] > wanted and ours.how != "jit":
+        record["profile"] = profile(ours, ours.ready(given, place.device(ours.library)))
     return {"case": case.name, "line": line(case, place), "goal": wanted} | record
+
+
+# Nothing to compute: what is left is the overhead of a call.
+TINY: Final = Shape((4, 3))
+
+
+def overhead(case: Case, place: Place, dtype: str, effort: Effort) -> Record:
+    """Measure a tiny call, and profile it."""
+    given, ours = problem(TINY, dtype), WAYS[case.ours]
+    record = compare(given, ours, peers(case, place), place, effort, copy=False)
+    if ours.how != "jit":
+        ready = ours.ready(given, place.device(ours.library))
+        record["profile"] = profile(ours, ready, calls=CALLS)
+    return {"case": case.name, "line": line(case, place)} | record

@@ -8,11 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final
-
-# A block of calls lasts at least this long: the clock, and a peer's threads that still spin
-# after their last call, must not count.
-BLOCK_SECONDS: Final = 2e-3
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,16 +21,22 @@ class Timed:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds until `seconds` have passed, within the two limits."""
+    """How long to measure: rounds until `seconds` have passed, within the two limits.
+
+    A round calls each side for at least `block` seconds, after half as many calls that do not
+    count: the clock, and a peer's threads that still spin after their last call, must have no part
+    in it.
+    """
 
     seconds: float = 4.0
     least: int = 7
     most: int = 200
+    block: float = 2e-3
 
 
 def _block(timed: Timed, count: int) -> float:
     """Time one call of a block; freeing its result is part of it."""
-    if count > 1:
+    for _ in range(count // 2):
         timed.wait(timed.call())
     start = perf_counter()
     for _ in range(count - 1):
@@ -64,7 +66,7 @@ def interleaved(calls: Mapping[str, Timed], effort: Effort) -> dict[str, list[fl
     for name, timed in calls.items():
         _block(timed, 1)  # compiles, starts threads
         fastest = min(_block(timed, 1) for _ in range(2))
-        counts[name] = max(1, math.ceil(BLOCK_SECONDS / max(fastest, 1e-9)))
+        counts[name] = max(1, math.ceil(effort.block / max(fastest, 1e-9)))
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     was_enabled = gc.isenabled()

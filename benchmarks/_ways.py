@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -179,7 +180,6 @@ def _compiled(placed: _Placed, loss: Loss) -> Ready:
     """Differentiate what torch.compile made of the loss."""
     import torch
 
-    torch.compiler.reset()  # each shape has its own graph, none counts as a recompilation
     return _backward(placed, torch.compile(loss, dynamic=False))
 
 
@@ -202,6 +202,14 @@ def _jit(placed: _Placed, loss: Loss) -> Ready:
 _HOW: Final[dict[str, Callable[[_Placed, Loss], Ready]]] = {
     "value_and_grad": _closed, "backward": _backward, "compiled": _compiled, "jit": _jit,
 }  # fmt: skip
+
+
+def forget_compiled() -> None:
+    """Free what was compiled for other shapes, so that none counts as a recompilation."""
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch"].compiler.reset()
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 def number(way: Way, result: Any) -> float:

@@ -1,4 +1,4 @@
-"""``python -m xp_xent.conformance``, the same as the command ``xp-xent``."""
+"""``python -m xp_xent.conformance``: the part of the command ``xp-xent`` that judges."""
 
 import sys
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,8 @@ pytest.importorskip("typer", reason="the command's packages are not installed")
 from typer.testing import CliRunner
 
 from xp_xent.__main__ import command
-from xp_xent.benchmarks import _markdown, _memory, _run
-from xp_xent.benchmarks._sections import SECTIONS
+from xp_xent.benchmarks import _markdown, _memory, _page, _run, _text
+from xp_xent.benchmarks._sections import SECTIONS, Settings, Task
 from xp_xent.benchmarks._shapes import GOALS, SHAPES, Shape, goal, linear_problem, problem
 from xp_xent.benchmarks._table import Place, lines
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, ratio, spread
@@ -33,29 +36,45 @@ ASKED = [
 ]
 
 
+ROOT = Path(__file__).parents[1]
+
+
 def bench(*arguments: str) -> Any:
     return CliRunner().invoke(command(), ["bench", *arguments], env={"COLUMNS": "200"})
 
 
+@dataclass
+class Run:
+    """A quick run of everything: its report, and the files that it wrote."""
+
+    report: dict[str, Any]
+    markdown: str
+    json: Path
+    page: Path
+
+
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """The report of a quick run of everything, as JSON and as Markdown."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("bench")
-    files = folder / "report.json", folder / "report.md"
-    done = bench("--quick", "--json", str(files[0]), "--markdown", str(files[1]))
+    files = {kind: folder / f"report.{kind}" for kind in ("json", "markdown")}
+    page = folder / "performance.md"
+    shutil.copy(ROOT / "docs" / "performance.md", page)
+    wanted = [x for kind, path in files.items() for x in (f"--{kind}", str(path))]
+    done = bench("--quick", "--large", str(folder), "--write-docs", str(page), *wanted)
     assert done.exit_code == 0, done.output
-    return json.loads(files[0].read_text("utf-8")), files[1].read_text("utf-8")
+    read = [path.read_text("utf-8") for path in files.values()]
+    return Run(json.loads(read[0]), read[1], files["json"], page)
 
 
-def test_every_section_has_its_records(written: tuple[dict[str, Any], str]) -> None:
-    report, _ = written
+def test_every_section_has_its_records(run: Run) -> None:
+    report = run.report
     assert set(report["sections"]) == set(SECTIONS)
     assert _run.errors(report) == []
     assert report["machine"]["versions"]["numpy"] == np.__version__
 
 
-def test_a_cell_is_complete(written: tuple[dict[str, Any], str]) -> None:
-    report, _ = written
+def test_a_cell_is_complete(run: Run) -> None:
+    report = run.report
     cells = report["sections"]["table"]
     known = {line.name for line, _ in lines(())[0]}
     assert {cell["case"] for cell in cells} == known - {"torch-compiled"}
@@ -68,17 +87,18 @@ def test_a_cell_is_complete(written: tuple[dict[str, Any], str]) -> None:
         )
 
 
-def test_markdown_has_the_tables(written: tuple[dict[str, Any], str]) -> None:
-    report, text = written
+def test_markdown_has_the_tables(run: Run) -> None:
+    report, text = run.report, run.markdown
     assert set(_markdown.blocks(report)) == set(_markdown.BLOCKS)
+    assert "| PyTorch, 64×10 |" in text
     for heading in ("Machine", "Extra memory at the peak", "Behind a linear layer"):
         assert f"## {heading}\n" in text
     assert "| NumPy, value_and_grad |" in text
     assert "64×10" in text
 
 
-def test_an_earlier_report_fills_in(written: tuple[dict[str, Any], str]) -> None:
-    report, _ = written
+def test_an_earlier_report_fills_in(run: Run) -> None:
+    report = run.report
     part = report | {"sections": {"table": report["sections"]["table"][:1], "memory": []}}
     both = _run.merged(part, report)
     assert len(both["sections"]["table"]) == 1
@@ -90,14 +110,41 @@ def test_an_earlier_report_fills_in(written: tuple[dict[str, Any], str]) -> None
         _run.merged(part, report | {"format": 0})
 
 
-@pytest.mark.parametrize("name", ["table"])
-def test_one_section(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    chosen = ("--section", name, "--case", "numpy", "--shape", "3x2x4@1", "--json", str(path))
-    done = bench("--quick", *chosen)
+def test_the_page_is_of_one_report(run: Run) -> None:
+    text = run.page.read_text("utf-8")
+    blocks = set(_page.names(text))
+    assert blocks == set(_markdown.BLOCKS) | set(_page.PICTURES)
+    assert _page.NOT_MEASURED not in text
+    table = _markdown.blocks(run.report)["table"]
+    assert f"<!-- bench: table -->\n{table}\n<!-- bench: end -->" in text
+    pictures = re.findall(r"^!\[[^]]+\]\((.+)\)$", text, re.MULTILINE)
+    assert len(pictures) == len(_page.PICTURES)
+    for picture in pictures:
+        assert "<svg" in (run.page.parent / picture).read_text("utf-8")
+    emptied = _page.filled(text, run.report | {"sections": {}}, {})
+    assert emptied.count(_page.NOT_MEASURED) == len(blocks)
+    assert _page.names(emptied) == _page.names(text)
+
+
+def test_a_page_with_unknown_blocks_is_refused_before_the_run(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    for text in ("no blocks\n", "<!-- bench: weather -->\n<!-- bench: end -->\n"):
+        page.write_text(text)
+        assert bench("--write-docs", str(page)).exit_code == 2
+
+
+def test_a_report_is_read_again(run: Run, tmp_path: Path) -> None:
+    """Without a section nothing is measured; with one, the others stay."""
+    again = tmp_path / "again.json"
+    assert bench("--read", str(run.json), "--json", str(again)).exit_code == 0
+    assert json.loads(again.read_text("utf-8")) == run.report
+    chosen = ("--section", "table", "--case", "numpy", "--shape", "3x2x4@1")
+    done = bench("--quick", *chosen, "--read", str(run.json), "--json", str(again))
     assert done.exit_code == 0, done.output
-    (cell,) = json.loads(path.read_text("utf-8"))["sections"][name]
+    sections = json.loads(again.read_text("utf-8"))["sections"]
+    (cell,) = sections.pop("table")
     assert (cell["case"], cell["shape"], cell["goal"]) == ("numpy", "3×2×4, axis 1", None)
+    assert sections == {k: v for k, v in run.report["sections"].items() if k != "table"}
 
 
 def test_failures_and_misuse_have_their_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +154,6 @@ def test_failures_and_misuse_have_their_exit_status(monkeypatch: pytest.MonkeyPa
     assert bench("--list").exit_code == 0
 
     def broken(settings: Any) -> list[Any]:
-        from xp_xent.benchmarks._sections import Task
-
         return [Task("broken", lambda: {"one": 1 // 0})]
 
     monkeypatch.setitem(SECTIONS, "table", broken)
@@ -117,9 +162,29 @@ def test_failures_and_misuse_have_their_exit_status(monkeypatch: pytest.MonkeyPa
     assert "ZeroDivisionError" in done.output
 
 
+def test_an_interrupt_keeps_what_was_measured() -> None:
+    def interrupted() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    tasks = {"table": [Task("one", lambda: {"n": 1}), Task("two", interrupted)]}
+    report = _run.execute(Settings(), tasks, lambda label: None)
+    assert report["sections"] == {"table": [{"n": 1}]}
+    assert report["interrupted"]
+
+
 def test_missed_goals_are_named() -> None:
     cell = {"line": "us", "shape": "64×10", "goal": 1.0, "peers": [{"ratio": {"median": 1.25}}]}
-    assert _run.missed({"sections": {"table": [cell]}}) == ["us, 64×10: 1.25, goal 1.0"]
+    peak = {"name": "us", "what": "both", "bytes": 120, "gradient_bytes": 100, "goal": 1.15}
+    behind = cell | {"ours": {"bytes": 140}, "goal": {"ratio": 1.0, "bytes": 130}}
+    sections = {"table": [cell], "memory": [peak], "linear": [behind]}
+    assert _run.missed({"sections": sections}) == [
+        "us, 64×10: 1.25, goal 1",
+        "memory, us, both: 1.2, goal 1.15",
+        "linear, us, ratio: 1.25, goal 1",
+        "linear, us, bytes: 140, goal 130",
+    ]
+    failed = {"label": "us", "error": "no memory"}
+    assert _run.missed({"sections": {key: [failed] for key in sections}}) == []
     assert _run.missed({"sections": {"table": [cell | {"goal": 1.5}]}}) == []
 
 
@@ -191,8 +256,8 @@ def test_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
 
 
 def test_numbers_are_written_with_units() -> None:
-    assert _markdown.seconds(0.0) == "0 ns"
-    assert _markdown.seconds(1.5e-5) == "15 µs"
-    assert _markdown.seconds(0.25) == "250 ms"
-    assert _markdown.seconds(math.pi) == "3.14 s"
-    assert _markdown.size(262e6) == "262 MB"
+    assert _text.seconds(0.0) == "0 ns"
+    assert _text.seconds(1.5e-5) == "15 µs"
+    assert _text.seconds(0.25) == "250 ms"
+    assert _text.seconds(math.pi) == "3.14 s"
+    assert _text.size(262e6) == "262 MB"

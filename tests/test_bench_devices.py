@@ -1,0 +1,101 @@
+"""What `xp-xent bench` does where there is a GPU, as far as that can be told without one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from xp_xent.benchmarks import _markdown, _table, _ways
+from xp_xent.benchmarks._shapes import Shape
+from xp_xent.benchmarks._table import CASES, Place, cell, line, lines, peers
+from xp_xent.benchmarks._timing import Effort
+
+DEVICES = {
+    "numpy": ("cpu",),
+    "torch": ("cpu", "cuda"),
+    "jax": (SimpleNamespace(platform="gpu"), SimpleNamespace(platform="gpu")),
+    "cupy": (0, 1),
+}
+TORCH = next(case for case in CASES if case.name == "torch")
+QUICK = Effort(0.0, 2, 2, block=0.0)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs, and every library on them."""
+
+    def get(name: str) -> Any:
+        return SimpleNamespace(devices=lambda: DEVICES[name])
+
+    monkeypatch.setattr(_table.backends, "get", get)
+    monkeypatch.setattr(_ways, "find_spec", lambda name: SimpleNamespace())
+
+
+@pytest.mark.usefixtures("machine")
+def test_lines_of_a_gpu_appear() -> None:
+    found, absent = lines(())
+    assert absent == {}
+    assert [(case.name, place.kind) for case, place in found] == [
+        ("numpy", "cpu"), ("torch", "cpu"), ("torch", "gpu"), ("torch-compiled", "cpu"),
+        ("torch-compiled", "gpu"), ("jax", "gpu"), ("cupy", "gpu"),
+    ]  # fmt: skip
+    named = {
+        (case.name, place.kind): [way.name for way in peers(case, place)] for case, place in found
+    }
+    assert named["torch", "cpu"] == ["PyTorch"]
+    assert named["torch", "gpu"] == ["PyTorch", "PyTorch compiled", "Liger"]
+    assert named["jax", "gpu"] == ["optax"]
+    assert named["cupy", "gpu"] == ["PyTorch"]
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_place_is_the_same_device_to_each_library() -> None:
+    place = Place("cupy", "gpu")
+    assert place.device("cupy") == 0
+    assert place.device("torch") == "cuda"
+    assert Place("numpy", "cpu").device("torch") == "cpu"
+    assert line(TORCH, place) == "PyTorch, loss.backward(), gpu"
+
+
+def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the way through a device's own copy, and past a further peer that fails."""
+    pytest.importorskip("torch", reason="it plays the device")
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("no kernel for this device")
+
+    broken = replace(_ways.WAYS["PyTorch"], name="broken", how="broken")
+    monkeypatch.setitem(_ways.WAYS, "broken", broken)
+    monkeypatch.setitem(_ways._HOW, "broken", failing)
+    monkeypatch.setattr(_table, "GPU_PEERS", {"torch": ("xp_xent, PyTorch", "broken")})
+    monkeypatch.setattr(_table, "_devices", lambda library: iter([("gpu", "cpu")]))
+    found = cell(TORCH, Place("torch", "gpu"), Shape((64, 10)), "float32", QUICK)
+    assert found["goal"] is None
+    assert found["failed"] == {"broken": "RuntimeError: no kernel for this device"}
+    assert [peer["name"] for peer in found["peers"]] == ["PyTorch", "xp_xent, PyTorch"]
+    written = _markdown.blocks({"sections": {"table": [found]}} | ABOUT)
+    assert "| PyTorch, loss.backward(), gpu |" in written["bandwidth"]
+    assert "%" in written["bandwidth"]
+    assert "gpu / xp_xent, PyTorch |" in written["others"]
+
+
+ABOUT = {
+    "machine": {
+        "processor": "x", "processors": 2, "memory_gb": 8.0, "system": "y", "load": 0.1,
+        "versions": {"numpy": "2"}, "devices": {"torch": "a GPU"},
+    },
+    "settings": {"dtype": "float32"},
+}  # fmt: skip
+
+
+def test_other_losses_are_refused() -> None:
+    """Two sides that compute different things are not compared."""
+    with pytest.raises(ArithmeticError, match="differ"):
+        _table._same_loss("float32", {"a": 1.0, "b": 1.0001})
+    with pytest.raises(ArithmeticError, match="differ"):
+        _table._same_loss("float32", {"a": 1.0, "b": float("nan")})
+    _table._same_loss("float32", {"a": 1.0, "b": 1.000001})
+    _table._same_loss("bfloat16", {"a": 1.0, "b": 1.0001})
