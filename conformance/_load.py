@@ -16,7 +16,7 @@ from xp_xent.conformance.tolerance import Floats, accepts, ulp_error
 
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 # Options whose scalars are written as hex floats
-FLOAT_OPTIONS = ("label_smoothing", "z_loss", "softcap", "normalizer")
+FLOAT_OPTIONS = ("label_smoothing", "z_loss", "softcap", "normalizer", "gamma")
 
 
 class Host(NamedTuple):

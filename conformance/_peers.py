@@ -6,7 +6,9 @@ never repairs a number.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -184,13 +186,15 @@ def optax() -> Subject:
 # Keras
 
 
-def keras() -> Subject:
-    """keras.ops under the backend that KERAS_BACKEND, or its configuration, names."""
+def keras(backend: str) -> Subject:
+    """keras.ops on the backend that KERAS_BACKEND names: one in a process."""
+    os.environ.setdefault("KERAS_BACKEND", backend)
     import keras
 
-    backend = keras.config.backend()
-    if backend not in ("numpy", "torch", "jax") or backend not in backends.installed():
-        raise ImportError(f"its backend is {backend}")
+    if keras.config.backend() != backend:
+        raise ImportError(f"Keras runs on {keras.config.backend()} in this process")
+    if backend not in backends.installed():
+        raise ImportError(f"{backend} is not installed")
     ops = keras.ops
 
     def rows(logits: Array, targets: Array, axis: int) -> Array:
@@ -206,6 +210,9 @@ def keras() -> Subject:
     gradients = {name: derive(call) for name, call in functions.items()} if derive else {}
     packages = ("keras", backend)
     return Subject(f"Keras on {backend}", backend, functions, gradients, packages=packages)
+
+
+KERAS: Final = ("numpy", "torch", "jax")
 
 
 # NumPy
@@ -265,7 +272,7 @@ def scikit_learn() -> Subject:
 PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "PyTorch F.*": pytorch,
     "optax": optax,
-    "Keras": keras,
+    **{f"Keras on {backend}": partial(keras, backend) for backend in KERAS},
     "SciPy + gather": scipy,
     "scikit-learn log_loss": scikit_learn,
     "Transformers ForCausalLMLoss": transformers,

