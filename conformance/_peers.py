@@ -189,8 +189,10 @@ def optax() -> Subject:
 def keras(backend: str) -> Subject:
     """keras.ops on the backend that KERAS_BACKEND names: one in a process."""
     os.environ.setdefault("KERAS_BACKEND", backend)
-    import keras
-
+    try:
+        import keras
+    except ValueError as error:  # a backend that Keras does not know
+        raise ImportError(str(error)) from error
     if keras.config.backend() != backend:
         raise ImportError(f"Keras runs on {keras.config.backend()} in this process")
     if backend not in backends.installed():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.conformance._checks import Check, checks
+from xp_xent.conformance._formats import FORMATS
 from xp_xent.conformance._judge import judge
 from xp_xent.conformance._load import Host, Vector, load, names
 from xp_xent.conformance._result import BY_DESIGN, FAILED, Report, Result
@@ -47,13 +48,14 @@ def by_rule(subject: Subject, case: Vector | Check, result: Result) -> Result:
     """Name the rule by which a peer differs, where it has documented another one."""
     if result.outcome != FAILED:
         return result
+    answers = [x.array for x in result.got.values() if x.dtype in FORMATS]
     traits = {
         "subjects": {subject.name},
         "topics": {case.topic},
         "dtypes": {case.dtype},
         "flags": set(case.flags),
         "cases": {case.id, case.id.removesuffix(f"-{case.dtype}")},
-        "answers": {"nan"} if any(np.isnan(x.array).any() for x in result.got.values()) else set(),
+        "answers": {"nan"} if any(np.isnan(x).any() for x in answers) else set(),
     }
     for rule in rules():
         fits = all(set(rule[name]) & traits[name] for name in traits if name in rule)

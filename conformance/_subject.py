@@ -152,7 +152,7 @@ def ask(
         got = calls[function](*arrays, **named)
     except NotImplementedError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The option was passed on to something that does not take it.
         if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
             raise NotImplementedError(str(error)) from error

@@ -68,7 +68,7 @@ def reductions() -> Iterator[Case]:
 def confident() -> Iterator[Case]:
     """Confident rows keep their digits in these losses too."""
     for short in ("next", "focal", "kl"):
-        targets = {"next": [0, 0, 1, 2], "focal": [0, 1, 2, 0]}.get(short)
+        targets: Any = {"next": [0, 0, 1, 2], "focal": [0, 1, 2, 0]}.get(short)
         if short == "kl":
             targets = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
         say = "Confident rows: 1 - p is no difference from 1"

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xp_xent.conformance._formats import COMPUTE, FORMATS
+from xp_xent.conformance._formats import COMPUTE, FORMATS, ulp, ulp_error
 
 __all__ = [
     "AUTODIFF",
@@ -50,42 +50,6 @@ Floats = NDArray[np.float64]
 # Two correct programs in the same dtype: closed form and automatic differentiation, in ULP.
 # 4504 ULP of float64 are 1e-12, relative.
 AUTODIFF: Final = {"float32": 64.0, "float64": 4504.0}
-
-
-def ulp(x: ArrayLike, dtype: str) -> Floats:
-    """Give the spacing of `dtype` at x."""
-    form = FORMATS[dtype]
-    magnitude = np.maximum(np.abs(np.asarray(x, dtype=np.float64)), form.smallest_normal)
-    return np.asarray(np.ldexp(1.0, np.frexp(magnitude)[1] - form.precision))
-
-
-def ulp_error(got: ArrayLike, expected: ArrayLike, dtype: str) -> Floats:
-    """Measure how many ULP of `expected` in `dtype` lie between the two.
-
-    Parameters
-    ----------
-    got, expected : array_like of float
-        Numbers that are exact in float64.
-    dtype : str
-        The dtype of the result.
-
-    Returns
-    -------
-    ndarray of float64
-        0 where both are the same infinity or both are NaN, inf where only one of them is.
-
-    Examples
-    --------
-    >>> from xp_xent.conformance.tolerance import ulp_error
-    >>> float(ulp_error(1 + 3 * 2**-23, 1.0, "float32"))
-    3.0
-    """
-    got, expected = (np.asarray(x, dtype=np.float64) for x in (got, expected))
-    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-    finite = np.isfinite(got) & np.isfinite(expected)
-    with np.errstate(all="ignore"):
-        distance = np.abs(got - expected) / ulp(np.where(finite, expected, 1.0), dtype)
-    return np.where(same, 0.0, np.where(finite, distance, np.inf))
 
 
 def accepts(
