@@ -110,6 +110,12 @@ def _takes(call: Callable[..., Array], arrays: list[Any], options: dict[str, Any
     return None
 
 
+def _implied(arguments: Mapping[str, Host]) -> dict[str, Any]:
+    """Name the option that a label of -100 means, to one who may not have it."""
+    labels = [x.array for x in arguments.values() if x.dtype == "int64"]
+    return {"ignore_index": -100} if any((x == -100).any() for x in labels) else {}
+
+
 def ask(
     subject: Subject,
     what: str,
@@ -145,7 +151,8 @@ def ask(
     backend = backends.get(subject.backend)
     arrays = [send(backend, x) for x in arguments.values()]
     named = {name: send(backend, x) for name, x in options.items()}
-    if missing := _takes(calls[function], arrays, named):
+    implied = {**_implied(arguments), **named}
+    if missing := _takes(calls[function], arrays, implied):
         raise NotImplementedError(missing)
     before = [_bits(backend, x) for x in (*arrays, *named.values())]
     try:

@@ -76,6 +76,10 @@ def test_an_option_that_is_not_taken_is_unsupported() -> None:
     assert not report.failed
     assert report.passed
     assert any("softcap" in result.reason for result in report.unsupported)
+    # Nor is one that a label implies.
+    reasons = {result.case_id: result.reason for result in report.unsupported}
+    assert "ignore_index" in reasons["ignored-float32"]
+    assert "ignore_index" in reasons["check-droppable-softmax-float32"]
 
 
 def test_a_missing_gradient_leaves_the_values_to_be_judged() -> None:
