@@ -71,7 +71,7 @@ def ulp_error(got: ArrayLike, expected: ArrayLike, dtype: str) -> NDArray[np.flo
 
     Examples
     --------
-    >>> from xp_xent.conformance.tolerance import ulp_error
+    >>> from xp_xent.conformance._formats import ulp_error
     >>> float(ulp_error(1 + 3 * 2**-23, 1.0, "float32"))
     3.0
     """

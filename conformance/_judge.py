@@ -10,10 +10,10 @@ import numpy as np
 
 from xp_xent import backends
 from xp_xent.conformance._checks import Asker, Check
+from xp_xent.conformance._formats import COMPUTE, FORMATS, ulp_error
 from xp_xent.conformance._load import Expected, Vector
 from xp_xent.conformance._result import FAILED, PASSED, UNSUPPORTED, Result
 from xp_xent.conformance._subject import Answer, Failure, Subject, ask
-from xp_xent.conformance.tolerance import COMPUTE, FORMATS, ulp_error
 
 INPUT_ERRORS: Final = (ValueError, TypeError, LookupError, RuntimeError)
 

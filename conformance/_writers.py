@@ -126,7 +126,7 @@ def to_html(said: Summary) -> str:
                                      trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     environment.filters |= {"ulps": ulps_text, "heat": heat, "words": words, "title": title}
     shown = said | {"subjects": [_without_passed(subject) for subject in said["subjects"]]}
-    data = json.dumps(shown, ensure_ascii=False).replace("</", "<\\/")
+    data = json.dumps(shown, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     return environment.from_string(text).render(said=said, data=data)
 
 

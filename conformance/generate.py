@@ -32,8 +32,9 @@ from xp_xent.conformance import (
     reference,
 )
 from xp_xent.conformance._case import Case
+from xp_xent.conformance._formats import COMPUTE, FORMATS
 from xp_xent.conformance._load import FLOAT_OPTIONS, INTEGERS
-from xp_xent.conformance.tolerance import COMPUTE, FORMATS, in_ulps
+from xp_xent.conformance.tolerance import in_ulps
 
 HERE = Path(__file__).parent
 FORMAT_VERSION = 2

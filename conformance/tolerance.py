@@ -25,25 +25,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from xp_xent.conformance._formats import COMPUTE, FORMATS, ulp, ulp_error
 
-__all__ = [
-    "AUTODIFF",
-    "COMPUTE",
-    "FORMATS",
-    "Bounds",
-    "Floats",
-    "accepts",
-    "binary_bounds",
-    "cross_entropy_bounds",
-    "focal_bounds",
-    "in_ulps",
-    "kl_bounds",
-    "log_odds",
-    "row_tolerance",
-    "sum_tolerance",
-    "ulp",
-    "ulp_error",
-    "weighting",
-]
 Floats = NDArray[np.float64]
 
 
