@@ -83,7 +83,7 @@ def conformance(
     if not cases or (not names and not merge):
         console.print("Nobody to ask, or nothing: see --list.", highlight=False)
         raise typer.Exit(2)
-    earlier = [json.loads(path.read_text(encoding="utf-8")) for path in merge or []]
+    earlier = [_earlier(path) for path in merge or []]
     if jobs:
         reports, lost = _apart(names, topic or [], jobs)
     else:
@@ -116,9 +116,21 @@ def _chosen(found: Any, absent: Any, wanted: list[str], on: list[str]) -> list[s
 def _refuse_unwritable(*paths: Path | None) -> None:
     """Find out before a long run that its report could not be written."""
     for path in paths:
-        if path is not None and not os.access(path.parent, os.W_OK):
-            console.print(f"{path}: its folder is not there, or not writable.", highlight=False)
-            raise typer.Exit(2)
+        try:
+            if path is not None:
+                path.touch()
+        except OSError as error:
+            console.print(f"{path} cannot be written: {error.strerror}.", highlight=False)
+            raise typer.Exit(2) from error
+
+
+def _earlier(path: Path) -> Any:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return report | {"subjects": report["subjects"]}
+    except (ValueError, KeyError, TypeError) as error:
+        console.print(f"{path} is no report in JSON.", highlight=False)
+        raise typer.Exit(2) from error
 
 
 def _here(chosen: Any, cases: Any) -> Any:

@@ -210,8 +210,9 @@ def keras(backend: str) -> Subject:
     functions = {"cross_entropy": softmax_rows(rows), BINARY: elements(binary)}
     derive = {"torch": torch_gradient, "jax": jax_gradient}.get(backend)
     gradients = {name: derive(call) for name, call in functions.items()} if derive else {}
-    packages = ("keras", backend)
-    return Subject(f"Keras on {backend}", backend, functions, gradients, packages=packages)
+    packages, found = ("keras", backend), backends.get(backend).float_dtypes()
+    dtypes = None if "float64" in found else found  # JAX without its 64 bits, as Keras runs it
+    return Subject(f"Keras on {backend}", backend, functions, gradients, dtypes, packages=packages)
 
 
 KERAS: Final = ("numpy", "torch", "jax")

@@ -50,28 +50,31 @@ def title(subject: Summary) -> str:
 
 def to_markdown(said: Summary) -> str:
     """Write the table, and what was wrong, by topic and flag with an example each."""
-    topics = said["topics"]
+    topics, subjects = said["topics"], said["subjects"]
+    kinds = ("passed", "failed", "by_design", "unsupported")
+    totals = [[title(s), *(str(s["counts"][kind]) for kind in kinds)] for s in subjects]
+    cells = [[s["name"], *(_markdown_cell(s["topics"].get(t)) for t in topics)] for s in subjects]
     lines = [
         "# Conformance report",
         "",
-        f"{said['numberOfTests']} tests. {LEGEND}",
+        f"{said['numberOfTests']} tests.",
         "",
-        "| subject | passed | failed | by design | unsupported | "
-        + " | ".join(words(topic) for topic in topics) + " |",
-        "|" + " --- |" * (5 + len(topics)),
-    ]  # fmt: skip
-    for subject in said["subjects"]:
-        counts = subject["counts"]
-        cells = [_markdown_cell(subject["topics"].get(topic)) for topic in topics]
-        numbers = [str(counts[k]) for k in ("passed", "failed", "by_design", "unsupported")]
-        lines.append("| " + " | ".join([title(subject), *numbers, *cells]) + " |")
-    versions = {k: v for subject in said["subjects"] for k, v in subject["versions"].items()}
+        *_table(["subject", "passed", "failed", "by design", "unsupported"], totals),
+    ]
+    versions = {k: v for subject in subjects for k, v in subject["versions"].items()}
     lines += ["", "Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + "."]
     absent = [f"{name} ({why})" for name, why in said["absent"].items()]
     lines += ["", "Not asked: " + "; ".join(absent) + "."] if absent else []
-    for subject in said["subjects"]:
+    lines += ["", "## By topic", "", LEGEND, ""]
+    lines += _table(["subject", *(words(topic) for topic in topics)], cells)
+    for subject in subjects:
         lines += _markdown_wrong(subject, said)
     return "\n".join(lines) + "\n"
+
+
+def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
+    ruler = ["---", *["---:"] * (len(heading) - 1)]
+    return ["| " + " | ".join(cells) + " |" for cells in (heading, ruler, *rows)]
 
 
 def _markdown_cell(cell: Mapping[str, Any] | None) -> str:
