@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, TypeVar
 
-if (
-    TYPE_CHECKING
-):  # imported when first needed, for the sake of the time that the package's own takes
+if TYPE_CHECKING:  # imported when first needed: it takes longer than this package
     from concurrent.futures import Future, ThreadPoolExecutor
 
 Item = TypeVar("Item")

@@ -53,7 +53,7 @@ def certified_rows(dtype: str, classes: int, count: int, seed: int = 0) -> Rows:
     """Draw rows with log-odds uniform over the range, and certify their loss and gradient."""
     from flint import ctx
 
-    from xp_xent.conformance import reference, tolerance
+    from xp_xent.conformance import _enclosure, reference, tolerance
 
     draw = np.random.default_rng([seed, classes])
     spread = draw.choice([0.1, 1.0, 3.0], size=(count, 1))
@@ -62,7 +62,7 @@ def certified_rows(dtype: str, classes: int, count: int, seed: int = 0) -> Rows:
     logits[rows, labels] = -np.inf
     others = np.logaddexp.reduce(logits, axis=1)
     logits[rows, labels] = others + draw.uniform(-FARTHEST, FARTHEST, count)
-    logits = np.vectorize(lambda x: reference.nearest(float(x), dtype))(logits)
+    logits = np.vectorize(lambda x: _enclosure.nearest(float(x), dtype))(logits)
     loss, gradient = np.empty(count), np.empty((count, classes))
     with ctx.workprec(256):
         for i, (z, label) in enumerate(zip(logits.tolist(), labels.tolist(), strict=True)):

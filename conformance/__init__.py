@@ -2,8 +2,9 @@
 
 from xp_xent.conformance._checks import Check
 from xp_xent.conformance._load import Expected, Host, Vector, load, names
-from xp_xent.conformance._run import Report, Result, run
+from xp_xent.conformance._result import Report, Result
 from xp_xent.conformance._run import every as cases
+from xp_xent.conformance._run import run
 from xp_xent.conformance._subject import Subject
 
 __all__ = [

@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from xp_xent.conformance._formats import COMPUTE, FORMATS
 from xp_xent.conformance._load import Host
 from xp_xent.conformance._subject import Failure, Subject, ask
-from xp_xent.conformance.tolerance import COMPUTE, FORMATS, log_odds, row_tolerance
+from xp_xent.conformance.tolerance import log_odds, row_tolerance
 
 Floats = NDArray[np.float64]
 ROWS, CLASSES = 6, 5

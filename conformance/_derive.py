@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 Array = Any
@@ -39,30 +38,66 @@ def jax_gradient(loss: Call) -> Call:
     return gradient
 
 
-def jitted(function: Call) -> Call:
-    """Compile with jax.jit: arrays are traced, other options constant."""
-
-    @cache
-    def compiled(constants: tuple[tuple[str, Any], ...]) -> Call:
-        import jax
-
-        return jax.jit(lambda *arrays, **named: function(*arrays, **named, **dict(constants)))
+def _constant(compile_: Call) -> Call:
+    """Compile a function anew for each set of options that are no arrays, which are constants."""
+    known: dict[str, Call] = {}
 
     def call(*arrays: Array, **options: Any) -> Array:
         traced = {name: x for name, x in options.items() if hasattr(x, "dtype")}
-        constants = sorted((name, x) for name, x in options.items() if name not in traced)
-        return compiled(tuple(constants))(*arrays, **traced)
+        constants = {name: x for name, x in sorted(options.items()) if name not in traced}
+        key = repr(constants)  # 0, 0.0 and False are not the same
+        if key not in known:
+            known[key] = compile_(constants)
+        return known[key](*arrays, **traced)
 
     return call
+
+
+def jitted(function: Call) -> Call:
+    """Compile with jax.jit: arrays are traced."""
+
+    def compile_(constants: dict[str, Any]) -> Call:
+        import jax
+
+        return jax.jit(lambda *arrays, **named: function(*arrays, **named, **constants))
+
+    return _constant(compile_)
 
 
 def torch_compiled(loss: Call, compiler: str) -> Call:
-    """Compile with torch.compile, without a break in the graph."""
+    """Compile with torch.compile for each shape, without a break in the graph."""
 
-    def call(*arrays: Array, **options: Any) -> Array:
+    def compile_(constants: dict[str, Any]) -> Call:
         import torch
 
-        torch.compiler.reset()  # or a function is compiled a limited number of times only
-        return torch.compile(loss, fullgraph=True, backend=compiler)(*arrays, **options)
+        def whole(*arrays: Array, **named: Array) -> Array:
+            return loss(*arrays, **named, **constants)
 
-    return call
+        return torch.compile(whole, fullgraph=True, dynamic=False, backend=compiler)
+
+    return _constant(compile_)
+
+
+def in_training(loss: Call) -> Call:
+    """Ask for a loss as training does, which shares what is compiled with the gradient."""
+
+    def value(logits: Array, *arrays: Array, **options: Any) -> Array:
+        if logits.is_floating_point():
+            logits = logits.detach().requires_grad_()
+        return loss(logits, *arrays, **options).detach()
+
+    return value
+
+
+def forget_torch() -> None:
+    """Free what torch.compile made, which recompiles a function a limited number of times."""
+    import torch
+
+    torch.compiler.reset()
+
+
+def forget_jax() -> None:
+    """Free what JAX compiled, megabytes a shape."""
+    import jax
+
+    jax.clear_caches()

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xp_xent.conformance.tolerance import Floats, accepts, ulp_error
+from xp_xent.conformance._formats import ulp_error
+from xp_xent.conformance.tolerance import Floats, accepts
 
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 # Options whose scalars are written as hex floats
-FLOAT_OPTIONS = ("label_smoothing", "z_loss", "softcap", "normalizer")
+FLOAT_OPTIONS = ("label_smoothing", "z_loss", "softcap", "normalizer", "gamma")
 
 
 class Host(NamedTuple):

@@ -6,7 +6,9 @@ never repairs a number.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -184,13 +186,17 @@ def optax() -> Subject:
 # Keras
 
 
-def keras() -> Subject:
-    """keras.ops under the backend that KERAS_BACKEND, or its configuration, names."""
-    import keras
-
-    backend = keras.config.backend()
-    if backend not in ("numpy", "torch", "jax") or backend not in backends.installed():
-        raise ImportError(f"its backend is {backend}")
+def keras(backend: str) -> Subject:
+    """keras.ops on the backend that KERAS_BACKEND names: one in a process."""
+    os.environ.setdefault("KERAS_BACKEND", backend)
+    try:
+        import keras
+    except ValueError as error:  # a backend that Keras does not know
+        raise ImportError(str(error)) from error
+    if keras.config.backend() != backend:
+        raise ImportError(f"Keras runs on {keras.config.backend()} in this process")
+    if backend not in backends.installed():
+        raise ImportError(f"{backend} is not installed")
     ops = keras.ops
 
     def rows(logits: Array, targets: Array, axis: int) -> Array:
@@ -204,8 +210,12 @@ def keras() -> Subject:
     functions = {"cross_entropy": softmax_rows(rows), BINARY: elements(binary)}
     derive = {"torch": torch_gradient, "jax": jax_gradient}.get(backend)
     gradients = {name: derive(call) for name, call in functions.items()} if derive else {}
-    packages = ("keras", backend)
-    return Subject(f"Keras on {backend}", backend, functions, gradients, packages=packages)
+    packages, found = ("keras", backend), backends.get(backend).float_dtypes()
+    dtypes = None if "float64" in found else found  # JAX without its 64 bits, as Keras runs it
+    return Subject(f"Keras on {backend}", backend, functions, gradients, dtypes, packages=packages)
+
+
+KERAS: Final = ("numpy", "torch", "jax")
 
 
 # NumPy
@@ -265,7 +275,7 @@ def scikit_learn() -> Subject:
 PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "PyTorch F.*": pytorch,
     "optax": optax,
-    "Keras": keras,
+    **{f"Keras on {backend}": partial(keras, backend) for backend in KERAS},
     "SciPy + gather": scipy,
     "scikit-learn log_loss": scikit_learn,
     "Transformers ForCausalLMLoss": transformers,

@@ -1,10 +1,11 @@
-"""Write reports of subjects as JSON, Markdown and one HTML page."""
+"""What a report says, as plain data that JSON can hold."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from typing import Any
@@ -13,26 +14,22 @@ import numpy as np
 
 from xp_xent.conformance._checks import Check
 from xp_xent.conformance._load import Expected, Host, Vector
-from xp_xent.conformance._run import (
+from xp_xent.conformance._result import (
     BY_DESIGN,
     FAILED,
     PASSED,
     UNSUPPORTED,
     Report,
     Result,
-    every,
 )
-from xp_xent.conformance._subject import Answer, Subject
+from xp_xent.conformance._run import every
+from xp_xent.conformance._subject import Answer
 
 FORMAT_VERSION = 1
 KEYS = {PASSED: "passed", FAILED: "failed", UNSUPPORTED: "unsupported", BY_DESIGN: "by_design"}
-EXAMPLES = 3  # tests of a topic and its flags that Markdown lists
-LONGEST = 24  # numbers of an array that are shown
+LONGEST = 12  # numbers of an array that are shown
 DIGITS = {"float16": 5, "bfloat16": 4, "float32": 9, "float64": 17}
 Summary = dict[str, Any]
-
-
-# What a report says, as plain data
 
 
 def _number(x: float) -> Any:
@@ -84,6 +81,7 @@ def _result(result: Result) -> dict[str, Any]:
         said["reason"] = result.reason
     if result.outcome in (FAILED, BY_DESIGN):
         said["kind"] = result.kind
+    if result.outcome == FAILED:
         said["got"] = {name: _shown(answer) for name, answer in result.got.items()}
     return said
 
@@ -98,30 +96,40 @@ def _versions(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _cells(results: Sequence[Result], topics: Mapping[str, str]) -> dict[str, Any]:
+def _counts(results: Iterable[Summary]) -> dict[str, int]:
+    outcomes = [result["outcome"] for result in results]
+    return {key: outcomes.count(key) for key in KEYS.values()}
+
+
+def _cells(results: Iterable[Summary]) -> dict[str, Any]:
     """Count by topic, with the largest error."""
-    cells: dict[str, Any] = {}
+    found: dict[str, list[Summary]] = {}
     for result in results:
-        empty = dict.fromkeys(KEYS.values(), 0) | {"ulps": None}
-        cell = cells.setdefault(topics[result.case_id], empty)
-        cell[KEYS[result.outcome]] += 1
-        if result.ulps is not None and result.outcome in (PASSED, FAILED):
-            known = -1.0 if cell["ulps"] is None else float(cell["ulps"])
-            cell["ulps"] = _number(float(f"{max(known, result.ulps):.3g}"))
+        found.setdefault(_topics()[result["id"]], []).append(result)
+    cells = {}
+    for topic, own in found.items():
+        judged = [r for r in own if r["outcome"] in ("passed", "failed")]
+        errors = [float(r["ulps"]) for r in judged if "ulps" in r]
+        cells[topic] = _counts(own) | {"ulps": _number(max(errors)) if errors else None}
     return cells
 
 
-def _subject(subject: Subject, results: Sequence[Result], topics: Mapping[str, str]) -> Summary:
-    count = {key: sum(r.outcome == outcome for r in results) for outcome, key in KEYS.items()}
+@cache
+def _topics() -> dict[str, str]:
+    return {case.id: case.topic for case in every()}
+
+
+def _subject(report: Report) -> Summary:
+    subject, results = report.subject, [_result(result) for result in report.results]
     return {
         "name": subject.name,
         "backend": subject.backend,
         "gradients": bool(subject.gradients),
-        "subset": subject.subset is not None,
+        "dtypes": list(subject.dtypes or ()),
         "versions": _versions(subject.packages),
-        "counts": count,
-        "topics": _cells(results, topics),
-        "results": [_result(result) for result in results],
+        "counts": _counts(results),
+        "topics": _cells(results),
+        "results": results,
     }
 
 
@@ -150,7 +158,7 @@ def summary(reports: Iterable[Report], absent: Mapping[str, str] | None = None) 
         "formatVersion": FORMAT_VERSION,
         "topics": list(dict.fromkeys(topics.values())),
         "numberOfTests": len(asked),
-        "subjects": [_subject(r.subject, r.results, topics) for r in reports],
+        "subjects": [_subject(report) for report in reports],
         "absent": dict(absent or {}),
         "cases": {name: _case(cases[name]) for name in cases if name in wrong},
         "notes": {flag: notes[flag] for name in cases if name in wrong
@@ -159,144 +167,25 @@ def summary(reports: Iterable[Report], absent: Mapping[str, str] | None = None) 
 
 
 def merged(first: Summary, second: Summary) -> Summary:
-    """Add the subjects of another report, of another machine or another process."""
-    names = {subject["name"] for subject in first["subjects"]}
-    more = [subject for subject in second["subjects"] if subject["name"] not in names]
-    names |= {subject["name"] for subject in more}
+    """Add the subjects of another report, or the tests that a subject was not asked yet."""
+    subjects = {subject["name"]: subject for subject in first["subjects"]}
+    for other in second["subjects"]:
+        own = subjects.get(other["name"])
+        subjects[other["name"]] = other if own is None else _joined(own, other)
+    absent = first["absent"] | second["absent"]
     return first | {
-        "subjects": [*first["subjects"], *more],
+        "subjects": list(subjects.values()),
         "topics": list(dict.fromkeys([*first["topics"], *second["topics"]])),
-        "numberOfTests": max(first["numberOfTests"], second["numberOfTests"]),
+        "numberOfTests": len({r["id"] for s in subjects.values() for r in s["results"]}),
         "cases": second["cases"] | first["cases"],
         "notes": second["notes"] | first["notes"],
-        "absent": {k: v for k, v in (second["absent"] | first["absent"]).items()
-                   if not any(name.startswith(k) for name in names)},
-    }  # fmt: skip
+        "absent": {name: why for name, why in absent.items() if name not in subjects},
+    }
 
 
-# Ways to write it
-
-LEGEND = (
-    "A cell has the tests that passed / that were taken, and the largest error in ULP; "
-    "“–”: nothing that the subject takes."
-)
-
-
-def to_json(said: Summary) -> str:
-    """Write everything, one line."""
-    return json.dumps(said, ensure_ascii=False) + "\n"
-
-
-def ulps_text(ulps: Any) -> str:
-    """Write a largest error shortly."""
-    if ulps is None:
-        return ""
-    x = float(ulps)
-    if not math.isfinite(x):
-        return "∞"
-    return f"{x:.3g}" if x < 1e4 else f"{x:.0e}".replace("e+0", "e").replace("e+", "e")
-
-
-def words(topic: str) -> str:
-    """Write a topic as a heading."""
-    return topic.replace("_", " ")
-
-
-def to_markdown(said: Summary) -> str:
-    """Write the table, and examples of what was wrong."""
-    topics = said["topics"]
-    lines = [
-        "# Conformance",
-        "",
-        f"{said['numberOfTests']} tests. {LEGEND}",
-        "",
-        "| subject | passed | failed | by design | unsupported | "
-        + " | ".join(words(topic) for topic in topics) + " |",
-        "|" + " --- |" * (5 + len(topics)),
-    ]  # fmt: skip
-    for subject in said["subjects"]:
-        counts = subject["counts"]
-        cells = [_markdown_cell(subject["topics"].get(topic)) for topic in topics]
-        numbers = [str(counts[k]) for k in ("passed", "failed", "by_design", "unsupported")]
-        lines.append("| " + " | ".join([subject["name"], *numbers, *cells]) + " |")
-    lines += ["", "Versions: " + "; ".join(_versions_text(s) for s in said["subjects"]) + "."]
-    absent = [f"{name} ({why})" for name, why in said["absent"].items()]
-    lines += ["", "Not asked: " + "; ".join(absent) + "."] if absent else []
-    for subject in said["subjects"]:
-        lines += _markdown_failures(subject, said)
-    return "\n".join(lines) + "\n"
-
-
-def _versions_text(subject: Summary) -> str:
-    return f"{subject['name']}: " + ", ".join(f"{k} {v}" for k, v in subject["versions"].items())
-
-
-def _markdown_cell(cell: Mapping[str, Any] | None) -> str:
-    taken = sum(cell[k] for k in ("passed", "failed", "by_design")) if cell else 0
-    if not cell or not taken:
-        return "–"
-    ulps = f", {ulps_text(cell['ulps'])}" if cell["ulps"] is not None else ""
-    return f"{cell['passed']}/{taken}{ulps}"
-
-
-def _markdown_failures(subject: Summary, said: Summary) -> list[str]:
-    """List what was wrong by topic and flags, with a few examples of each."""
-    lines: list[str] = []
-    for outcome, title in (("failed", "fails"), ("by_design", "differs by design")):
-        groups: dict[tuple[str, ...], list[Summary]] = {}
-        for result in subject["results"]:
-            if result["outcome"] == outcome:
-                case = said["cases"][result["id"]]
-                groups.setdefault((case["topic"], *case["flags"]), []).append(result)
-        lines += ["", f"## {subject['name']} {title}", ""] if groups else []
-        for (topic, *flags), results in groups.items():
-            links = [x for flag in flags for x in said["notes"].get(flag, {}).get("links", [])]
-            about = ", ".join([words(topic), *flags])
-            bugs = [f"[{_bug(link)}]({link})" for link in links]
-            lines.append(f"- {len(results)} × {about}" + (f" ({', '.join(bugs)})" if bugs else ""))
-            for result in results[:EXAMPLES]:
-                reason = result["reason"].replace("<", "&lt;").replace("`", "'")
-                lines.append(f"  - `{result['id']}`: {reason}")
-    return lines
-
-
-def _bug(link: str) -> str:
-    """Shorten a link to an issue: repository#number."""
-    parts = link.rstrip("/").split("/")
-    return f"{parts[-3]}#{parts[-1]}" if parts[-2] in ("issues", "pull") else parts[-1]
-
-
-def to_html(said: Summary) -> str:
-    """Write one page that needs nothing else.
-
-    Raises
-    ------
-    ImportError
-        jinja2 is not installed.
-    """
-    import jinja2
-
-    text = (files("xp_xent.conformance") / "report.html.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    environment.filters |= {"ulps": ulps_text, "heat": heat, "words": words}
-    shown = said | {"subjects": [_without_passed(subject) for subject in said["subjects"]]}
-    data = json.dumps(shown, ensure_ascii=False).replace("</", "<\\/")
-    return environment.from_string(text).render(said=said, data=data)
-
-
-def _without_passed(subject: Summary) -> Summary:
-    kept = [r for r in subject["results"] if r["outcome"] in ("failed", "by_design")]
-    return subject | {"results": kept}
-
-
-def heat(cell: Mapping[str, Any]) -> str:
-    """Give the class of a cell's colour: by the largest error, and whether anything failed."""
-    taken = cell["passed"] + cell["failed"] + cell["by_design"]
-    if not taken:
-        return "none"
-    ulps = float(cell["ulps"] or 0.0)
-    level = 4 if not math.isfinite(ulps) else min(4, int(math.log10(max(ulps, 1.0)) / 1.7))
-    if cell["failed"]:
-        return f"bad{level}"
-    return f"good{min(level, 2)}" if cell["passed"] else "design"
+def _joined(own: Summary, other: Summary) -> Summary:
+    known = {result["id"] for result in own["results"]}
+    results = [*own["results"], *(r for r in other["results"] if r["id"] not in known)]
+    places = {name: i for i, name in enumerate(_topics())}
+    results.sort(key=lambda result: places[result["id"]])
+    return own | {"results": results, "counts": _counts(results), "topics": _cells(results)}

@@ -41,8 +41,9 @@ class Subject:
         instead of an error.
     packages : tuple of str, optional
         Distributions whose versions belong into the report.
-    subset : callable, optional
-        Tells of a `Vector` or `Check` if the subject is asked; the others are unsupported.
+    forget : callable, optional
+        Frees what has been compiled. Vectors with the same dtypes, shapes and options are then
+        asked one after another, and this is called after each such group.
 
     Notes
     -----
@@ -62,7 +63,7 @@ class Subject:
     dtypes: tuple[str, ...] | None = None
     traced: bool = False
     packages: tuple[str, ...] = ()
-    subset: Callable[[Any], bool] | None = None
+    forget: Callable[[], None] | None = None
 
 
 class Failure(Exception):  # noqa: N818 (a verdict; nothing went wrong here)
@@ -109,6 +110,12 @@ def _takes(call: Callable[..., Array], arrays: list[Any], options: dict[str, Any
     return None
 
 
+def _implied(arguments: Mapping[str, Host]) -> dict[str, Any]:
+    """Name the option that a label of -100 means, to one who may not have it."""
+    labels = [x.array for x in arguments.values() if x.dtype == "int64"]
+    return {"ignore_index": -100} if any((x == -100).any() for x in labels) else {}
+
+
 def ask(
     subject: Subject,
     what: str,
@@ -144,14 +151,15 @@ def ask(
     backend = backends.get(subject.backend)
     arrays = [send(backend, x) for x in arguments.values()]
     named = {name: send(backend, x) for name, x in options.items()}
-    if missing := _takes(calls[function], arrays, named):
+    implied = {**_implied(arguments), **named}
+    if missing := _takes(calls[function], arrays, implied):
         raise NotImplementedError(missing)
     before = [_bits(backend, x) for x in (*arrays, *named.values())]
     try:
         got = calls[function](*arrays, **named)
     except NotImplementedError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The option was passed on to something that does not take it.
         if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
             raise NotImplementedError(str(error)) from error

@@ -8,17 +8,28 @@ from typing import Any, Final
 
 import xp_xent
 from xp_xent import backends
-from xp_xent.conformance._derive import jax_gradient, jitted, torch_compiled, torch_gradient
+from xp_xent.conformance._derive import (
+    forget_jax,
+    forget_torch,
+    in_training,
+    jax_gradient,
+    jitted,
+    torch_compiled,
+    torch_gradient,
+)
 from xp_xent.conformance._peers import PEERS
-from xp_xent.conformance._run import every
 from xp_xent.conformance._subject import Subject
 
-LOSSES: Final = (
-    "cross_entropy", "nll_loss", "linear_cross_entropy", "next_token_cross_entropy",
-    "softmax_focal_loss", "poly_cross_entropy", "binary_cross_entropy_with_logits",
-    "sigmoid_focal_loss", "kl_divergence", "entropy",
-)  # fmt: skip
 Call = Callable[..., Any]
+Calls = dict[str, Call]
+LOSSES: Final[Calls] = {
+    name: getattr(xp_xent, name)
+    for name in (
+        "cross_entropy", "nll_loss", "linear_cross_entropy", "next_token_cross_entropy",
+        "softmax_focal_loss", "poly_cross_entropy", "binary_cross_entropy_with_logits",
+        "sigmoid_focal_loss", "kl_divergence", "entropy",
+    )
+}  # fmt: skip
 
 
 def closed_form(name: str) -> Call:
@@ -27,74 +38,44 @@ def closed_form(name: str) -> Call:
     return lambda *arrays, **options: both(*arrays, **options)[1]
 
 
-def _own(name: str, backend: str, change: Call, derive: Call | None, **more: Any) -> Subject:
-    losses = {loss: getattr(xp_xent, loss) for loss in LOSSES}
-    gradients = {
-        loss: derive(change(call)) if derive else change(closed_form(loss))
-        for loss, call in losses.items()
-    }
-    values = {loss: change(call) for loss, call in losses.items()}
-    return Subject(
-        name, backend, values, gradients, packages=("xp_xent", *PACKAGES[backend]), **more
-    )
-
-
 PACKAGES: Final = {
     "numpy": ("numpy",), "array_api_strict": ("array-api-strict",), "torch": ("torch",),
     "jax": ("jax",), "cupy": ("cupy",), "dpnp": ("dpnp",),
 }  # fmt: skip
 
 
-@cache
-def one_of_each(what: str) -> frozenset[str]:
-    """Choose float32 vectors, the first of each kind, because each is compiled for itself.
+def _own(way: str, backend: str, values: Calls, gradients: Calls, **more: Any) -> Subject:
+    packages = ("xp_xent", *PACKAGES[backend])
+    return Subject(f"xp_xent on {way}", backend, values, gradients, packages=packages, **more)
 
-    Parameters
-    ----------
-    what : {"options", "topic"}
-        A kind is a function with the options that it is given, or a topic.
 
-    Returns
-    -------
-    frozenset of str
-        Their ids.
-    """
-    chosen: dict[Any, str] = {}
-    for case in every():
-        if case.dtype != "float32" or case.topic == "properties":
-            continue
-        options = tuple(sorted(getattr(case, "options", ())))
-        kind = options if what == "options" else case.topic
-        chosen.setdefault((case.function, kind), case.id)
-    return frozenset(chosen.values())
+def _torch_compiled(compiler: str, **more: Any) -> Subject:
+    compiled = {name: torch_compiled(loss, compiler) for name, loss in LOSSES.items()}
+    values = {name: in_training(loss) for name, loss in compiled.items()}
+    gradients = {name: torch_gradient(loss) for name, loss in compiled.items()}
+    way = f"torch, compile ({compiler})"
+    return _own(way, "torch", values, gradients, traced=True, forget=forget_torch, **more)
 
 
 def own_subjects() -> Iterator[Subject]:
     """Give this library on every backend that can be used here, by every way to a gradient."""
-
-    def same(call: Call) -> Call:
-        return call
-
+    closed = {name: closed_form(name) for name in LOSSES}
     for name in backends.installed():
         if name in PACKAGES:
-            yield _own(f"xp_xent on {name}", name, same, None)
+            yield _own(name, name, LOSSES, closed)
     if "torch" in backends.installed():
-        yield _own("xp_xent on torch, autograd", "torch", same, torch_gradient)
-        for compiler, what in (("aot_eager", "options"), ("inductor", "topic")):
-            yield _own(
-                f"xp_xent on torch, compile ({compiler})",
-                "torch",
-                lambda call, compiler=compiler: torch_compiled(call, compiler),
-                torch_gradient,
-                traced=True,
-                subset=lambda case, what=what: case.id in one_of_each(what),
-            )
+        derived = {name: torch_gradient(loss) for name, loss in LOSSES.items()}
+        yield _own("torch, autograd", "torch", LOSSES, derived)
+        yield _torch_compiled("aot_eager")
+        # It writes, compiles and loads a C++ program for every shape: seconds each.
+        yield _torch_compiled("inductor", dtypes=("float32",))
     if "jax" in backends.installed():
-        yield _own("xp_xent on jax, grad", "jax", same, jax_gradient)
-        yield _own(
-            "xp_xent on jax, jit", "jax", jitted, lambda call: jitted(jax_gradient(call)),
-            traced=True, subset=lambda case: case.id in one_of_each("options"),
-        )  # fmt: skip
+        derived = {name: jax_gradient(loss) for name, loss in LOSSES.items()}
+        yield _own("jax, grad", "jax", LOSSES, derived)
+        values, gradients = (
+            {name: jitted(call) for name, call in calls.items()} for calls in (LOSSES, derived)
+        )
+        yield _own("jax, jit", "jax", values, gradients, traced=True, forget=forget_jax)
 
 
 @cache

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from xp_xent.conformance import (
+    _enclosure,
+    _other_losses,
     _topics_agreement,
     _topics_binary,
     _topics_extreme,
@@ -21,6 +23,7 @@ from xp_xent.conformance import (
     _topics_ignored,
     _topics_labels,
     _topics_layout,
+    _topics_others,
     _topics_probabilities,
     _topics_reductions,
     _topics_regularisers,
@@ -29,8 +32,9 @@ from xp_xent.conformance import (
     reference,
 )
 from xp_xent.conformance._case import Case
+from xp_xent.conformance._formats import COMPUTE, FORMATS
 from xp_xent.conformance._load import FLOAT_OPTIONS, INTEGERS
-from xp_xent.conformance.tolerance import COMPUTE, FORMATS, in_ulps
+from xp_xent.conformance.tolerance import in_ulps
 
 HERE = Path(__file__).parent
 FORMAT_VERSION = 2
@@ -44,6 +48,7 @@ FILES: dict[str, Iterable[Callable[[], Iterable[Case]]]] = {
     "half_precision": _topics_half.TOPICS,
     "ignored_rows": _topics_ignored.TOPICS,
     "layout": _topics_layout.TOPICS,
+    "other_losses": _topics_others.TOPICS,
     "probability_targets": _topics_probabilities.TOPICS,
     "reductions": _topics_reductions.TOPICS,
     "regularisers": _topics_regularisers.TOPICS,
@@ -84,7 +89,10 @@ def coded(values: Any, dtype: str) -> dict[str, Any]:
     elif array.dtype.kind in "bi":
         name, data = {"b": "bool", "i": "int64"}[array.dtype.kind], array.ravel().tolist()
     else:
-        name, data = dtype, [hex_float(reference.nearest(x, dtype)) for x in array.ravel().tolist()]
+        name, data = (
+            dtype,
+            [hex_float(_enclosure.nearest(x, dtype)) for x in array.ravel().tolist()],
+        )
     return {"dtype": name, "shape": list(array.shape), "data": data}
 
 
@@ -93,7 +101,7 @@ def rounded(values: Any, dtype: str) -> Any:
     array = np.asarray(values)
     if array.dtype.kind != "f":
         return array
-    data = [reference.nearest(x, dtype) for x in array.ravel().tolist()]
+    data = [_enclosure.nearest(x, dtype) for x in array.ravel().tolist()]
     return np.array(data, dtype=np.float64).reshape(array.shape)
 
 
@@ -111,8 +119,11 @@ def result(data: Any, bounds: Any, shape: tuple[int, ...], dtype: str) -> dict[s
 # Certification
 
 
-def softmax_rows(case: Case, dtype: str) -> tuple[reference.Result, Callable[[Any], Any], Any]:
-    """Certify cross_entropy; also how a flat gradient gets its shape, and the rows' shape."""
+Certified = tuple[_enclosure.Result, Callable[[Any], Any], Any]
+
+
+def softmax_rows(loss: Callable[..., _enclosure.Result], case: Case, dtype: str) -> Certified:
+    """Certify a loss of rows; also how a flat gradient gets its shape, and the rows' shape."""
     options = dict(case.options)
     axis = options.pop("axis", -1)
     logits = np.moveaxis(rounded(case.logits, dtype), axis, -1)
@@ -122,18 +133,19 @@ def softmax_rows(case: Case, dtype: str) -> tuple[reference.Result, Callable[[An
     else:
         flat = targets.ravel().tolist()
     rows = logits.reshape(-1, logits.shape[-1]).tolist()
-    for name in ("weight", "sample_weight", "where"):
+    for name in ("weight", "alpha", "sample_weight", "where"):
         if name in options:
             options[name] = rounded(options[name], COMPUTE[dtype]).ravel().tolist()
     if case.cotangent is not None:
         options["cotangent"] = rounded(case.cotangent, COMPUTE[dtype]).ravel().tolist()
-    compute = partial(reference.cross_entropy, rows, flat, **options, dtype=COMPUTE[dtype])
-    truth = reference.certified(compute, COMPUTE[dtype], dtype)
+    compute = partial(loss, rows, flat, **options, dtype=COMPUTE[dtype])
+    truth = _enclosure.certified(compute, COMPUTE[dtype], dtype)
     shape = logits.shape
-    return truth, lambda g: np.moveaxis(np.reshape(g, shape), -1, axis), shape[:-1]
+    scored = (*shape[:-2], shape[-2] - 1) if loss is NEXT_TOKEN else shape[:-1]
+    return truth, lambda g: np.moveaxis(np.reshape(g, shape), -1, axis), scored
 
 
-def elements(case: Case, dtype: str) -> tuple[reference.Result, Callable[[Any], Any], Any]:
+def elements(case: Case, dtype: str) -> Certified:
     """Certify binary_cross_entropy_with_logits."""
     options, logits = dict(case.options), rounded(case.logits, dtype)
     for name in ("weight", "pos_weight", "where"):
@@ -149,11 +161,19 @@ def elements(case: Case, dtype: str) -> tuple[reference.Result, Callable[[Any], 
         **options,
         dtype=COMPUTE[dtype],
     )
-    truth = reference.certified(compute, COMPUTE[dtype], dtype)
+    truth = _enclosure.certified(compute, COMPUTE[dtype], dtype)
     return truth, lambda g: np.reshape(g, logits.shape), logits.shape
 
 
-CERTIFY = {"cross_entropy": softmax_rows, "binary_cross_entropy_with_logits": elements}
+NEXT_TOKEN = _other_losses.next_token_cross_entropy
+CERTIFY: dict[str, Callable[[Case, str], Certified]] = {
+    "cross_entropy": partial(softmax_rows, reference.cross_entropy),
+    "binary_cross_entropy_with_logits": elements,
+    "next_token_cross_entropy": partial(softmax_rows, NEXT_TOKEN),
+    "nll_loss": partial(softmax_rows, _other_losses.nll_loss),
+    "softmax_focal_loss": partial(softmax_rows, _other_losses.softmax_focal_loss),
+    "kl_divergence": partial(softmax_rows, _other_losses.kl_divergence),
+}
 
 
 # Files

@@ -13,7 +13,8 @@ import pytest
 
 from xp_xent.conformance._checks import Check
 from xp_xent.conformance._load import Vector
-from xp_xent.conformance._run import BY_DESIGN, FAILED, UNSUPPORTED, every, run
+from xp_xent.conformance._result import BY_DESIGN, FAILED, UNSUPPORTED
+from xp_xent.conformance._run import every, run
 from xp_xent.conformance._subject import Subject
 
 __all__ = ["conformance_test"]

@@ -18,90 +18,19 @@ A half-precision result is computed in float32 and rounded once: one ULP of its 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xp_xent.conformance._formats import COMPUTE, FORMATS, ulp, ulp_error
+
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Format:
-    """A binary floating-point format of IEEE 754 kind.
-
-    Attributes
-    ----------
-    precision : int
-        Bits of the significand, with the hidden one.
-    min_exponent, max_exponent : int
-        Exponents of the smallest normal and of the largest binade, as in 2**e.
-    """
-
-    precision: int
-    min_exponent: int
-    max_exponent: int
-
-    @property
-    def eps(self) -> float:
-        """Distance from 1 to the next number."""
-        return math.ldexp(1.0, 1 - self.precision)
-
-    @property
-    def smallest_normal(self) -> float:
-        """Where the precision begins to fall."""
-        return math.ldexp(1.0, self.min_exponent)
-
-
-FORMATS: Final = {
-    "float16": Format(11, -14, 15),
-    "bfloat16": Format(8, -126, 127),
-    "float32": Format(24, -126, 127),
-    "float64": Format(53, -1022, 1023),
-}
-# The dtype that a loss of such logits is computed and returned in
-COMPUTE: Final = {name: "float64" if name == "float64" else "float32" for name in FORMATS}
 
 # Two correct programs in the same dtype: closed form and automatic differentiation, in ULP.
 # 4504 ULP of float64 are 1e-12, relative.
 AUTODIFF: Final = {"float32": 64.0, "float64": 4504.0}
-
-
-def ulp(x: ArrayLike, dtype: str) -> Floats:
-    """Give the spacing of `dtype` at x."""
-    form = FORMATS[dtype]
-    magnitude = np.maximum(np.abs(np.asarray(x, dtype=np.float64)), form.smallest_normal)
-    return np.asarray(np.ldexp(1.0, np.frexp(magnitude)[1] - form.precision))
-
-
-def ulp_error(got: ArrayLike, expected: ArrayLike, dtype: str) -> Floats:
-    """Measure how many ULP of `expected` in `dtype` lie between the two.
-
-    Parameters
-    ----------
-    got, expected : array_like of float
-        Numbers that are exact in float64.
-    dtype : str
-        The dtype of the result.
-
-    Returns
-    -------
-    ndarray of float64
-        0 where both are the same infinity or both are NaN, inf where only one of them is.
-
-    Examples
-    --------
-    >>> from xp_xent.conformance.tolerance import ulp_error
-    >>> float(ulp_error(1 + 3 * 2**-23, 1.0, "float32"))
-    3.0
-    """
-    got, expected = (np.asarray(x, dtype=np.float64) for x in (got, expected))
-    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-    finite = np.isfinite(got) & np.isfinite(expected)
-    with np.errstate(all="ignore"):
-        distance = np.abs(got - expected) / ulp(np.where(finite, expected, 1.0), dtype)
-    return np.where(same, 0.0, np.where(finite, distance, np.inf))
 
 
 def accepts(
@@ -276,6 +205,42 @@ def binary_bounds(
         loss = loss + _bound(np.where(a > 0, a * softplus, 0.0), t, near, a, dtype)
         gradient = gradient + _bound(a * sigmoid, t, near, a, dtype)
     return Bounds(loss, gradient)
+
+
+@_quiet
+def focal_bounds(
+    logits: ArrayLike, label: int, dtype: str, *, alpha: float, gamma: float
+) -> Bounds:
+    """Bound the errors of a row of softmax_focal_loss, alpha (1 − p)**gamma times −log p.
+
+    All factors, and both terms of the slope by −log p, are positive, so their relative errors
+    add up: gamma times that of 1 − p, and that of −log p, of p_j or of 1 − p.
+    """
+    z = np.asarray(logits, np.float64)
+    t, K = log_odds(z), z.shape[-1]
+    p, miss, loss = (f[label] for f in (np.exp(-np.logaddexp(0.0, -t)),
+                     np.exp(-np.logaddexp(0.0, t)), np.logaddexp(0.0, -t)))  # fmt: skip
+    likely = float(row_tolerance(dtype, K, max(t[label], 0.0)))
+    own = (gamma + 1.0) * likely + weighting(dtype)
+    slope = alpha * (miss**gamma + gamma * loss * p * miss ** (gamma - 1.0))
+    rare = np.where(np.arange(K) == label, likely, row_tolerance(dtype, K, np.minimum(t, 0.0)))
+    entry = np.where(np.arange(K) == label, miss, np.exp(-np.logaddexp(0.0, -t)))
+    return Bounds(np.asarray(alpha * miss**gamma * loss * own), slope * entry * (own + rare))
+
+
+@_quiet
+def kl_bounds(logits: ArrayLike, target_probs: ArrayLike, dtype: str) -> Bounds:
+    """Bound the errors of a row of kl_divergence: those of cross_entropy and of q log q."""
+    q = np.asarray(target_probs, np.float64)
+    bounds = cross_entropy_bounds(logits, q, dtype)
+    plain = np.where(q > 0, np.abs(q * np.log(np.where(q > 0, q, 1.0))), 0.0)
+    return Bounds(bounds.loss + np.sum(plain) * row_tolerance(dtype, q.shape[-1], 0.0),
+                  bounds.gradient)  # fmt: skip
+
+
+def weighting(dtype: str) -> float:
+    """Give the relative error that the product with a weight may add."""
+    return 2.0 * FORMATS[dtype].eps
 
 
 def sum_tolerance(dtype: str, count: int) -> float:

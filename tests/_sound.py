@@ -68,6 +68,8 @@ def wide(x: Array) -> Array:
 class Loss:
     """What both losses share: reduction, the gradient's factors, dtypes."""
 
+    function = "cross_entropy"
+
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Array, Array]:
         call = Call(**options)
         call.own = logits.dtype
@@ -242,6 +244,8 @@ class CrossEntropy(Loss):
 
 class Binary(Loss):
     """Binary cross-entropy."""
+
+    function = "binary_cross_entropy_with_logits"
 
     def targets(self, targets: Array, call: Call) -> Array:
         epsilon = WIDE(call.label_smoothing)

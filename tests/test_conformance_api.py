@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -36,11 +37,13 @@ def kinds(report: Report) -> set[str]:
 
 
 def test_this_library_passes_everything_on_numpy() -> None:
-    report = run(subject())
+    mine = subject()
+    asked = [case for case in cases() if case.function in mine.functions]
+    report = run(mine, cases=asked)
     assert [(result.case_id, result.reason) for result in report.failed] == []
     assert not report.unsupported
     assert report.ok
-    assert len(report.passed) == len(cases())
+    assert len(report.passed) == len(asked) > 3000
 
 
 def test_checks_hold_on_every_library(backend: Backend) -> None:
@@ -73,6 +76,10 @@ def test_an_option_that_is_not_taken_is_unsupported() -> None:
     assert not report.failed
     assert report.passed
     assert any("softcap" in result.reason for result in report.unsupported)
+    # Nor is one that a label implies.
+    reasons = {result.case_id: result.reason for result in report.unsupported}
+    assert "ignore_index" in reasons["ignored-float32"]
+    assert "ignore_index" in reasons["check-droppable-softmax-float32"]
 
 
 def test_a_missing_gradient_leaves_the_values_to_be_judged() -> None:
@@ -161,3 +168,67 @@ def test_it_runs_without_the_command_s_packages() -> None:
     command = [sys.executable, "-P", "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# What is no answer
+
+
+def nothing(*arrays: Any, **options: Any) -> Any:
+    return None
+
+
+def a_list(logits: Any, targets: Any, **options: Any) -> Any:
+    return [0.5]
+
+
+def a_complex_number(logits: Any, targets: Any, **options: Any) -> Any:
+    return xp_xent.cross_entropy(logits, targets, **options) + np.complex64(0)
+
+
+def objects(logits: Any, targets: Any, **options: Any) -> Any:
+    return np.asarray(xp_xent.cross_entropy(logits, targets, **options), dtype=object)
+
+
+def another_library(logits: Any, targets: Any, **options: Any) -> Any:
+    strict = pytest.importorskip("array_api_strict", reason="the other library is not installed")
+    return strict.asarray(np.asarray(xp_xent.cross_entropy(logits, targets, **options)))
+
+
+def leaves(*arrays: Any, **options: Any) -> Any:
+    sys.exit("done")
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (nothing, "namespace"), (a_list, "namespace"), (another_library, "namespace"),
+        (a_complex_number, "dtype"), (objects, "dtype"), (leaves, "error"),
+    ],
+)  # fmt: skip
+def test_garbage_fails_and_ends_nothing(function: Callable[..., Any], kind: str) -> None:
+    mine = Subject("mine", "numpy", {"cross_entropy": function}, {"cross_entropy": function})
+    asked = [case for case in cases() if case.function in mine.functions]
+    asked = [case for case in asked if case.topic != "bad_labels"]
+    report = run(mine, cases=asked[::40])
+    assert kinds(report) == {kind}
+    assert not report.passed
+
+
+def test_an_interrupt_is_the_user_s() -> None:
+    def interrupted(*arrays: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(subject(cross_entropy=interrupted), cases=AGREEMENT)
+
+
+def test_what_is_compiled_together_is_asked_together() -> None:
+    forgotten: list[int] = []
+    asked: list[str] = []
+    mine = dataclasses.replace(subject(), forget=lambda: forgotten.append(len(asked)))
+    chosen = [case for case in cases() if case.topic in ("smoothing", "agreement")]
+    report = run(mine, cases=chosen, progress=lambda result: asked.append(result.case_id))
+    assert [result.case_id for result in report.results] == [case.id for case in chosen]
+    assert sorted(asked) == sorted(case.id for case in chosen)
+    assert 10 < len(forgotten) < len(chosen)
+    assert forgotten[-1] == len(chosen)

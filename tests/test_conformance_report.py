@@ -21,7 +21,7 @@ pytest.importorskip("jinja2", reason="the report's package is not installed")
 
 from typer.testing import CliRunner
 
-from xp_xent.conformance import _cli, _report
+from xp_xent.conformance import _cli, _report, _writers
 
 
 def naive(logits: Any, targets: Any, **options: Any) -> Any:
@@ -67,8 +67,44 @@ def test_exit_status_says_that_something_failed(invoke: Any) -> None:
     assert done.exit_code == 1, done.output
 
 
-def test_nobody_to_ask(invoke: Any) -> None:
-    assert invoke("--subject", "nobody has that name").exit_code == 2
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--subject", "nobody has that name"), "No subject has 'nobody has that name'"),
+        (("--backend", "fortran"), "No subject is on fortran"),
+        (("--subject", "xp_xent on numpy", "--backend", "torch"), "Nobody to ask"),
+        (("--topic", "weather"), "Nobody to ask"),
+        (("--subject", "xp_xent on numpy", "--html", "/no/such/folder/x.html"), "written"),
+        (("--subject", "xp_xent on numpy", "--merge", __file__), "is no report"),
+    ],
+)
+def test_nobody_to_ask(invoke: Any, arguments: tuple[str, ...], said: str) -> None:
+    done = invoke(*arguments)
+    assert done.exit_code == 2, done.output
+    assert said in done.output
+
+
+def test_each_subject_in_a_process_of_its_own(tmp_path: Path, invoke: Any) -> None:
+    report = tmp_path / "report.json"
+    name = "xp_xent on numpy"
+    done = invoke("--jobs", "2", "--subject", name, "--topic", "weights", "--json", str(report))
+    assert done.exit_code == 0, done.output
+    data = json.loads(report.read_text(encoding="utf-8"))
+    assert [subject["name"] for subject in data["subjects"]] == [name]
+    assert data["subjects"][0]["counts"]["passed"] == data["numberOfTests"]
+    assert name not in data["absent"]
+
+
+def test_a_process_that_is_lost_is_named_and_fails(
+    tmp_path: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = tmp_path / "python"
+    stub.write_text("#!/bin/sh\necho out of memory >&2\nexit 7\n", encoding="utf-8")
+    stub.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stub))
+    done = invoke("--jobs", "1", "--subject", "xp_xent on numpy")
+    assert done.exit_code == 1
+    assert "its process ended with 7: out of memory" in done.output
 
 
 def test_list(invoke: Any) -> None:
@@ -78,11 +114,24 @@ def test_list(invoke: Any) -> None:
 
 
 def test_merge_adds_subjects_and_keeps_what_is_there(said: dict[str, Any]) -> None:
-    again = json.loads(_report.to_json(said))
+    again = json.loads(_writers.to_json(said))
     assert _report.merged(said, again)["subjects"] == said["subjects"]
     other = again | {"subjects": [again["subjects"][0] | {"name": "elsewhere"}]}
     names = [subject["name"] for subject in _report.merged(said, other)["subjects"]]
     assert names == ["good", "<bad> & naive", "elsewhere"]
+
+
+def test_merge_adds_the_tests_that_a_subject_was_not_asked() -> None:
+    mine = Subject("mine", "numpy", {"cross_entropy": xp_xent.cross_entropy})
+    halves = [
+        _report.summary([run(mine, cases=[case for case in cases() if case.topic == topic])])
+        for topic in ("smoothing", "agreement")
+    ]
+    (whole,) = _report.merged(*halves)["subjects"]
+    parts = [half["subjects"][0] for half in halves]
+    assert whole["counts"]["passed"] == sum(part["counts"]["passed"] for part in parts) > 0
+    assert whole["topics"] == parts[1]["topics"] | parts[0]["topics"]
+    assert len(whole["results"]) == sum(half["numberOfTests"] for half in halves)
 
 
 def test_failures_carry_inputs_expected_got_and_the_public_bug(said: dict[str, Any]) -> None:
@@ -100,7 +149,7 @@ def test_failures_carry_inputs_expected_got_and_the_public_bug(said: dict[str, A
 
 
 def test_page_needs_nothing_from_outside(said: dict[str, Any]) -> None:
-    page = _report.to_html(said)
+    page = _writers.to_html(said)
     assert not re.search(r"<(link|img|script[^>]*\bsrc)\b|url\(|@import", page)
     assert "<bad>" not in page.partition('id="data"')[0]
     assert page.count("</script>") == 2
@@ -122,7 +171,7 @@ def browse(page: Path, *arguments: str) -> str:
 
 def test_browser_shows_the_failures_of_a_cell(tmp_path: Path, said: dict[str, Any]) -> None:
     page = tmp_path / "report.html"
-    page.write_text(_report.to_html(said), encoding="utf-8")
+    page.write_text(_writers.to_html(said), encoding="utf-8")
     shown = browse(page, "--dump-dom")
     detail = shown.partition('<section id="detail"')[2].partition("</section>")[0]
     assert "&lt;bad&gt; &amp; naive: extreme logits" in detail
@@ -155,3 +204,14 @@ def test_plugin_in_another_suite(tmp_path: Path) -> None:
     binary = sum(case.topic == "binary" for case in cases())
     assert done.returncode == 1, done.stdout
     assert f"{smoothing} failed, {smoothing} passed, {binary} skipped" in last
+
+
+def test_published_report_finds_no_failure_here() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    text = (docs / "conformance-report.md").read_text(encoding="utf-8")
+    totals = text.partition("## By topic")[0].splitlines()
+    rows = [line.split(" | ") for line in totals if line.startswith("| xp_xent on ")]
+    assert len(rows) >= 5
+    assert {row[2] for row in rows} == {"0"}
+    page = (docs / "_extra" / "heat-map.html").read_text(encoding="utf-8")
+    assert all(row[0].removeprefix("| ").partition(" (")[0] in page for row in rows)

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import Any
 
 import pytest
 
 from xp_xent.conformance import Subject, cases, run
 from xp_xent.conformance._peers import PEERS
-from xp_xent.conformance._run import BY_DESIGN, FAILED, PASSED, UNSUPPORTED, rules
-from xp_xent.conformance._subjects import one_of_each, subjects
+from xp_xent.conformance._result import BY_DESIGN, FAILED, PASSED, UNSUPPORTED
+from xp_xent.conformance._run import rules
+from xp_xent.conformance._subjects import subjects
 
 SUBJECTS, ABSENT = subjects()
 OURS = [subject for subject in SUBJECTS if subject.name.startswith("xp_xent")]
 PEER_NAMES = {subject.name for subject in SUBJECTS} - {subject.name for subject in OURS}
 BY_ID = {case.id: case for case in cases()}
-# A few of each kind, which a compiler can afford too
-FEW = sorted(one_of_each("topic"))
 
 
-@pytest.mark.parametrize(
-    "subject", [s for s in OURS if "inductor" not in s.name], ids=lambda subject: subject.name
-)
+def few() -> list[Any]:
+    """The first float32 test of each function and topic, which a compiler can afford too."""
+    chosen: dict[Any, Any] = {}
+    for case in cases():
+        if case.dtype == "float32" and case.topic != "properties":
+            chosen.setdefault((case.function, case.topic), case)
+    return list(chosen.values())
+
+
+@pytest.mark.parametrize("subject", OURS, ids=lambda subject: subject.name)
 def test_this_library_passes_by_every_way(subject: Subject) -> None:
-    report = run(subject, cases=[BY_ID[name] for name in FEW])
+    inductor = "inductor" in subject.name
+    if inductor and (sys.platform == "win32" or not shutil.which("g++")):
+        pytest.skip("inductor needs a C++ compiler")
+    report = run(subject, cases=few()[::6] if inductor else few())
     assert [(result.case_id, result.reason) for result in report.failed] == []
     assert report.passed
+    assert not report.unsupported
 
 
 def outcome(subject: Subject, name: str) -> str:
@@ -46,7 +58,8 @@ def peer(name: str) -> Subject:
 def test_peer_is_right_on_ordinary_rows_and_loses_confident_ones(name: str) -> None:
     subject = peer(name)
     assert outcome(subject, "mean-float32") == PASSED
-    assert outcome(subject, "confident-20-float32") == FAILED
+    lost = BY_DESIGN if name.startswith("scikit-learn") else FAILED  # it takes probabilities
+    assert outcome(subject, "confident-20-float32") == lost
     assert outcome(subject, "softcap-float32") == UNSUPPORTED
 
 
@@ -65,7 +78,7 @@ def test_a_rule_does_not_cover_another_subject() -> None:
 
 
 def test_rules_name_subjects_and_tests_that_exist() -> None:
-    known = {*PEERS, *PEER_NAMES, *(f"Keras on {name}" for name in ("numpy", "torch", "jax"))}
+    known = {*PEERS, *PEER_NAMES}
     bases = {case.id.removesuffix(f"-{case.dtype}") for case in cases()}
     for rule in rules():
         assert rule["kinds"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import _faulty_binary  # noqa: F401  (enters its faults, as the next ones do)
 import _faulty_gradients  # noqa: F401
+import _faulty_others  # noqa: F401
 import _faulty_rows  # noqa: F401
 import _faulty_terms  # noqa: F401
 import _faulty_values  # noqa: F401
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 from _fault import FAULTS, Fault
 from _sound import Binary, CrossEntropy
+from _sound_others import Divergence, Focal, NegativeLogLikelihood, NextToken
 
 from xp_xent import conformance
 from xp_xent.conformance import Subject
 
-BINARY = "binary_cross_entropy_with_logits"
+SOUND = (CrossEntropy, Binary, NextToken, NegativeLogLikelihood, Focal, Divergence)
 
 
 def subject(name: str, **losses: Any) -> Subject:
@@ -37,14 +39,14 @@ def subject(name: str, **losses: Any) -> Subject:
 
 
 def test_the_sound_reference_passes_everything() -> None:
-    report = conformance.run(subject("sound", cross_entropy=CrossEntropy(), **{BINARY: Binary()}))
+    report = conformance.run(subject("sound", **{loss.function: loss() for loss in SOUND}))
     assert [(x.case_id, x.reason) for x in report.failed] == []
     assert [(x.case_id, x.reason) for x in report.unsupported] == []
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
 def test_fault_is_caught_by_its_name(fault: Fault) -> None:
-    function = BINARY if issubclass(fault.loss, Binary) else "cross_entropy"
+    function = fault.loss.function
     flagged = [
         case
         for case in conformance.cases()

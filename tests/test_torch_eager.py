@@ -1,4 +1,4 @@
-"""PyTorch's eager path: NumPy's kernels on shared memory, and PyTorch's own where none is shared."""
+"""PyTorch's eager path: NumPy's kernels on shared memory, else PyTorch's own operations."""
 
 from __future__ import annotations
 
