@@ -169,7 +169,7 @@ class Backend:
         """Give x · factor, where the factor broadcasts to x."""
         return x * factor
 
-    def put_(self, x: Array, index: Array, value: Array | float) -> Array:
+    def put_(self, x: Array, index: Array, value: Array) -> Array:
         """Give rows x (..., K) with the entry at each row's index (..., 1) replaced by a value."""
         return self.xp.where(self.arange(x.shape[-1], like=x) == index, value, x)
 
@@ -185,7 +185,7 @@ class Backend:
         self,
         step: Callable[..., tuple[Any, tuple[Array, ...]]],
         totals: Any,
-        arrays: tuple[Array | None, ...],
+        arrays: tuple[Array, ...],
         size: int,
     ) -> tuple[Any, tuple[Array, ...]]:
         """Take steps over groups of `size` rows.

@@ -63,7 +63,7 @@ class Jax(Backend):
         self,
         step: Callable[..., tuple[Any, tuple[Array, ...]]],
         totals: Any,
-        arrays: tuple[Array | None, ...],
+        arrays: tuple[Array, ...],
         size: int,
     ) -> tuple[Any, tuple[Array, ...]]:
         lax, xp, count = self.jax.lax, self.xp, arrays[0].shape[0]

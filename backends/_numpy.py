@@ -81,7 +81,7 @@ class NumPy(Backend):
             return x[np.arange(len(x)), index[:, 0]][:, None]
         return np.take_along_axis(x, index, axis=-1)
 
-    def put_(self, x: Array, index: Array, value: Array | float) -> Array:
+    def put_(self, x: Array, index: Array, value: Array) -> Array:
         if x.ndim == 2:
             x[np.arange(len(x)), index[:, 0]] = value[:, 0] if np.ndim(value) else value
         else:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # imported when first needed: it takes longer than this package
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +20,7 @@ _limit: ContextVar[int | None] = ContextVar("xp_xent_threads", default=None)
 
 
 @contextmanager
-def threads(limit: int) -> Iterator[None]:
+def threads(limit: Any) -> Iterator[None]:
     """Limit the threads of NumPy's losses, and of PyTorch's on the CPU, within a ``with`` block.
 
     Without it, as many as there are processors that the process may use; the environment's
@@ -47,7 +47,7 @@ def threads(limit: int) -> Iterator[None]:
     >>> print(round(float(loss), 6))
     1.386294
     """
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ValueError(f"limit: got {limit!r}, wanted a positive integer")
     token = _limit.set(limit)
     try:

@@ -91,7 +91,7 @@ class Torch(Backend):
     def multiply_(self, x: Array, factor: Array) -> Array:
         return x.mul_(factor) if self._may_write(x) else x * factor
 
-    def put_(self, x: Array, index: Array, value: Array | float) -> Array:
+    def put_(self, x: Array, index: Array, value: Array) -> Array:
         return x.scatter_(-1, index, value) if self._may_write(x) else super().put_(x, index, value)
 
     def blank_(self, x: Array, counted: Array) -> Array:
@@ -104,7 +104,7 @@ class Torch(Backend):
         self,
         step: Callable[..., tuple[Any, tuple[Array, ...]]],
         totals: Any,
-        arrays: tuple[Array | None, ...],
+        arrays: tuple[Array, ...],
         size: int,
     ) -> tuple[Any, tuple[Array, ...]]:
         if _torch_eager.is_eager(arrays[0]):

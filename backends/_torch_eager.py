@@ -60,7 +60,7 @@ class Closed:
     def __init__(
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> None:
-        given = {**dict(enumerate(arrays)), **options}
+        given: dict[Any, Any] = {**dict(enumerate(arrays)), **options}
         tensors = {key: x for key, x in given.items() if isinstance(x, torch.Tensor)}
         views = {key: on_host(x) for key, x in tensors.items()}
         strangers = any(hasattr(x, "dtype") and key not in tensors for key, x in given.items())

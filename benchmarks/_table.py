@@ -168,10 +168,10 @@ def _prepare(
 
 
 def _same_loss(dtype: str, losses: dict[str, float]) -> None:
-    from xp_xent.conformance import tolerance
+    from xp_xent.conformance import _formats
 
     first, *rest = losses.values()
-    allowed = SAME_LOSS * tolerance.FORMATS[dtype].eps * abs(first)
+    allowed = SAME_LOSS * _formats.FORMATS[dtype].eps * abs(first)
     if not all(abs(other - first) <= allowed for other in rest):
         raise ArithmeticError(f"the losses differ: {losses}")
 

@@ -74,15 +74,15 @@ def certified_rows(dtype: str, classes: int, count: int, seed: int = 0) -> Rows:
 
 def judge(rows: Rows, loss: Array, gradient: Array) -> dict[str, Any]:
     """Count the accurate rows; errors are in units of what is allowed."""
-    from xp_xent.conformance import tolerance
+    from xp_xent.conformance import _formats, tolerance
 
     def worst_of(got: Array, truth: Array, dtype: str) -> Array:
         allowed = tolerance.row_tolerance(dtype, rows.logits.shape[1], rows.odds)
         got, truth = got.reshape(len(truth), -1), truth.reshape(len(truth), -1)
-        scale = np.maximum(np.abs(truth), tolerance.FORMATS[dtype].smallest_normal)
+        scale = np.maximum(np.abs(truth), _formats.FORMATS[dtype].smallest_normal)
         return np.nan_to_num(np.max(np.abs(got - truth) / scale, axis=1) / allowed, nan=np.inf)
 
-    of_loss = worst_of(loss, rows.loss, tolerance.COMPUTE[rows.dtype])
+    of_loss = worst_of(loss, rows.loss, _formats.COMPUTE[rows.dtype])
     of_gradient = worst_of(gradient, rows.gradient, rows.dtype)
     both = np.maximum(of_loss, of_gradient)
     return {
@@ -97,10 +97,10 @@ def judge(rows: Rows, loss: Array, gradient: Array) -> dict[str, Any]:
 def measure(rows_per_size: int) -> dict[str, dict[str, Any]]:
     """Judge every subject in every dtype: subject -> dtype -> counts."""
     from xp_xent.benchmarks.subjects import subjects
-    from xp_xent.conformance import tolerance
+    from xp_xent.conformance import _formats
 
     table: dict[str, dict[str, Any]] = {subject.name: {} for subject in subjects()}
-    for dtype in tolerance.FORMATS:
+    for dtype in _formats.FORMATS:
         for classes, part in SIZES.items():
             print(f"{dtype}, {classes} classes", file=sys.stderr, flush=True)
             rows = certified_rows(dtype, classes, max(1, round(part * rows_per_size)))
@@ -117,13 +117,13 @@ def measure(rows_per_size: int) -> dict[str, dict[str, Any]]:
 
 def print_table(title: str, table: dict[str, dict[str, Any]], count: str) -> None:
     """Print the share of rows that `count` counts, a line a subject."""
-    from xp_xent.conformance import tolerance
+    from xp_xent.conformance import _formats
 
     width = max(map(len, (title, *table)))
-    print(f"\n{title:<{width}}", *(f"{dtype:>9}" for dtype in tolerance.FORMATS))
+    print(f"\n{title:<{width}}", *(f"{dtype:>9}" for dtype in _formats.FORMATS))
     for name, by_dtype in table.items():
         shares = {d: f"{100 * one[count] / one['rows']:.2f}" for d, one in by_dtype.items()}
-        print(f"{name:<{width}}", *(f"{shares.get(d, '-'):>9}" for d in tolerance.FORMATS))
+        print(f"{name:<{width}}", *(f"{shares.get(d, '-'):>9}" for d in _formats.FORMATS))
 
 
 def versions() -> dict[str, str]:

@@ -101,9 +101,10 @@ class LinearEvaluation:
                 totals = totals | {"bias": totals["bias"] + xp.sum(slope, axis=0)}
             return totals, (losses, *(out[name] for name in wrt if name in out))
 
+        size = {"classifier": tuple(layer.weights.shape), "bias": (layer.weights.shape[0],)}
         totals = {
-            name: backend.full(array.shape, 0.0, layer.dtype, like=array)
-            for name, array in (("classifier", layer.classifier), ("bias", layer.bias))
+            name: backend.full(shape, 0.0, layer.dtype, like=layer.weights)
+            for name, shape in size.items()
             if name in wrt
         }
         totals, (losses, *by_row) = self._walk(step, totals, self._factor(cotangent))
@@ -111,7 +112,7 @@ class LinearEvaluation:
             name: xp.astype(total, layer.classifier.dtype, copy=False)
             for name, total in totals.items()
         }
-        arrays = {"features": layer.features, "targets": self.rows.probabilities}
+        arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}
         for name, gradient in zip((n for n in wrt if n in arrays), by_row, strict=True):
             found[name] = xp.reshape(gradient, arrays[name].shape)
         return self._reduced(losses), tuple(found[name] for name in wrt)

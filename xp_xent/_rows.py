@@ -13,7 +13,7 @@ class Rows(NamedTuple):
     A loss whose elements stand alone (binary cross-entropy) is one of rows with K = 1.
     """
 
-    logits: Array | None = None  # (..., K); None while they are yet to be computed
+    logits: Array = None  # (..., K); None while they are yet to be computed
     counted: Array | None = None  # (..., 1) boolean; None: every row
     scale: Array | None = None  # (..., 1), what multiplies the row's loss
     label: Array | None = None  # (..., 1) class indices within 0 … K − 1
