@@ -121,7 +121,9 @@ class Fused(torch.autograd.Function):
         """
         ctx.call, ctx.gradients = call, None
         ctx.save_for_backward(*tensors)
-        if call.closed.found.reduction.kind == "none" or tensors[0].dtype.itemsize < 4:
+        reduced = call.closed.found.reduction.kind != "none"
+        ctx.ahead = reduced and tensors[0].dtype.itemsize >= 4
+        if not ctx.ahead:
             return call.closed.ask(lambda found: found.value())
         value, ctx.gradients = call.value_and_grads()
         return value
@@ -136,9 +138,11 @@ class Fused(torch.autograd.Function):
             by = [t for t in tensors if t.requires_grad]
             found = iter(torch.autograd.grad(value, by, cotangent, create_graph=True))
             return None, *(next(found) if t.requires_grad else None for t in tensors)
-        if gradients is None:
-            _, gradients = ctx.call.value_and_grads(cotangent)
-        elif cotangent.device.type != "cpu" or cotangent.item() != 1:
+        if not ctx.ahead:
+            return None, *ctx.call.value_and_grads(cotangent)[1]
+        if gradients is None:  # handed over before: the same steps again, to the same bits
+            _, gradients = ctx.call.value_and_grads()
+        if cotangent.device.type != "cpu" or cotangent.item() != 1:
             gradients = tuple(gradient.mul_(cotangent) for gradient in gradients)
         return None, *gradients
 
