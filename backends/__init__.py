@@ -52,17 +52,18 @@ def _dpnp() -> Backend:
     return BACKEND
 
 
-# backend -> (what loads its adapter, top-level packages of its array types)
-_BUILT_IN: dict[str, tuple[Callable[[], Backend], tuple[str, ...]]] = {
-    "numpy": (_numpy, ("numpy",)),
-    "array_api_strict": (_strict, ("array_api_strict",)),
-    "torch": (_torch, ("torch",)),
-    "jax": (_jax, ("jax", "jaxlib")),
-    "cupy": (_cupy, ("cupy",)),
-    "dpnp": (_dpnp, ("dpnp",)),
+_BUILT_IN: dict[str, Callable[[], Backend]] = {
+    "numpy": _numpy,
+    "array_api_strict": _strict,
+    "torch": _torch,
+    "jax": _jax,
+    "cupy": _cupy,
+    "dpnp": _dpnp,
 }
+# By the top-level package of an array's type.
+_PACKAGES = _BUILT_IN | {"jaxlib": _jax}
 _loaded: dict[str, Backend] = {}
-_by_type: dict[type, Backend | None] = {}
+_by_type: dict[type, Backend | None] = {}  # of subclasses from other packages
 
 
 def _entry_points() -> dict[str, Any]:
@@ -100,7 +101,7 @@ def get(name: str) -> Backend:
     """
     if name not in _loaded:
         if name in _BUILT_IN:
-            _loaded[name] = _BUILT_IN[name][0]()
+            _loaded[name] = _BUILT_IN[name]()
         else:
             registered = _entry_points()
             if name not in registered:
@@ -136,9 +137,8 @@ def installed() -> tuple[str, ...]:
 def _find(kind: type) -> Backend | None:
     roots = [cls.__module__.partition(".")[0] for cls in kind.__mro__ if cls is not object]
     for root in roots:
-        for name, (_, packages) in _BUILT_IN.items():
-            if root in packages:
-                return get(name)
+        if root in _PACKAGES:
+            return _PACKAGES[root]()
     if set(roots) == {"builtins"}:  # lists, floats, None: no need to ask other packages
         return None
     for name, point in _entry_points().items():
@@ -164,6 +164,10 @@ def _backend_of_one(array: Any, argument: str) -> Backend:
 def owner_of(array: Any) -> Backend | None:
     """Find the backend of an array, or None; what it may refuse is not asked."""
     kind = type(array)
+    # First without a cache: a compiled loss that filled one would be compiled again for that.
+    load = _PACKAGES.get(kind.__module__.partition(".")[0])
+    if load is not None:
+        return load()
     if kind not in _by_type:
         _by_type[kind] = _find(kind)
     return _by_type[kind]

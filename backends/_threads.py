@@ -33,6 +33,11 @@ def threads(limit: Any) -> Iterator[None]:
     limit : int
         The most threads that one call may use, the calling one included; at least 1.
 
+    Returns
+    -------
+    context manager
+        It yields nothing.
+
     Raises
     ------
     ValueError

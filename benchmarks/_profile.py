@@ -26,11 +26,11 @@ def profile(way: Way, ready: Ready, calls: int = 1) -> list[Entry]:
     -------
     list of dict
         ``function``, ``calls`` of it in one loss and gradient, and its ``share`` of the time, the
-        largest first. PyTorch's operators are timed by its own profiler, which sees its threads;
+        largest first. What PyTorch compiled is timed by its own profiler, operator by operator;
         everything else by Python's, on one thread.
     """
     ready.wait(ready.both())
-    if way.library == "torch":
+    if way.how == "compiled":
         found = _of_operators(ready.both, calls)
     else:
         found = _of_functions(ready.both, calls)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from xp_xent.benchmarks._shapes import ITEM_BYTES
 from xp_xent.benchmarks._text import Record, against, floor, good, grid, rows, seconds
 
 Report = dict[str, Any]
+LONGEST: Final = 50  # letters of a function's name
 
 
 def _ratio(one: Record) -> str:
@@ -75,10 +76,16 @@ def others(report: Report) -> str:
     return grid(found, _ratio)
 
 
+def _code(name: str) -> str:
+    """Write a function's name into a cell; a compiler's names are long and have bars."""
+    name = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
+    return f"`{name.replace('|', '/')}`"
+
+
 def _profile(one: Record) -> list[list[str]]:
     named = [f"{one['line']}, {one['shape']}"]
     return [
-        [*(named if i == 0 else [""]), f"`{x['function']}`", f"{x['calls']:g}", f"{x['share']:.0%}"]
+        [*(named if i == 0 else [""]), _code(x["function"]), f"{x['calls']:g}", f"{x['share']:.0%}"]
         for i, x in enumerate(one["profile"])
     ]
 
