@@ -1,5 +1,6 @@
 """dpnp: NumPy's interface on SYCL devices; explicit queues, no implicit conversion."""
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +28,21 @@ class Dpnp(Backend):
 
     def devices(self) -> tuple[Any, ...]:
         return tuple(self.xp.__array_namespace_info__().devices())
+
+    def scan(
+        self,
+        step: Callable[..., tuple[Any, tuple[Array, ...]]],
+        totals: Any,
+        arrays: tuple[Array, ...],
+        size: int,
+    ) -> tuple[Any, tuple[Array, ...]]:
+        # What is queued keeps its temporaries, so that steps in the queue would hold the logits
+        # whole; and matrix products that wait for one another can lock up a CPU's queue.
+        def waited(totals: Any, *parts: Array) -> tuple[Any, tuple[Array, ...]]:
+            self.synchronize(parts[0])
+            return step(totals, *parts)
+
+        return super().scan(waited, totals, arrays, size)
 
     def synchronize(self, array: Array) -> None:
         array.sycl_queue.wait()
