@@ -16,52 +16,52 @@ __all__ = ["Backend", "backend_of", "dtype_name", "get", "installed", "owner_of"
 # a compiled loss may be the first call of a process.
 
 
-def _numpy() -> Backend:
+def _load_numpy() -> Backend:
     from xp_xent.backends._numpy import BACKEND
 
     return BACKEND
 
 
-def _strict() -> Backend:
+def _load_strict() -> Backend:
     from xp_xent.backends._strict import BACKEND
 
     return BACKEND
 
 
-def _torch() -> Backend:
+def _load_torch() -> Backend:
     from xp_xent.backends._torch import BACKEND
 
     return BACKEND
 
 
-def _jax() -> Backend:
+def _load_jax() -> Backend:
     from xp_xent.backends._jax import BACKEND
 
     return BACKEND
 
 
-def _cupy() -> Backend:
+def _load_cupy() -> Backend:
     from xp_xent.backends._cupy import BACKEND
 
     return BACKEND
 
 
-def _dpnp() -> Backend:
+def _load_dpnp() -> Backend:
     from xp_xent.backends._dpnp import BACKEND
 
     return BACKEND
 
 
 _BUILT_IN: dict[str, Callable[[], Backend]] = {
-    "numpy": _numpy,
-    "array_api_strict": _strict,
-    "torch": _torch,
-    "jax": _jax,
-    "cupy": _cupy,
-    "dpnp": _dpnp,
+    "numpy": _load_numpy,
+    "array_api_strict": _load_strict,
+    "torch": _load_torch,
+    "jax": _load_jax,
+    "cupy": _load_cupy,
+    "dpnp": _load_dpnp,
 }
 # By the top-level package of an array's type.
-_PACKAGES = _BUILT_IN | {"jaxlib": _jax}
+_PACKAGES = _BUILT_IN | {"jaxlib": _load_jax}
 _loaded: dict[str, Backend] = {}
 _by_type: dict[type, Backend | None] = {}  # of subclasses from other packages
 

@@ -79,6 +79,10 @@ class Torch(Backend):
         return _torch_eager.Closed(build, arrays, options).ask(ask, *more)
 
     def pick(self, x: Array, index: Array) -> Array:
+        if self.torch.compiler.is_compiling() and x.requires_grad:
+            # A gather's derivative is a scatter; this fuses with what is around it.
+            others = self.arange(x.shape[-1], like=x) != index
+            return x.masked_fill(others, 0).sum(-1, keepdim=True)
         # take_along_dim would fix the number of rows under torch.export.
         return self.torch.gather(x.expand(*index.shape[:-1], x.shape[-1]), -1, index)
 
@@ -92,7 +96,11 @@ class Torch(Backend):
         return x.mul_(factor) if self._may_write(x) else x * factor
 
     def put_(self, x: Array, index: Array, value: Array) -> Array:
-        return x.scatter_(-1, index, value) if self._may_write(x) else super().put_(x, index, value)
+        if self._may_write(x):
+            return x.scatter_(-1, index, value)
+        if isinstance(value, float):  # laid out in memory as x is, unlike where's result
+            return x.masked_fill(self.arange(x.shape[-1], like=x) == index, value)
+        return super().put_(x, index, value)
 
     def blank_(self, x: Array, counted: Array) -> Array:
         return x.masked_fill_(~counted, 0.0) if self._may_write(x) else super().blank_(x, counted)

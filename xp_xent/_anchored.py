@@ -21,17 +21,24 @@ Array = Any
 class Anchored:
     """The sums of rows z (..., K) around their anchors (..., 1), which are class indices.
 
-    `e`, `off` (which classes are not the anchor), `probability` and `surprisal` have the shape
+    Rows that `counted` (..., 1) excludes are blanked. `e`, `off` (which classes are not the anchor), `probability` and `surprisal` have the shape
     (..., K); everything else has (..., 1).
     """
 
-    def __init__(self, backend: Any, z: Array, anchor: Array | None) -> None:
+    def __init__(
+        self, backend: Any, z: Array, anchor: Array | None, counted: Array | None = None
+    ) -> None:
         xp = self.xp = backend.xp
+        # Blanked after its maximum is taken, not before: compilers fuse what is done to elements
+        # with what follows, but not with a reduction.
+        top = xp.max(z, axis=-1, keepdims=True)
+        if counted is not None:
+            z, top = backend.masked(z, counted), backend.masked(top, counted)
         if anchor is None:
             anchor = xp.argmax(z, axis=-1, keepdims=True)
         self.backend, self.z, self.anchor = backend, z, anchor
         # The shift drops out of every result, so it must not enter a derivative either.
-        self.shift = backend.stop_gradient(xp.max(z, axis=-1, keepdims=True))
+        self.shift = backend.stop_gradient(top)
         self.e = backend.put_(backend.exp_(z - self.shift), anchor, 0.0)
         self.own = backend.pick(z, anchor)
         self.lead = self.own - self.shift

@@ -109,11 +109,13 @@ class SoftmaxRows:
 
     def _open(self, backend: Any, rows: Rows) -> Open:
         xp, cap, slope = backend.xp, None, None
-        z = open_rows(backend, rows, self.dtype)
-        if self.softcap is not None:
-            tanh, slope = tanh_and_slope(xp, z / self.softcap)
-            z, cap = self.softcap * tanh, tanh / self.softcap
-        row = Anchored(backend, z, rows.label)
+        if self.softcap is None:
+            z = xp.astype(rows.logits, self.dtype, copy=False)
+            row = Anchored(backend, z, rows.label, rows.counted)
+        else:
+            tanh, slope = tanh_and_slope(xp, open_rows(backend, rows, self.dtype) / self.softcap)
+            cap = tanh / self.softcap
+            row = Anchored(backend, self.softcap * tanh, rows.label)
         if rows.probabilities is not None:
             q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
             q = q if rows.class_weight is None else rows.class_weight * q
