@@ -21,8 +21,8 @@ Array = Any
 class Anchored:
     """The sums of rows z (..., K) around their anchors (..., 1), which are class indices.
 
-    Rows that `counted` (..., 1) excludes are blanked. `e`, `off` (which classes are not the anchor), `probability` and `surprisal` have the shape
-    (..., K); everything else has (..., 1).
+    Rows that `counted` (..., 1) excludes are blanked. `e`, `off` (which classes are not the
+    anchor), `probability` and `surprisal` have the shape (..., K); everything else has (..., 1).
     """
 
     def __init__(
