@@ -163,11 +163,12 @@ def _backward(placed: _Placed, loss: Loss) -> Ready:
         leaf.requires_grad_()
 
     def both() -> tuple[Array, tuple[Array, ...]]:
-        for leaf in floats:
-            leaf.grad = None
         value = loss(*floats, labels)
         value.backward()
-        return value.detach(), tuple(leaf.grad for leaf in floats)
+        gradients = tuple(leaf.grad for leaf in floats)
+        for leaf in floats:
+            leaf.grad = None  # or the next call would reuse its memory, and seem to take none
+        return value.detach(), gradients
 
     def alone() -> Array:
         with torch.no_grad():
