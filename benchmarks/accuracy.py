@@ -14,10 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +124,6 @@ def print_table(title: str, table: dict[str, dict[str, Any]], count: str) -> Non
         print(f"{name:<{width}}", *(f"{shares.get(d, '-'):>9}" for d in _formats.FORMATS))
 
 
-def versions() -> dict[str, str]:
-    """Name what was measured."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
@@ -144,8 +131,10 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts, too")
     options = parser.parse_args()
+    from xp_xent.benchmarks._machine import versions
+
     prepare_libraries()
-    table, about = measure(options.rows), versions()
+    table, about = measure(options.rows), versions(PACKAGES)
     print(", ".join(f"{name} {number}" for name, number in about.items()))
     print_table("accurate rows, %", table, "accurate")
     print_table("of these, the loss alone", table, "accurate_losses")
