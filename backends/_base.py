@@ -161,9 +161,9 @@ class Backend:
     # On temporaries: x is an array that a kernel made itself and needs no more, so that a
     # library whose arrays can be written to may write the result into it.
 
-    def exp_(self, x: Array) -> Array:
-        """Give exp(x)."""
-        return self.xp.exp(x)
+    def exp_shifted(self, x: Array, shift: Array) -> Array:
+        """Give exp(x − shift) as such a temporary; x itself is kept."""
+        return self.xp.exp(x - shift)
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         """Give x · factor, where the factor broadcasts to x."""

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,11 +18,19 @@ BLOCK = 3 << 17
 FEW = 64
 
 
+class _Room(threading.local):
+    view: np.ndarray | None = None
+
+
 class NumPy(Backend):
     name = "numpy"
     roots = ("numpy",)
     module = "numpy"
     differentiable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room = _Room()
 
     def refuses(self, array: Array) -> str | None:
         if isinstance(array, np.ma.MaskedArray):
@@ -71,8 +79,11 @@ class NumPy(Backend):
             return np.add.accumulate(x, axis=-1)[..., -1:]
         return np.add.reduce(x, axis=-1, keepdims=True)
 
-    def exp_(self, x: Array) -> Array:
-        return np.exp(x, out=x)
+    def exp_shifted(self, x: Array, shift: Array) -> Array:
+        room, self._room.view = self._room.view, None
+        if room is None or room.shape != x.shape or room.dtype != x.dtype:
+            room = np.empty_like(x)
+        return np.exp(np.subtract(x, shift, out=room), out=room)
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         return np.multiply(x, factor, out=x)
@@ -108,6 +119,7 @@ class NumPy(Backend):
         def work(index: tuple[Any, ...]) -> None:
             nonlocal single
             parts = (None if x is None else _block(x, index, shape) for x in (rows, *operands))
+            room = self._room.view = _room(outputs, index, shape)
             results = function(*parts)
             single = not isinstance(results, tuple)
             results = (results,) if single else results
@@ -115,7 +127,8 @@ class NumPy(Backend):
                 if not outputs:
                     outputs.extend(_like(rows, part) for part in results)
             for output, part in zip(outputs, results, strict=True):
-                output[index] = part
+                if part is not room:
+                    output[index] = part
 
         _threads.each(work, blocks, len(blocks))
         return outputs[0] if single else tuple(outputs)
@@ -126,16 +139,34 @@ def _places(x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray] |
 
     NumPy indexes a line several times faster than rows. None where the view would be a copy.
     """
-    classes, shape = x.shape[-1], x.shape[:-1]
-    if shape != index.shape[:-1]:
+    classes, shape, size = x.shape[-1], x.shape[:-1], x.itemsize
+    if shape != index.shape[:-1] or x.size == 0:
         return None
-    count, label = x.size // max(1, classes), index.reshape(-1)
+    label = index.reshape(-1)
     if x.flags.c_contiguous:
-        return x.reshape(-1), np.arange(0, count * classes, classes) + label
-    by_class = x.transpose(-1, *range(x.ndim - 1))
-    if by_class.flags.c_contiguous:
-        return by_class.reshape(-1), label * np.int64(count) + np.arange(count)
-    return None
+        return x.reshape(-1), np.arange(0, x.size, classes) + label
+    if not all(stride > 0 and stride % size == 0 for stride in x.strides):
+        return None
+    *steps, step = (stride // size for stride in x.strides)
+    at = label * np.int64(step)
+    last = (classes - 1) * step
+    for count, apart, span in _merged(shape, steps):
+        view = at.reshape(-1, count, span)
+        view += np.arange(0, count * apart, apart)[:, None]
+        last += (count - 1) * apart
+    return np.lib.stride_tricks.as_strided(x, (last + 1,), (size,)), at
+
+
+def _merged(shape: tuple[int, ...], steps: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Give axes that are as one in memory together: length, step, and elements of one index."""
+    count, apart, span = 1, 0, 1
+    for n, step in zip(reversed(shape), reversed(steps), strict=True):
+        if n > 1 and count > 1 and step != count * apart:
+            yield count, apart, span
+            count, apart, span = n, step, span * count
+        elif n > 1:
+            count, apart = count * n, apart if count > 1 else step
+    yield count, apart, span
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
@@ -163,7 +194,7 @@ def _block(array: np.ndarray, index: tuple[Any, ...], shape: tuple[int, ...]) ->
             for axis, part in enumerate(index)
         )
     block = array[index]
-    if block.shape[-1] == 1:
+    if block.shape[-1] == 1 or _by_class(block):
         return block
     if block.shape[-1] >= FEW:
         return np.ascontiguousarray(block).reshape(block.shape)
@@ -171,6 +202,26 @@ def _block(array: np.ndarray, index: tuple[Any, ...], shape: tuple[int, ...]) ->
     last = block.ndim - 1
     by_class = block.transpose(last, *range(last)).copy()
     return by_class.transpose(*range(1, last + 1), 0)
+
+
+def _by_class(block: np.ndarray) -> bool:
+    """Tell if a block of few classes is laid out class by class already."""
+    return block.shape[-1] < FEW and any(
+        stride == block.itemsize and n > 1 and n * stride <= block.strides[-1]
+        for n, stride in zip(block.shape[:-1], block.strides[:-1], strict=True)
+    )
+
+
+def _room(
+    outputs: list[np.ndarray], index: tuple[Any, ...], shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """View the part of a result that a kernel's exponentials may be written into."""
+    for output in outputs:
+        if output.shape == shape:
+            room = output[index]
+            if _by_class(room) or (shape[-1] >= FEW and room.flags.c_contiguous):
+                return room
+    return None
 
 
 def _like(rows: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -89,8 +89,9 @@ class Torch(Backend):
     def _may_write(self, x: Array) -> bool:
         return not self.torch.is_grad_enabled() and _torch_eager.is_eager(x)
 
-    def exp_(self, x: Array) -> Array:
-        return x.exp_() if self._may_write(x) else x.exp()
+    def exp_shifted(self, x: Array, shift: Array) -> Array:
+        shifted = x - shift
+        return shifted.exp_() if self._may_write(shifted) else shifted.exp()
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         return x.mul_(factor) if self._may_write(x) else x * factor

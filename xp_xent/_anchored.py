@@ -39,7 +39,7 @@ class Anchored:
         self.backend, self.z, self.anchor = backend, z, anchor
         # The shift drops out of every result, so it must not enter a derivative either.
         self.shift = backend.stop_gradient(top)
-        self.e = backend.put_(backend.exp_(z - self.shift), anchor, 0.0)
+        self.e = backend.put_(backend.exp_shifted(z, self.shift), anchor, 0.0)
         self.own = backend.pick(z, anchor)
         self.lead = self.own - self.shift
         self.rest = backend.row_sum(self.e)
@@ -74,7 +74,7 @@ class Anchored:
     @property
     def nll(self) -> Array:
         """Give −log p of the anchor."""
-        return self.spread(self.xp.ones_like(self.lead), self.xp.zeros_like(self.lead))
+        return self.spread(1.0, 0.0)
 
     @property
     def probability(self) -> Array:
@@ -95,7 +95,7 @@ class Anchored:
         """Give Σ q_j (−log p_j); `on` and `off` are the masses of q at the anchor and elsewhere."""
         return self.off_sum(product(self.xp, q, self.shift - self.z)) + self.spread(on, off)
 
-    def spread(self, on: Array, off: Array) -> Array:
+    def spread(self, on: Array | float, off: Array | float) -> Array:
         """Give (on + off)·log Σ exp(z_j − m) − on·lead, the anchor's part of `cross`.
 
         The two forms are equal; each is the one whose *derivative* does not cancel.
@@ -111,7 +111,7 @@ class Anchored:
             (on + off) * xp.log1p(self.rest + expm1(xp, behind)) - product(xp, on, behind),
         )
 
-    def spread_slope(self, on: Array, off: Array) -> Array:
+    def spread_slope(self, on: Array | float, off: Array | float) -> Array:
         """Give the derivative of a cross-entropy with these masses by the anchor's logit."""
         mass = on + off
         return self.xp.where(self.sure, off - mass * self.away, mass * self.at - on)

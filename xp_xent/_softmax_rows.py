@@ -28,10 +28,10 @@ class Open(NamedTuple):
     row: Anchored
     cap: Array  # tanh(z/c)/c of the soft cap, (..., K); None without
     slope: Array  # derivative of the capped logits by the logits, (..., K); None without
-    mass: Array  # a, (..., 1); None without labels
+    mass: Array  # a, (..., 1) or a number; None without labels
     q: Array  # (..., K) or (1, …, K); None without
-    on: Array  # q at the anchor, (..., 1)
-    off: Array  # Σ q elsewhere, (..., 1)
+    on: Array  # q at the anchor, (..., 1) or a number
+    off: Array  # Σ q elsewhere, (..., 1) or a number
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,13 @@ class SoftmaxRows:
             q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
             q = q if rows.class_weight is None else rows.class_weight * q
             return Open(row, cap, slope, None, q, backend.pick(q, row.anchor), row.off_sum(q))
-        zero = xp.zeros_like(row.lead)
-        mass = zero + 1 if rows.label_weight is None else rows.label_weight
+        mass = 1.0 if rows.label_weight is None else rows.label_weight
         if rows.spread is None:
-            return Open(row, cap, slope, mass, None, zero, zero)
+            return Open(row, cap, slope, mass, None, 0.0, 0.0)
         off = row.off_sum(rows.spread)
         if self.smoothing.spares_label:
             q = xp.where(row.off, rows.spread, 0.0)
-            return Open(row, cap, slope, mass, q, zero, off)
+            return Open(row, cap, slope, mass, q, 0.0, off)
         on = backend.row_sum(xp.where(row.off, 0.0, rows.spread))
         return Open(row, cap, slope, mass, rows.spread, on, off)
 
