@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from xp_xent.backends import _threads
-from xp_xent.backends._base import Array
+from xp_xent.backends._base import Array, dtype_name
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -32,7 +32,7 @@ def is_eager(tensor: Any) -> bool:
 
 def on_host(tensor: torch.Tensor) -> np.ndarray | None:
     """View a CPU tensor's memory as a NumPy array, where NumPy has its dtype."""
-    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_neg():
+    if not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_neg():
         return None
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
@@ -49,7 +49,7 @@ def from_host(found: Any) -> Any:
     if isinstance(found, tuple):
         return tuple(from_host(one) for one in found)
     array = np.asarray(found)
-    if array.dtype.name == "bfloat16":
+    if dtype_name(array.dtype) == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
@@ -60,16 +60,18 @@ class Closed:
     def __init__(
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> None:
-        given: dict[Any, Any] = {**dict(enumerate(arrays)), **options}
-        tensors = {key: x for key, x in given.items() if isinstance(x, torch.Tensor)}
-        views = {key: on_host(x) for key, x in tensors.items()}
-        strangers = any(hasattr(x, "dtype") and key not in tensors for key, x in given.items())
+        given = (*arrays, *options.values())
+        tensors = [isinstance(x, torch.Tensor) for x in given]
+        views = [on_host(x) if known else x for x, known in zip(given, tensors, strict=True)]
         # An array of another library is left for the loss to refuse.
-        self.shares = not strangers and all(view is not None for view in views.values())
-        given |= views if self.shares else {key: x.detach() for key, x in tensors.items()}
-        self.found = build(
-            *(given[i] for i in range(len(arrays))), **{name: given[name] for name in options}
+        self.shares = all(
+            view is not None if known else not hasattr(view, "dtype")
+            for view, known in zip(views, tensors, strict=True)
         )
+        if not self.shares:
+            views = [x.detach() if known else x for x, known in zip(given, tensors, strict=True)]
+        count = len(arrays)
+        self.found = build(*views[:count], **dict(zip(options, views[count:], strict=True)))
 
     def ask(self, ask: Callable[..., Any], *more: Any) -> Any:
         """Ask for something; what is asked for beside may be tensors."""
@@ -77,8 +79,7 @@ class Closed:
             with torch.no_grad():
                 return ask(self.found, *more)
         views = (on_host(x) if isinstance(x, torch.Tensor) else x for x in more)
-        with _threads.threads(min(_threads.allowed(), torch.get_num_threads())):
-            return from_host(ask(self.found, *views))
+        return from_host(_threads.at_most(torch.get_num_threads(), ask, self.found, *views))
 
 
 @dataclass(frozen=True)
