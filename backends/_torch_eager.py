@@ -4,9 +4,8 @@ The formula behind it stays in reach: a backward pass that is itself differentia
 the formula, and transforms, compilers and tracers never come here.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +16,12 @@ from xp_xent.backends._base import Array, dtype_name
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
-def is_eager(tensor: Any) -> bool:
-    """Tell if operations on a tensor run now and are seen by nobody but autograd."""
+def is_eager(*tensors: Any) -> bool:
+    """Tell if operations on the tensors run now and are seen by nobody but autograd."""
     # Fake, functional and distributed tensors are other types; those of torch.func are wrapped.
     return (
         not torch.compiler.is_compiling()
-        and type(tensor) in PLAIN
+        and all(type(x) in PLAIN for x in tensors)
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch.autograd.forward_ad._current_level < 0
@@ -44,6 +43,14 @@ def on_host(tensor: torch.Tensor) -> np.ndarray | None:
     return None if tensor.is_complex() else tensor.numpy()
 
 
+def lent(given: Any) -> Any:
+    """Give what NumPy's kernels take in place of an argument, or None."""
+    if isinstance(given, torch.Tensor):
+        return on_host(given)
+    # An array of another library is left for the loss to refuse.
+    return None if hasattr(given, "dtype") else given
+
+
 def from_host(found: Any) -> Any:
     """View NumPy's results as tensors: an array, or a nest of tuples of arrays."""
     if isinstance(found, tuple):
@@ -61,17 +68,13 @@ class Closed:
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> None:
         given = (*arrays, *options.values())
-        tensors = [isinstance(x, torch.Tensor) for x in given]
-        views = [on_host(x) if known else x for x, known in zip(given, tensors, strict=True)]
-        # An array of another library is left for the loss to refuse.
-        self.shares = all(
-            view is not None if known else not hasattr(view, "dtype")
-            for view, known in zip(views, tensors, strict=True)
-        )
+        parts = [lent(x) for x in given]
+        pairs = zip(parts, given, strict=True)
+        self.shares = all(part is not None or x is None for part, x in pairs)
         if not self.shares:
-            views = [x.detach() if known else x for x, known in zip(given, tensors, strict=True)]
+            parts = [x.detach() if isinstance(x, torch.Tensor) else x for x in given]
         count = len(arrays)
-        self.found = build(*views[:count], **dict(zip(options, views[count:], strict=True)))
+        self.found = build(*parts[:count], **dict(zip(options, parts[count:], strict=True)))
 
     def ask(self, ask: Callable[..., Any], *more: Any) -> Any:
         """Ask for something; what is asked for beside may be tensors."""
@@ -82,8 +85,7 @@ class Closed:
         return from_host(_threads.at_most(torch.get_num_threads(), ask, self.found, *views))
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a loss, some of whose tensors are to be differentiated by."""
 
     build: Callable[..., Any]
@@ -91,12 +93,7 @@ class Call:
     options: dict[str, Any]
     closed: Closed
     places: tuple[int | str, ...]  # of these tensors: a position, or an option's name
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the evaluation calls these tensors."""
-        arguments = self.closed.found.arguments
-        return tuple(arguments[x] if isinstance(x, int) else x for x in self.places)
+    names: tuple[str, ...]  # what the evaluation calls them
 
     def value_and_grads(self, cotangent: Any = None) -> tuple[Array, tuple[Array, ...]]:
         """Give the loss, and its gradients times a cotangent."""
@@ -148,26 +145,32 @@ class Fused(torch.autograd.Function):
         return None, *gradients
 
 
-def differentiated(tensors: Iterable[tuple[Any, Any]]) -> tuple[Any, ...]:
+def tensors_of(arrays: tuple[Any, ...], options: dict[str, Any]) -> dict[int | str, Array]:
+    """Find the tensors among a loss's arguments, by position or name."""
+    given: tuple[tuple[int | str, Any], ...] = (*enumerate(arrays), *options.items())
+    return {key: x for key, x in given if isinstance(x, torch.Tensor)}
+
+
+def differentiated(tensors: dict[int | str, Array]) -> tuple[int | str, ...]:
     """Give the keys of the tensors that autograd is to differentiate by."""
     if not torch.is_grad_enabled():
         return ()
-    return tuple(key for key, x in tensors if isinstance(x, torch.Tensor) and x.requires_grad)
+    return tuple(key for key, x in tensors.items() if x.requires_grad)
 
 
 def value(
     build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
 ) -> Array | None:
     """Compute a loss of eager tensors; None where it takes the formula."""
-    given = (*enumerate(arrays), *options.items())
-    if not all(is_eager(x) for _, x in given if isinstance(x, torch.Tensor)):
+    tensors = tensors_of(arrays, options)
+    if not is_eager(*tensors.values()):
         return None
-    places = differentiated(given)
-    closed = Closed(build, arrays, options)
+    places, closed = differentiated(tensors), Closed(build, arrays, options)
     if not places:
         return closed.ask(lambda found: found.value())
-    call = Call(build, arrays, options, closed, places)
-    if not set(call.names) <= set(closed.found.variables):
+    arguments, variables = closed.found.arguments, closed.found.variables
+    names = tuple(arguments[x] if isinstance(x, int) else x for x in places)
+    if not set(names) <= set(variables):
         return None
-    inputs = dict(given)
-    return Fused.apply(call, *(inputs[place] for place in places))
+    call = Call(build, arrays, options, closed, places, names)
+    return Fused.apply(call, *(tensors[place] for place in places))
