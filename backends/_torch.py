@@ -72,9 +72,8 @@ class Torch(Backend):
         options: dict[str, Any],
         *more: Any,
     ) -> Any:
-        given = (*enumerate(arrays), *options.items(), *enumerate(more))
-        tensors = (x for _, x in given if isinstance(x, self.torch.Tensor))
-        if not all(map(_torch_eager.is_eager, tensors)) or _torch_eager.differentiated(given):
+        tensors = _torch_eager.tensors_of((*arrays, *more), options)
+        if not _torch_eager.is_eager(*tensors.values()) or _torch_eager.differentiated(tensors):
             return super().closed(build, ask, arrays, options, *more)
         return _torch_eager.Closed(build, arrays, options).ask(ask, *more)
 

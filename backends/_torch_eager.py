@@ -4,25 +4,24 @@ The formula behind it stays in reach: a backward pass that is itself differentia
 the formula, and transforms, compilers and tracers never come here.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from xp_xent.backends import _threads
-from xp_xent.backends._base import Array
+from xp_xent.backends._base import Array, dtype_name
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
-def is_eager(tensor: Any) -> bool:
-    """Tell if operations on a tensor run now and are seen by nobody but autograd."""
+def is_eager(*tensors: Any) -> bool:
+    """Tell if operations on the tensors run now and are seen by nobody but autograd."""
     # Fake, functional and distributed tensors are other types; those of torch.func are wrapped.
     return (
         not torch.compiler.is_compiling()
-        and type(tensor) in PLAIN
+        and all(type(x) in PLAIN for x in tensors)
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch.autograd.forward_ad._current_level < 0
@@ -32,7 +31,7 @@ def is_eager(tensor: Any) -> bool:
 
 def on_host(tensor: torch.Tensor) -> np.ndarray | None:
     """View a CPU tensor's memory as a NumPy array, where NumPy has its dtype."""
-    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_neg():
+    if not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_neg():
         return None
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
@@ -44,12 +43,20 @@ def on_host(tensor: torch.Tensor) -> np.ndarray | None:
     return None if tensor.is_complex() else tensor.numpy()
 
 
+def lent(given: Any) -> Any:
+    """Give what NumPy's kernels take in place of an argument, or None."""
+    if isinstance(given, torch.Tensor):
+        return on_host(given)
+    # An array of another library is left for the loss to refuse.
+    return None if hasattr(given, "dtype") else given
+
+
 def from_host(found: Any) -> Any:
     """View NumPy's results as tensors: an array, or a nest of tuples of arrays."""
     if isinstance(found, tuple):
         return tuple(from_host(one) for one in found)
     array = np.asarray(found)
-    if array.dtype.name == "bfloat16":
+    if dtype_name(array.dtype) == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
@@ -60,16 +67,14 @@ class Closed:
     def __init__(
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> None:
-        given: dict[Any, Any] = {**dict(enumerate(arrays)), **options}
-        tensors = {key: x for key, x in given.items() if isinstance(x, torch.Tensor)}
-        views = {key: on_host(x) for key, x in tensors.items()}
-        strangers = any(hasattr(x, "dtype") and key not in tensors for key, x in given.items())
-        # An array of another library is left for the loss to refuse.
-        self.shares = not strangers and all(view is not None for view in views.values())
-        given |= views if self.shares else {key: x.detach() for key, x in tensors.items()}
-        self.found = build(
-            *(given[i] for i in range(len(arrays))), **{name: given[name] for name in options}
-        )
+        given = (*arrays, *options.values())
+        parts = [lent(x) for x in given]
+        pairs = zip(parts, given, strict=True)
+        self.shares = all(part is not None or x is None for part, x in pairs)
+        if not self.shares:
+            parts = [x.detach() if isinstance(x, torch.Tensor) else x for x in given]
+        count = len(arrays)
+        self.found = build(*parts[:count], **dict(zip(options, parts[count:], strict=True)))
 
     def ask(self, ask: Callable[..., Any], *more: Any) -> Any:
         """Ask for something; what is asked for beside may be tensors."""
@@ -77,12 +82,10 @@ class Closed:
             with torch.no_grad():
                 return ask(self.found, *more)
         views = (on_host(x) if isinstance(x, torch.Tensor) else x for x in more)
-        with _threads.threads(min(_threads.allowed(), torch.get_num_threads())):
-            return from_host(ask(self.found, *views))
+        return from_host(_threads.at_most(torch.get_num_threads(), ask, self.found, *views))
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a loss, some of whose tensors are to be differentiated by."""
 
     build: Callable[..., Any]
@@ -90,12 +93,7 @@ class Call:
     options: dict[str, Any]
     closed: Closed
     places: tuple[int | str, ...]  # of these tensors: a position, or an option's name
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the evaluation calls these tensors."""
-        arguments = self.closed.found.arguments
-        return tuple(arguments[x] if isinstance(x, int) else x for x in self.places)
+    names: tuple[str, ...]  # what the evaluation calls them
 
     def value_and_grads(self, cotangent: Any = None) -> tuple[Array, tuple[Array, ...]]:
         """Give the loss, and its gradients times a cotangent."""
@@ -147,26 +145,32 @@ class Fused(torch.autograd.Function):
         return None, *gradients
 
 
-def differentiated(tensors: Iterable[tuple[Any, Any]]) -> tuple[Any, ...]:
+def tensors_of(arrays: tuple[Any, ...], options: dict[str, Any]) -> dict[int | str, Array]:
+    """Find the tensors among a loss's arguments, by position or name."""
+    given: tuple[tuple[int | str, Any], ...] = (*enumerate(arrays), *options.items())
+    return {key: x for key, x in given if isinstance(x, torch.Tensor)}
+
+
+def differentiated(tensors: dict[int | str, Array]) -> tuple[int | str, ...]:
     """Give the keys of the tensors that autograd is to differentiate by."""
     if not torch.is_grad_enabled():
         return ()
-    return tuple(key for key, x in tensors if isinstance(x, torch.Tensor) and x.requires_grad)
+    return tuple(key for key, x in tensors.items() if x.requires_grad)
 
 
 def value(
     build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
 ) -> Array | None:
     """Compute a loss of eager tensors; None where it takes the formula."""
-    given = (*enumerate(arrays), *options.items())
-    if not all(is_eager(x) for _, x in given if isinstance(x, torch.Tensor)):
+    tensors = tensors_of(arrays, options)
+    if not is_eager(*tensors.values()):
         return None
-    places = differentiated(given)
-    closed = Closed(build, arrays, options)
+    places, closed = differentiated(tensors), Closed(build, arrays, options)
     if not places:
         return closed.ask(lambda found: found.value())
-    call = Call(build, arrays, options, closed, places)
-    if not set(call.names) <= set(closed.found.variables):
+    arguments, variables = closed.found.arguments, closed.found.variables
+    names = tuple(arguments[x] if isinstance(x, int) else x for x in places)
+    if not set(names) <= set(variables):
         return None
-    inputs = dict(given)
-    return Fused.apply(call, *(inputs[place] for place in places))
+    call = Call(build, arrays, options, closed, places, names)
+    return Fused.apply(call, *(tensors[place] for place in places))

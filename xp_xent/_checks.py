@@ -86,7 +86,7 @@ def axis(value: Any, ndim: int, shape: tuple[int, ...], name: str = "logits") ->
 
 def integer(name: str, value: Any, wanted: str = "an integer") -> int:
     """Refuse anything but an integer: Python's or NumPy's."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Integral)):
         raise TypeError(f"{name}: got {value!r}, wanted {wanted}")
     return int(value)
 

@@ -5,9 +5,8 @@ Every public loss builds an `Evaluation` and asks for its value; the functions o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 from xp_xent import _checks as check
 from xp_xent._reduction import Reduction
@@ -18,8 +17,7 @@ Array = Any
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Where the class axis is in the user's arrays; None: each element is a row of its own."""
 
     xp: Any
@@ -45,6 +43,10 @@ class Layout:
         axes.insert(self.axis, len(axes))
         return self.xp.permute_dims(array, tuple(axes))
 
+    def losses_shape(self, rows: Array) -> tuple[int, ...]:
+        """Give the shape in which the user sees the losses of rows (..., K)."""
+        return tuple(rows.shape[:-1])
+
     def losses_outward(self, losses: Array) -> Array:
         """Give losses (..., 1) the shape that the user sees."""
         return self.xp.squeeze(losses, axis=-1)
@@ -54,8 +56,7 @@ class Layout:
         return self.xp.expand_dims(cotangent, axis=-1)
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """A loss of given arrays: a kernel, its rows, and how the rows' losses are reduced.
 
     `arguments` names the positional arrays, in order; `wrt` is one of these names.
@@ -113,7 +114,7 @@ class Evaluation:
     def _factor(self, cotangent: Any) -> Array:
         """Give the derivative of the reduced loss by each row's loss, times a cotangent."""
         xp, rows = self.backend.xp, self.rows.logits
-        shape = tuple(self.layout.losses_outward(rows[..., :1]).shape)
+        shape = self.layout.losses_shape(rows)
         factor = self.reduction.factor(xp, shape, cotangent, self.kernel.dtype)
         if isinstance(factor, (int, float)):
             return self.backend.full((1,) * len(rows.shape), factor, self.kernel.dtype, like=rows)

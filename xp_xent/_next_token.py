@@ -1,6 +1,5 @@
 """Cross-entropy of a language model's next tokens."""
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from xp_xent import _checks as check
@@ -100,12 +99,14 @@ def next_token_cross_entropy(
         smoothing=smoothing,
         names=("logits", "tokens"),
     )
-    return replace(found, layout=_NextTokens(xp, found.layout.axis))
+    return found._replace(layout=_NextTokens(xp, found.layout.axis))
 
 
-@dataclass(frozen=True)
 class _NextTokens(Layout):
     """Hides the last position, which predicts nothing, from what the user sees of the losses."""
+
+    def losses_shape(self, rows: Array) -> tuple[int, ...]:
+        return tuple(self.losses_outward(rows[..., :1]).shape)
 
     def losses_outward(self, losses: Array) -> Array:
         return super().losses_outward(losses)[..., :-1]

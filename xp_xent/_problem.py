@@ -1,8 +1,7 @@
 """Checked arrays of a softmax loss: whose they are, where the classes are, what the options say."""
 
-from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from xp_xent import _checks as check
 from xp_xent._evaluation import Layout
@@ -16,8 +15,7 @@ def loss_dtype(xp: Any, logits: Array) -> Any:
     return xp.float32 if dtype_name(logits.dtype) in ("float16", "bfloat16") else logits.dtype
 
 
-@dataclass(frozen=True)
-class RowOptions:
+class RowOptions(NamedTuple):
     """What cross_entropy and its relatives accept beside logits and targets."""
 
     weight: Array | None = None
@@ -31,15 +29,18 @@ class RowOptions:
 
     def arrays(self) -> dict[str, Array]:
         """Name the arrays among the options."""
-        names = ("weight", "alpha", "sample_weight", "where", "normalizer")
-        given = {name: getattr(self, name) for name in names}
-        if isinstance(self.normalizer, Real):
-            del given["normalizer"]  # the one that may be a number
+        number = self.normalizer is None or isinstance(self.normalizer, Real)
+        given = {
+            "weight": self.weight,
+            "alpha": self.alpha,
+            "sample_weight": self.sample_weight,
+            "where": self.where,
+            "normalizer": None if number else self.normalizer,
+        }
         return {name: x for name, x in given.items() if x is not None}
 
 
-@dataclass(frozen=True)
-class RowProblem:
+class RowProblem(NamedTuple):
     """Checked arrays of a softmax loss: what the functions below turn into `Rows`."""
 
     backend: Any
@@ -63,7 +64,7 @@ class RowProblem:
 
     def column(self, array: Array | None) -> Array | None:
         """View one number a row as (..., 1)."""
-        return None if array is None else self.backend.xp.expand_dims(array, axis=-1)
+        return None if array is None else array[..., None]
 
     def class_row(self, weight: Array | None) -> Array | None:
         """View class weights as (1, …, K), in the loss's dtype."""

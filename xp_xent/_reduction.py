@@ -68,8 +68,8 @@ class Reduction:
         return cotangent / denominator
 
     def _denominator(self, xp: Any, shape: tuple[int, ...], dtype: Any) -> Array | float:
+        if self.normalizer is None:
+            return math.prod(shape) * 1.0 if self.share is None else xp.sum(self.share)
         if isinstance(self.normalizer, Real):
             return float(self.normalizer)
-        if self.normalizer is not None:
-            return xp.astype(self.normalizer, dtype, copy=False)
-        return math.prod(shape) * 1.0 if self.share is None else xp.sum(self.share)
+        return xp.astype(self.normalizer, dtype, copy=False)

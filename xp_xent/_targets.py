@@ -102,15 +102,20 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     """Lay out the rows of integer labels."""
     backend, options, xp = problem.backend, problem.options, problem.backend.xp
     index = xp.astype(labels, backend.arange(1, like=labels).dtype, copy=False)
-    counted = counted_rows(backend, options, labels)
     known = (index >= 0) & (index < problem.classes)
-    # A mask may be traced where labels are not, and the other way round.
-    readable = all(x is None or backend.is_readable(x) for x in (labels, counted))
-    label = index
-    if not readable or not bool(xp.all(known)):
+    readable, label, fine = backend.is_readable(labels), index, None
+    if readable and bool(xp.all(known)):
+        # Then only a class can be the label to ignore.
+        ignored = options.ignore_index is not None and 0 <= options.ignore_index < problem.classes
+        counted = counted_rows(backend, options, labels if ignored else None)
+    else:
         label = xp.where(known, index, 0)
-        if readable:
+        counted = counted_rows(backend, options, labels)
+        # A mask may be traced where labels are not, and the other way round.
+        if readable and (counted is None or backend.is_readable(counted)):
             _refuse_out_of_range(problem, labels, known if counted is None else known | ~counted)
+        else:  # Where Python cannot look at the values, a label out of range makes its row NaN.
+            fine = xp.where(known, backend.full((), 1.0, problem.dtype, like=labels), xp.nan)
     class_weight = None
     weight = options.alpha if options.weight is None else options.weight
     if weight is not None:
@@ -118,9 +123,7 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
         class_weight = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
     in_mean = class_weight if options.alpha is None else None
     scale, share = _scale_and_share(problem, counted, in_mean)
-    if not readable:
-        # Where Python cannot look at the values, a label out of range makes its row NaN.
-        fine = xp.where(known, backend.full((), 1.0, problem.dtype, like=labels), xp.nan)
+    if fine is not None:
         scale = fine if scale is None else scale * fine
     mass, spread = class_weight, None
     if smoothing.epsilon:
