@@ -147,6 +147,15 @@ class Backend:
         """Give the same values, constant to the library's automatic differentiation."""
         return array
 
+    def with_slopes(self, function: Any, *rows: Any) -> Array:
+        """Evaluate a function of numbers of a row that states its derivatives (`Spread`).
+
+        The rows are arrays (..., 1) or numbers. An adapter that can hand derivatives to its
+        library computes ``function.value`` and hands ``function.slopes``; ``function.smooth`` may
+        be differentiated as it is.
+        """
+        return (function.smooth if self.differentiable else function.value)(*rows)
+
     def quiet(self) -> AbstractContextManager[Any]:
         """Silence floating-point warnings: infinities and NaN are stated results here."""
         return nullcontext()
@@ -164,6 +173,24 @@ class Backend:
     def exp_shifted(self, x: Array, shift: Array) -> Array:
         """Give exp(x − shift) as such a temporary; x itself is kept."""
         return self.xp.exp(x - shift)
+
+    def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:
+        """Give such exponentials with 0 at each row's anchor, their sum, and z at the anchor."""
+        e = self.put_(self.exp_shifted(z, shift), anchor, 0.0)
+        return e, self.row_sum(e), self.pick(z, anchor)
+
+    def anchored_sums(
+        self, z: Array, shift: Array, anchor: Array, counted: Array | None
+    ) -> tuple[Array, Array]:
+        """Give the two sums of `anchored`, blank in rows that do not count.
+
+        They are all that a loss, not its gradient, asks of elements. So its derivatives by the
+        logits pass through here, and an adapter may state them where its library finds longer
+        ones. The shift (..., 1) is constant to them.
+        """
+        z = z if counted is None else self.masked(z, counted)
+        _, rest, own = self.anchored(z, shift, anchor)
+        return rest, own
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         """Give x · factor, where the factor broadcasts to x."""

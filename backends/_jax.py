@@ -1,11 +1,17 @@
 """JAX: the formula through its own transformations, and XLA."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from xp_xent.backends._base import Array, Backend
+
+# From so many classes on a label's entry is better written alone than chosen among all.
+FEW = 64
+# Integers up to here are exact in float32.
+EXACT = 1 << 24
 
 
 class Jax(Backend):
@@ -18,6 +24,8 @@ class Jax(Backend):
         import jax
 
         self.jax = jax
+        self._sums = jax.custom_jvp(self._sums_alone)
+        self._sums.defjvp(self._sums_jvp)
 
     def refuses(self, array: Array) -> str | None:
         if not isinstance(array, self.jax.Array):
@@ -58,6 +66,80 @@ class Jax(Backend):
 
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
         return self.xp.full(shape, value, dtype=dtype)
+
+    def pick(self, x: Array, index: Array) -> Array:
+        # Labels are within range, and a check of each would cost as much as the gather.
+        return self.xp.take_along_axis(x, index, axis=-1, mode="promise_in_bounds")
+
+    def put_(self, x: Array, index: Array, value: Array) -> Array:
+        if x.shape[-1] < FEW or not isinstance(value, float):
+            return super().put_(x, index, value)
+        # XLA fuses the choice into reductions on a GPU; on a CPU it would make the elements twice.
+        return self.jax.lax.platform_dependent(
+            x, index, cpu=partial(self._scatter, value), default=partial(self._choose, value)
+        )
+
+    def _scatter(self, value: float, x: Array, index: Array) -> Array:
+        index = self.xp.broadcast_to(index, (*x.shape[:-1], 1))
+        return self.xp.put_along_axis(
+            x, index, value, axis=-1, inplace=False, mode="promise_in_bounds"
+        )
+
+    def _choose(self, value: float, x: Array, index: Array) -> Array:
+        return super().put_(x, index, value)
+
+    def anchored_sums(
+        self, z: Array, shift: Array, anchor: Array, counted: Array | None
+    ) -> tuple[Array, Array]:
+        return self._sums(z, shift, anchor, counted)
+
+    def _sums_alone(
+        self, z: Array, shift: Array, anchor: Array, counted: Array | None
+    ) -> tuple[Array, Array]:
+        # XLA fuses products into a sum on a CPU, but neither choices nor counting: with these, the
+        # exponentials would be written to memory.
+        xp, classes = self.xp, z.shape[-1]
+        if classes > EXACT:
+            return super().anchored_sums(z, shift, anchor, counted)
+        places = self.jax.lax.optimization_barrier(xp.arange(classes, dtype=xp.float32))
+        off = xp.minimum(xp.abs(places - xp.astype(anchor, xp.float32)), 1)
+        sums = self.row_sum(xp.exp(z - shift) * xp.astype(off, z.dtype)), self.pick(z, anchor)
+        return sums if counted is None else tuple(self.masked(x, counted) for x in sums)
+
+    def _sums_jvp(self, primals: Any, tangents: Any) -> tuple[Any, Any]:
+        # Differentiated by JAX, the exponentials would be kept beside their gradient, and an entry
+        # would be picked by a scatter. This is one product and one choice.
+        (z, shift, anchor, counted), along = primals, tangents[0]
+        e, rest, own = self.anchored(
+            z if counted is None else self.masked(z, counted), shift, anchor
+        )
+        at_anchor = self.arange(z.shape[-1], like=z) == anchor
+        here = self.row_sum(self.xp.where(at_anchor, along, 0))
+        return (rest, own), (self.row_sum(e * along), here)
+
+    def with_slopes(self, function: Any, *rows: Any) -> Array:
+        numbers = {at: x for at, x in enumerate(rows) if isinstance(x, float)}
+
+        def filled(arrays: Any) -> list[Any]:
+            left = iter(arrays)
+            return [numbers[at] if at in numbers else next(left) for at in range(len(rows))]
+
+        @self.jax.custom_jvp
+        def value(*arrays: Array) -> Array:
+            return function.value(*filled(arrays))
+
+        def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+            slopes = function.slopes(*filled(primals))
+            slopes = [slope for at, slope in enumerate(slopes) if at not in numbers]
+            result = value(*primals)
+            change = self.xp.zeros_like(result)
+            for slope, along in zip(slopes, tangents, strict=True):
+                if not isinstance(along, self.jax.custom_derivatives.SymbolicZero):
+                    change = change + slope * along  # 0 · ∞ has no place in a constant's share
+            return result, change
+
+        value.defjvp(jvp, symbolic_zeros=True)
+        return value(*(x for at, x in enumerate(rows) if at not in numbers))
 
     def scan(
         self,

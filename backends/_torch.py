@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent.backends import _torch_eager
+from xp_xent.backends import _torch_compiled, _torch_eager
 from xp_xent.backends._base import Array, Backend
 
 
@@ -91,6 +91,19 @@ class Torch(Backend):
     def exp_shifted(self, x: Array, shift: Array) -> Array:
         shifted = x - shift
         return shifted.exp_() if self._may_write(shifted) else shifted.exp()
+
+    def anchored_sums(
+        self, z: Array, shift: Array, anchor: Array, counted: Array | None
+    ) -> tuple[Array, Array]:
+        if not _torch_compiled.is_backward_only(z):
+            return super().anchored_sums(z, shift, anchor, counted)
+        z = z if counted is None else self.masked(z, counted)
+        return _torch_compiled.Sums.apply(z, shift, anchor)
+
+    def with_slopes(self, function: Any, *rows: Any) -> Array:
+        if not _torch_compiled.is_backward_only(rows[0]):
+            return super().with_slopes(function, *rows)
+        return _torch_compiled.Sloped.apply(function, *rows)
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         return x.mul_(factor) if self._may_write(x) else x * factor

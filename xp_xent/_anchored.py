@@ -13,6 +13,7 @@ with no 1 in it to drown them. The anchor is the label where there is one, else 
 
 from typing import Any
 
+from xp_xent._spread import Spread, anchor_slope
 from xp_xent._stable import expm1, product
 
 Array = Any
@@ -21,17 +22,24 @@ Array = Any
 class Anchored:
     """The sums of rows z (..., K) around their anchors (..., 1), which are class indices.
 
-    Rows that `counted` (..., 1) excludes are blanked. `e`, `off` (which classes are not the
+    Rows that `counted` (..., 1) excludes are blanked. With `sums_only` there is no `e`, nor what
+    is made of it: for a value, which needs no element again. `e`, `off` (which classes are not the
     anchor), `probability` and `surprisal` have the shape (..., K); everything else has (..., 1).
     """
 
     def __init__(
-        self, backend: Any, z: Array, anchor: Array | None, counted: Array | None = None
+        self,
+        backend: Any,
+        z: Array,
+        anchor: Array | None,
+        counted: Array | None = None,
+        *,
+        sums_only: bool = False,
     ) -> None:
         xp = self.xp = backend.xp
         # Blanked after its maximum is taken, not before: compilers fuse what is done to elements
         # with what follows, but not with a reduction.
-        top = xp.max(z, axis=-1, keepdims=True)
+        top, given = xp.max(z, axis=-1, keepdims=True), z
         if counted is not None:
             z, top = backend.masked(z, counted), backend.masked(top, counted)
         if anchor is None:
@@ -39,10 +47,11 @@ class Anchored:
         self.backend, self.z, self.anchor = backend, z, anchor
         # The shift drops out of every result, so it must not enter a derivative either.
         self.shift = backend.stop_gradient(top)
-        self.e = backend.put_(backend.exp_shifted(z, self.shift), anchor, 0.0)
-        self.own = backend.pick(z, anchor)
+        if sums_only:
+            self.rest, self.own = backend.anchored_sums(given, self.shift, anchor, counted)
+        else:
+            self.e, self.rest, self.own = backend.anchored(z, self.shift, anchor)
         self.lead = self.own - self.shift
-        self.rest = backend.row_sum(self.e)
         self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
         self.own_e = xp.exp(self.lead)
         self.total = self.rest + self.own_e  # Σ exp(z_j − m) ≥ 1
@@ -96,22 +105,9 @@ class Anchored:
         return self.off_sum(product(self.xp, q, self.shift - self.z)) + self.spread(on, off)
 
     def spread(self, on: Array | float, off: Array | float) -> Array:
-        """Give (on + off)·log Σ exp(z_j − m) − on·lead, the anchor's part of `cross`.
-
-        The two forms are equal; each is the one whose *derivative* does not cancel.
-        """
-        xp, sure = self.xp, self.sure
-        if not self.backend.differentiable:
-            return (on + off) * self.log_total - product(xp, on, self.lead)
-        ahead = xp.where(sure, self.lead, 0.0)  # its value is 0, its derivative is not
-        behind = xp.where(sure, 0.0, self.lead)
-        return xp.where(
-            sure,
-            off * ahead + (on + off) * xp.log1p(self.rest * xp.exp(-ahead)),
-            (on + off) * xp.log1p(self.rest + expm1(xp, behind)) - product(xp, on, behind),
-        )
+        """Give (on + off)·log Σ exp(z_j − m) − on·lead, the anchor's part of `cross`."""
+        return self.backend.with_slopes(Spread(self.xp), self.lead, self.rest, on, off)
 
     def spread_slope(self, on: Array | float, off: Array | float) -> Array:
         """Give the derivative of a cross-entropy with these masses by the anchor's logit."""
-        mass = on + off
-        return self.xp.where(self.sure, off - mass * self.away, mass * self.at - on)
+        return anchor_slope(self.xp, self.sure, self.at, self.away, on, off)

@@ -46,7 +46,7 @@ class SoftmaxRows:
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each row's loss, (..., 1)."""
-        return close_loss(backend, rows, self._loss(self._open(backend, rows)))
+        return close_loss(backend, rows, self._loss(self._open(backend, rows, sums_only=True)))
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
@@ -107,15 +107,15 @@ class SoftmaxRows:
 
     # The parts
 
-    def _open(self, backend: Any, rows: Rows) -> Open:
+    def _open(self, backend: Any, rows: Rows, *, sums_only: bool = False) -> Open:
         xp, cap, slope = backend.xp, None, None
         if self.softcap is None:
             z = xp.astype(rows.logits, self.dtype, copy=False)
-            row = Anchored(backend, z, rows.label, rows.counted)
+            row = Anchored(backend, z, rows.label, rows.counted, sums_only=sums_only)
         else:
             tanh, slope = tanh_and_slope(xp, open_rows(backend, rows, self.dtype) / self.softcap)
             cap = tanh / self.softcap
-            row = Anchored(backend, self.softcap * tanh, rows.label)
+            row = Anchored(backend, self.softcap * tanh, rows.label, sums_only=sums_only)
         if rows.probabilities is not None:
             q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
             q = q if rows.class_weight is None else rows.class_weight * q
