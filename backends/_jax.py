@@ -118,11 +118,12 @@ class Jax(Backend):
         return (rest, own), (self.row_sum(e * along), here)
 
     def with_slopes(self, function: Any, *rows: Any) -> Array:
-        numbers = {at: x for at, x in enumerate(rows) if isinstance(x, float)}
+        # Nothing traced may be closed over.
+        count, numbers = len(rows), {at: x for at, x in enumerate(rows) if isinstance(x, float)}
 
         def filled(arrays: Any) -> list[Any]:
             left = iter(arrays)
-            return [numbers[at] if at in numbers else next(left) for at in range(len(rows))]
+            return [numbers[at] if at in numbers else next(left) for at in range(count)]
 
         @self.jax.custom_jvp
         def value(*arrays: Array) -> Array:
