@@ -115,7 +115,11 @@ class Jax(Backend):
         )
         at_anchor = self.arange(z.shape[-1], like=z) == anchor
         here = self.row_sum(self.xp.where(at_anchor, along, 0))
-        return (rest, own), (self.row_sum(e * along), here)
+        changes = self.row_sum(e * along), here
+        # An ignored row may meet a NaN on its way, in either direction.
+        return (rest, own), changes if counted is None else tuple(
+            self.masked(x, counted) for x in changes
+        )
 
     def with_slopes(self, function: Any, *rows: Any) -> Array:
         # Nothing traced may be closed over.
