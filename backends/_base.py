@@ -6,6 +6,7 @@ kept out of a derivative. Every method here has a default that fits a library wh
 array API standard; an adapter overrides what its library does differently, and says why.
 """
 
+import copy
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -53,12 +54,16 @@ class Backend:
         The namespace to import when one of its arrays shows up.
     differentiable : bool
         Whether the library may differentiate what the losses compute.
+    axis : int
+        Where kernels find the classes, counted from the end. The shapes below are written as if
+        they came last.
     """
 
     name: ClassVar[str]
     roots: ClassVar[tuple[str, ...]]
     module: ClassVar[str]
     differentiable: ClassVar[bool] = True
+    axis: int = -1
 
     def __init__(self) -> None:
         self.xp: ModuleType = self.load()
@@ -127,6 +132,25 @@ class Backend:
 
     # How the mathematics runs
 
+    def along(self, axis: int) -> "Backend":
+        """Give the adapter for classes along an axis, counted from the end.
+
+        This one, if they are to be brought to the end; otherwise a copy `at` that axis, for a
+        library that would move elements for it.
+        """
+        return self
+
+    def at(self, axis: int) -> "Backend":
+        """Copy this adapter for kernels that find the classes along that axis."""
+        other = copy.copy(self)
+        other.axis = axis
+        return other
+
+    def places(self, x: Array) -> Array:
+        """Give the class indices 0 … K − 1 of rows x (..., K), broadcastable to them."""
+        places = self.arange(x.shape[self.axis], like=x)
+        return places[(..., *(None,) * (-1 - self.axis))]
+
     def arange(self, stop: int, like: Array) -> Array:
         """Give 0 … stop − 1 in the library's index dtype, beside `like`."""
         return self.xp.arange(stop, device=self.device(like))
@@ -137,11 +161,11 @@ class Backend:
 
     def pick(self, x: Array, index: Array) -> Array:
         """Give each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
-        return self.xp.take_along_axis(x, index, axis=-1)
+        return self.xp.take_along_axis(x, index, axis=self.axis)
 
     def row_sum(self, x: Array) -> Array:
         """Sum over the classes: (..., K) to (..., 1)."""
-        return self.xp.sum(x, axis=-1, keepdims=True)
+        return self.xp.sum(x, axis=self.axis, keepdims=True)
 
     def stop_gradient(self, array: Array) -> Array:
         """Give the same values, constant to the library's automatic differentiation."""
@@ -188,7 +212,8 @@ class Backend:
         logits pass through here, and an adapter may state them where its library finds longer
         ones. The shift (..., 1) is constant to them.
         """
-        z = z if counted is None else self.masked(z, counted)
+        if counted is not None:
+            z, shift = self.masked(z, counted), self.masked(shift, counted)
         _, rest, own = self.anchored(z, shift, anchor)
         return rest, own
 
@@ -198,7 +223,7 @@ class Backend:
 
     def put_(self, x: Array, index: Array, value: Array) -> Array:
         """Give rows x (..., K) with the entry at each row's index (..., 1) replaced by a value."""
-        return self.xp.where(self.arange(x.shape[-1], like=x) == index, value, x)
+        return self.xp.where(self.places(x) == index, value, x)
 
     def blank_(self, x: Array, counted: Array) -> Array:
         """Give x with 0 in the rows that do not count."""

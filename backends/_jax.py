@@ -24,8 +24,10 @@ class Jax(Backend):
         import jax
 
         self.jax = jax
-        self._sums = jax.custom_jvp(self._sums_alone)
-        self._sums.defjvp(self._sums_jvp)
+
+    def along(self, axis: int) -> Backend:
+        # XLA would write what it transposes, on the way in and on the way out.
+        return self if axis == self.axis else self.at(axis)
 
     def refuses(self, array: Array) -> str | None:
         if not isinstance(array, self.jax.Array):
@@ -69,10 +71,10 @@ class Jax(Backend):
 
     def pick(self, x: Array, index: Array) -> Array:
         # Labels are within range, and a check of each would cost as much as the gather.
-        return self.xp.take_along_axis(x, index, axis=-1, mode="promise_in_bounds")
+        return self.xp.take_along_axis(x, index, axis=self.axis, mode="promise_in_bounds")
 
     def put_(self, x: Array, index: Array, value: Array) -> Array:
-        if x.shape[-1] < FEW or not isinstance(value, float):
+        if x.shape[self.axis] < FEW or not isinstance(value, float):
             return super().put_(x, index, value)
         # XLA fuses the choice into reductions on a GPU; on a CPU it would make the elements twice.
         return self.jax.lax.platform_dependent(
@@ -80,9 +82,11 @@ class Jax(Backend):
         )
 
     def _scatter(self, value: float, x: Array, index: Array) -> Array:
-        index = self.xp.broadcast_to(index, (*x.shape[:-1], 1))
+        rows = list(x.shape)
+        rows[self.axis] = 1
+        index = self.xp.broadcast_to(index, tuple(rows))
         return self.xp.put_along_axis(
-            x, index, value, axis=-1, inplace=False, mode="promise_in_bounds"
+            x, index, value, axis=self.axis, inplace=False, mode="promise_in_bounds"
         )
 
     def _choose(self, value: float, x: Array, index: Array) -> Array:
@@ -91,17 +95,19 @@ class Jax(Backend):
     def anchored_sums(
         self, z: Array, shift: Array, anchor: Array, counted: Array | None
     ) -> tuple[Array, Array]:
-        return self._sums(z, shift, anchor, counted)
+        sums = self.jax.custom_jvp(self._sums_alone)
+        sums.defjvp(self._sums_jvp)
+        return sums(z, shift, anchor, counted)
 
     def _sums_alone(
         self, z: Array, shift: Array, anchor: Array, counted: Array | None
     ) -> tuple[Array, Array]:
         # XLA fuses products into a sum on a CPU, but neither choices nor counting: with these, the
         # exponentials would be written to memory.
-        xp, classes = self.xp, z.shape[-1]
+        xp, classes = self.xp, z.shape[self.axis]
         if classes > EXACT:
             return super().anchored_sums(z, shift, anchor, counted)
-        places = self.jax.lax.optimization_barrier(xp.arange(classes, dtype=xp.float32))
+        places = self.jax.lax.optimization_barrier(xp.astype(self.places(z), xp.float32))
         off = xp.minimum(xp.abs(places - xp.astype(anchor, xp.float32)), 1)
         sums = self.row_sum(xp.exp(z - shift) * xp.astype(off, z.dtype)), self.pick(z, anchor)
         return sums if counted is None else tuple(self.masked(x, counted) for x in sums)
@@ -110,10 +116,10 @@ class Jax(Backend):
         # Differentiated by JAX, the exponentials would be kept beside their gradient, and an entry
         # would be picked by a scatter. This is one product and one choice.
         (z, shift, anchor, counted), along = primals, tangents[0]
-        e, rest, own = self.anchored(
-            z if counted is None else self.masked(z, counted), shift, anchor
-        )
-        at_anchor = self.arange(z.shape[-1], like=z) == anchor
+        if counted is not None:
+            z, shift = self.masked(z, counted), self.masked(shift, counted)
+        e, rest, own = self.anchored(z, shift, anchor)
+        at_anchor = self.places(z) == anchor
         here = self.row_sum(self.xp.where(at_anchor, along, 0))
         changes = self.row_sum(e * along), here
         # An ignored row may meet a NaN on its way, in either direction.

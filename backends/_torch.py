@@ -77,13 +77,21 @@ class Torch(Backend):
             return super().closed(build, ask, arrays, options, *more)
         return _torch_eager.Closed(build, arrays, options).ask(ask, *more)
 
+    def along(self, axis: int) -> Backend:
+        # Views are free, but Inductor makes what follows in the memory order of the result.
+        if axis == self.axis or not self.torch.compiler.is_compiling():
+            return self
+        return self.at(axis)
+
     def pick(self, x: Array, index: Array) -> Array:
         if self.torch.compiler.is_compiling() and x.requires_grad:
             # A gather's derivative is a scatter; this fuses with what is around it.
-            others = self.arange(x.shape[-1], like=x) != index
-            return x.masked_fill(others, 0).sum(-1, keepdim=True)
+            others = self.places(x) != index
+            return x.masked_fill(others, 0).sum(self.axis, keepdim=True)
+        rows = list(index.shape)
+        rows[self.axis] = x.shape[self.axis]
         # take_along_dim would fix the number of rows under torch.export.
-        return self.torch.gather(x.expand(*index.shape[:-1], x.shape[-1]), -1, index)
+        return self.torch.gather(x.expand(rows), self.axis, index)
 
     def _may_write(self, x: Array) -> bool:
         return not self.torch.is_grad_enabled() and _torch_eager.is_eager(x)
@@ -97,8 +105,7 @@ class Torch(Backend):
     ) -> tuple[Array, Array]:
         if not _torch_compiled.is_backward_only(z):
             return super().anchored_sums(z, shift, anchor, counted)
-        z = z if counted is None else self.masked(z, counted)
-        return _torch_compiled.Sums.apply(z, shift, anchor)
+        return _torch_compiled.Sums.apply(z, shift, anchor, counted, self.axis)
 
     def with_slopes(self, function: Any, *rows: Any) -> Array:
         if not _torch_compiled.is_backward_only(rows[0]):
@@ -110,9 +117,9 @@ class Torch(Backend):
 
     def put_(self, x: Array, index: Array, value: Array) -> Array:
         if self._may_write(x):
-            return x.scatter_(-1, index, value)
+            return x.scatter_(self.axis, index, value)
         if isinstance(value, float):  # laid out in memory as x is, unlike where's result
-            return x.masked_fill(self.arange(x.shape[-1], like=x) == index, value)
+            return x.masked_fill(self.places(x) == index, value)
         return super().put_(x, index, value)
 
     def blank_(self, x: Array, counted: Array) -> Array:

@@ -22,23 +22,37 @@ def is_backward_only(x: Array) -> bool:
 
 
 class Sums(torch.autograd.Function):
-    """The sum of exp(z − shift) over the classes but the anchor, and z at the anchor."""
+    """The sum of exp(z − shift) over the classes but the anchor, and z at the anchor.
+
+    Both are 0 in rows that do not count.
+    """
 
     @staticmethod
-    def forward(ctx: Any, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array]:
+    def forward(
+        ctx: Any, z: Array, shift: Array, anchor: Array, counted: Array | None, axis: int
+    ) -> tuple[Array, Array]:
         """Sum; what is kept for backward are the logits, not their exponentials."""
-        ctx.save_for_backward(z, shift, anchor)
-        rest = torch.where(_at(anchor, z), 0.0, (z - shift).exp()).sum(-1, keepdim=True)
-        return rest, z.gather(-1, anchor.expand(*z.shape[:-1], 1))
+        ctx.save_for_backward(z, shift, anchor, counted)
+        ctx.axis = axis
+        at_anchor = _at(anchor, z, axis)
+        rest = torch.where(at_anchor, 0.0, (z - shift).exp()).sum(axis, keepdim=True)
+        # Not a gather: Inductor would put it between the maximum and the sum of all rows, which
+        # are one walk through memory otherwise.
+        own = torch.where(at_anchor, z, 0.0).sum(axis, keepdim=True)
+        if counted is None:
+            return rest, own
+        return rest.masked_fill(~counted, 0), own.masked_fill(~counted, 0)
 
     @staticmethod
-    def backward(ctx: Any, rest: Array, own: Array) -> tuple[Array, None, None]:
+    def backward(ctx: Any, rest: Array, own: Array) -> tuple[Array, None, None, None, None]:
         """Give each element its derivative: no gradient of one output is written on its own."""
-        z, shift, anchor = ctx.saved_tensors
-        at_anchor = _at(anchor, z)
+        z, shift, anchor, counted = ctx.saved_tensors
+        at_anchor = _at(anchor, z, ctx.axis)
         # First what lies in memory as the logits do: so does then the result.
-        others = (z - shift).exp() * torch.where(at_anchor, 0, rest)
-        return others + torch.where(at_anchor, own, 0), None, None
+        by = (z - shift).exp() * torch.where(at_anchor, 0, rest) + torch.where(at_anchor, own, 0)
+        # An ignored row may hold NaN, and meet one on its way.
+        by = by if counted is None else by.masked_fill(~counted, 0)
+        return by, None, None, None, None
 
 
 class Sloped(torch.autograd.Function):
@@ -46,26 +60,22 @@ class Sloped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, function: Any, *rows: Any) -> Array:
-        """Evaluate it."""
-        ctx.function = function
-        ctx.numbers = [None if isinstance(x, torch.Tensor) else x for x in rows]
-        ctx.save_for_backward(*(x for x in rows if isinstance(x, torch.Tensor)))
+        """Evaluate both: backward would make its derivatives again for each vector of elements."""
+        ctx.shapes = [row.shape if isinstance(row, torch.Tensor) else None for row in rows]
+        ctx.save_for_backward(*function.slopes(*rows))
         return function.value(*rows)
 
     @staticmethod
     def backward(ctx: Any, by: Array) -> tuple[Array | None, ...]:
         """Multiply by the derivatives."""
-        arrays = iter(ctx.saved_tensors)
-        rows = [next(arrays) if x is None else x for x in ctx.numbers]
-        slopes = ctx.function.slopes(*rows)
         wanted = ctx.needs_input_grad[1:]
         return None, *(
-            (slope * by).sum_to_size(row.shape) if want else None
-            for slope, row, want in zip(slopes, rows, wanted, strict=True)
+            (slope * by).sum_to_size(shape) if want else None
+            for slope, shape, want in zip(ctx.saved_tensors, ctx.shapes, wanted, strict=True)
         )
 
 
-def _at(anchor: Array, z: Array) -> Array:
+def _at(anchor: Array, z: Array, axis: int) -> Array:
     # In the size of a float: vectors of both are then equally long.
-    classes = torch.arange(z.shape[-1], dtype=torch.int32, device=z.device)
-    return classes == anchor.to(torch.int32)
+    classes = torch.arange(z.shape[axis], dtype=torch.int32, device=z.device)
+    return classes[(..., *(None,) * (-1 - axis))] == anchor.to(torch.int32)

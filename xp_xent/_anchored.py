@@ -39,16 +39,17 @@ class Anchored:
         xp = self.xp = backend.xp
         # Blanked after its maximum is taken, not before: compilers fuse what is done to elements
         # with what follows, but not with a reduction.
-        top, given = xp.max(z, axis=-1, keepdims=True), z
+        top = xp.max(z, axis=backend.axis, keepdims=True)
+        # The shift drops out of every result, so it must not enter a derivative either.
+        given = z, backend.stop_gradient(top)
         if counted is not None:
             z, top = backend.masked(z, counted), backend.masked(top, counted)
         if anchor is None:
-            anchor = xp.argmax(z, axis=-1, keepdims=True)
+            anchor = xp.argmax(z, axis=backend.axis, keepdims=True)
         self.backend, self.z, self.anchor = backend, z, anchor
-        # The shift drops out of every result, so it must not enter a derivative either.
         self.shift = backend.stop_gradient(top)
         if sums_only:
-            self.rest, self.own = backend.anchored_sums(given, self.shift, anchor, counted)
+            self.rest, self.own = backend.anchored_sums(*given, anchor, counted)
         else:
             self.e, self.rest, self.own = backend.anchored(z, self.shift, anchor)
         self.lead = self.own - self.shift
@@ -63,7 +64,7 @@ class Anchored:
     @property
     def off(self) -> Array:
         """Tell which classes are not the anchor."""
-        return self.backend.arange(self.z.shape[-1], like=self.z) != self.anchor
+        return self.backend.places(self.z) != self.anchor
 
     @property
     def lse(self) -> Array:

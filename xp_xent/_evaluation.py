@@ -18,16 +18,20 @@ P = ParamSpec("P")
 
 
 class Layout(NamedTuple):
-    """Where the class axis is in the user's arrays; None: each element is a row of its own."""
+    """Where the class axis is in the user's arrays; None: each element is a row of its own.
+
+    `inside` is where kernels find it, counted from the end: last, or where it is already.
+    """
 
     xp: Any
     axis: int | None
+    inside: int = -1
 
     def inward(self, array: Array) -> Array:
-        """View an array of the logits' shape with the class axis last."""
+        """View an array of the logits' shape as kernels take it."""
         if self.axis is None:
             return self.xp.expand_dims(array, axis=-1)
-        if self.axis == len(array.shape) - 1:
+        if self.axis == len(array.shape) + self.inside:
             return array
         # Not moveaxis, for which torch.vmap has no rule.
         others = [axis for axis in range(len(array.shape)) if axis != self.axis]
@@ -37,7 +41,7 @@ class Layout(NamedTuple):
         """Undo `inward`."""
         if self.axis is None:
             return self.xp.squeeze(array, axis=-1)
-        if self.axis == len(array.shape) - 1:
+        if self.axis == len(array.shape) + self.inside:
             return array
         axes = list(range(len(array.shape) - 1))
         axes.insert(self.axis, len(axes))
@@ -45,15 +49,21 @@ class Layout(NamedTuple):
 
     def losses_shape(self, rows: Array) -> tuple[int, ...]:
         """Give the shape in which the user sees the losses of rows (..., K)."""
-        return tuple(rows.shape[:-1])
+        shape = list(rows.shape)
+        del shape[self.inside]
+        return tuple(shape)
+
+    def column(self, array: Array) -> Array:
+        """View one number a row as (..., 1)."""
+        return array[(..., None, *(slice(None),) * (-1 - self.inside))]
 
     def losses_outward(self, losses: Array) -> Array:
         """Give losses (..., 1) the shape that the user sees."""
-        return self.xp.squeeze(losses, axis=-1)
+        return self.xp.squeeze(losses, axis=self.inside)
 
     def cotangent_inward(self, cotangent: Array) -> Array:
         """Undo `losses_outward`."""
-        return self.xp.expand_dims(cotangent, axis=-1)
+        return self.xp.expand_dims(cotangent, axis=self.inside)
 
 
 class Evaluation(NamedTuple):

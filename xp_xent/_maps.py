@@ -107,7 +107,7 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
 
     def by_row(backend: Backend, z: Array) -> Array:
         xp = backend.xp
-        largest = backend.stop_gradient(xp.max(z, axis=-1, keepdims=True))
+        largest = backend.stop_gradient(xp.max(z, axis=backend.axis, keepdims=True))
         endless = xp.isinf(largest)  # the result is the largest entry itself
         row = Anchored(backend, xp.where(endless, 0.0, z), None)
         return xp.where(endless, largest, row.lse)
@@ -188,8 +188,10 @@ def _by_row(x: Array, axis: int | None, function: Callable[[Backend, Array], Arr
     """Apply a function of rows (..., K) in the dtype of a loss, and round the result once."""
     backend = backend_of(x=x)
     check.floating("x", x)
+    if axis is not None:
+        backend = backend.along(axis - len(x.shape))
     xp, dtype = backend.xp, loss_dtype(backend.xp, x)
-    layout = Layout(xp, axis)
+    layout = Layout(xp, axis, backend.axis)
 
     def on_block(rows: Array) -> Array:
         result = function(backend, xp.astype(rows, dtype, copy=False))

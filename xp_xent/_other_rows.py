@@ -116,8 +116,10 @@ class LogProbRows:
         if rows.probabilities is not None:
             q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
             return x, q if rows.class_weight is None else rows.class_weight * q
-        on_label = backend.arange(x.shape[-1], like=x) == rows.label
-        mass = xp.ones_like(x[..., :1]) if rows.label_weight is None else rows.label_weight
+        on_label = backend.places(x) == rows.label
+        mass = rows.label_weight
+        if mass is None:
+            mass = backend.full((), 1.0, self.dtype, like=x)
         if rows.spread is None:
             return x, xp.where(on_label, mass, 0.0)
         if self.smoothing.spares_label:

@@ -60,11 +60,13 @@ class RowProblem(NamedTuple):
 
     def one_row(self) -> tuple[int, ...]:
         """Give the shape (1, …, K)."""
-        return (1,) * len(self.rows_shape) + (self.classes,)
+        shape = [1] * len(self.shape)
+        shape[self.backend.axis] = self.classes
+        return tuple(shape)
 
     def column(self, array: Array | None) -> Array | None:
         """View one number a row as (..., 1)."""
-        return None if array is None else array[..., None]
+        return None if array is None else self.layout.column(array)
 
     def class_row(self, weight: Array | None) -> Array | None:
         """View class weights as (1, …, K), in the loss's dtype."""
@@ -94,9 +96,10 @@ def open_problem(
     check.same_device(backend, **named)
     shape = tuple(like.shape) if classes is None else (*like.shape[:-1], classes)
     place = check.axis(axis, len(shape), shape)
+    backend = backend.along(place - len(shape))
     problem = RowProblem(
         backend,
-        Layout(backend.xp, place),
+        Layout(backend.xp, place, backend.axis),
         like,
         shape,
         shape[:place] + shape[place + 1 :],

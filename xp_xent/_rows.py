@@ -10,12 +10,14 @@ Array = Any
 class Rows(NamedTuple):
     """The arrays of a loss, class axis last: (..., K), or (..., 1) for one number a row.
 
+    An adapter may have the class axis elsewhere, `Backend.axis`; the shapes are written as if last.
     A loss whose elements stand alone (binary cross-entropy) is one of rows with K = 1.
     """
 
     logits: Array = None  # (..., K); None while they are yet to be computed
     counted: Array | None = None  # (..., 1) boolean; None: every row
     scale: Array | None = None  # (..., 1), what multiplies the row's loss
+    fine: Array | None = None  # (..., 1), 1, or NaN where Python could not refuse the label
     label: Array | None = None  # (..., 1) class indices within 0 … K − 1
     label_weight: Array | None = None  # (..., 1), the class weight of the label; None: 1
     spread: Array | None = None  # (1, …, K), mass that label smoothing gives to each class
@@ -34,6 +36,8 @@ def close_loss(backend: Any, rows: Rows, loss: Array) -> Array:
     """Scale the rows' losses; 0 where a row does not count."""
     if rows.scale is not None:
         loss = product(backend.xp, rows.scale, loss)
+    if rows.fine is not None:
+        loss = rows.fine * loss
     return loss if rows.counted is None else backend.xp.where(rows.counted, loss, 0.0)
 
 
@@ -56,6 +60,8 @@ def settle_gradient(backend: Any, rows: Rows, gradient: Array, like: Array) -> A
 
 def row_factor(rows: Rows, cotangent: Array | None) -> Array | None:
     """Give what a row's gradient is multiplied by, (..., 1): its scale times its cotangent."""
-    if rows.scale is None or cotangent is None:
-        return cotangent if rows.scale is None else rows.scale
-    return rows.scale * cotangent
+    factor = cotangent
+    for other in (rows.scale, rows.fine):
+        if other is not None:
+            factor = other if factor is None else other * factor
+    return factor

@@ -30,7 +30,7 @@ class Smoothing:
             return q
         if self.spares_label:
             return self.transpose(backend, q)
-        return (1 - self.epsilon) * q + self.share(q.shape[-1])
+        return (1 - self.epsilon) * q + self.share(q.shape[backend.axis])
 
     def transpose(self, backend: Any, x: Array) -> Array:
         """Apply the transpose of the linear part of `of`, which is its own."""
@@ -38,5 +38,5 @@ class Smoothing:
             return x
         kept = (1 - self.epsilon) * x
         if self.spares_label:
-            return kept + self.share(x.shape[-1]) * (backend.row_sum(x) - x)
+            return kept + self.share(x.shape[backend.axis]) * (backend.row_sum(x) - x)
         return kept

@@ -123,8 +123,6 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
         class_weight = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
     in_mean = class_weight if options.alpha is None else None
     scale, share = _scale_and_share(problem, counted, in_mean)
-    if fine is not None:
-        scale = fine if scale is None else scale * fine
     mass, spread = class_weight, None
     if smoothing.epsilon:
         kept, given = 1 - smoothing.epsilon, smoothing.share(problem.classes)
@@ -138,6 +136,7 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     rows = Rows(
         counted=problem.column(counted),
         scale=problem.column(scale),
+        fine=problem.column(fine),
         label=problem.column(label),
         label_weight=problem.column(mass),
         spread=spread,
