@@ -266,6 +266,10 @@ class Backend:
         """
         return function(rows, *operands)
 
+    def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        """Do as `blockwise`; a result may be written over the rows, which are needed no more."""
+        return self.blockwise(function, rows, *operands)
+
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compile a function of arrays, where the library can."""
         return function

@@ -109,6 +109,19 @@ class NumPy(Backend):
         return x
 
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        return self._walk(function, rows, operands, None)
+
+    def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        # With one class, losses would have that shape as well.
+        return self._walk(function, rows, operands, rows if rows.shape[-1] > 1 else None)
+
+    def _walk(
+        self,
+        function: Callable[..., Any],
+        rows: Array,
+        operands: tuple[Array | None, ...],
+        over: Array | None,
+    ) -> Any:
         # A block is laid out by its number of classes alone, so that a row is summed in the same
         # order whatever the batch, the memory layout and the threads around it: the same bits.
         shape = rows.shape
@@ -119,13 +132,14 @@ class NumPy(Backend):
         def work(index: tuple[Any, ...]) -> None:
             nonlocal single
             parts = (None if x is None else _block(x, index, shape) for x in (rows, *operands))
-            room = self._room.view = _room(outputs, index, shape)
+            # Not over the rows: a kernel may read them again after their exponentials are made.
+            room = self._room.view = _room(outputs, index, shape) if over is None else None
             results = function(*parts)
             single = not isinstance(results, tuple)
             results = (results,) if single else results
             with lock:
                 if not outputs:
-                    outputs.extend(_like(rows, part) for part in results)
+                    outputs.extend(_like(rows, part, over) for part in results)
             for output, part in zip(outputs, results, strict=True):
                 if part is not room:
                     output[index] = part
@@ -224,9 +238,11 @@ def _room(
     return None
 
 
-def _like(rows: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Allocate a result: laid out in memory as the rows are, where it has their shape."""
+def _like(rows: np.ndarray, part: np.ndarray, over: np.ndarray | None) -> np.ndarray:
+    """Allocate a result, as the rows lie in memory where it has their shape; or write over them."""
     shape = (*rows.shape[:-1], part.shape[-1])
+    if over is not None and (shape, part.dtype) == (over.shape, over.dtype):
+        return over
     if shape == rows.shape:
         return np.empty_like(rows, dtype=part.dtype, subok=False)
     return np.empty(shape, dtype=part.dtype)

@@ -119,3 +119,23 @@ def test_no_row() -> None:
     assert value == 0
     assert gradients[0].shape == (0, 3)
     assert not gradients[1].any()
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(9, 1), (1300, 700)])
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_gradients_written_over_the_logits_of_a_step(
+    rows: int, classes: int, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One class, where a loss has the gradient's shape; and many blocks in one step."""
+    monkeypatch.setattr(_linear_evaluation, "STEP", 1 << 20)
+    rng = np.random.default_rng(3)
+    x, w = rng.normal(size=(rows, 3)), rng.normal(size=(classes, 3))
+    y = rng.integers(0, classes, rows)
+    both = xp_xent.value_and_grad(linear_cross_entropy, (0, 1))
+    value, (by_features, by_classifier) = both(x, w, y, softcap=softcap, label_smoothing=0.1)
+    want, slope = xp_xent.value_and_grad(cross_entropy)(
+        x @ w.T, y, softcap=softcap, label_smoothing=0.1
+    )
+    near(value, want)
+    near(by_features, slope @ w)
+    near(by_classifier, slope.T @ x)

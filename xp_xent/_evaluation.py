@@ -145,14 +145,20 @@ class Evaluation(NamedTuple):
         )
 
 
-def run(backend: Any, method: Callable[..., Any], rows: Rows, *others: Array | None) -> Any:
+def run(
+    backend: Any,
+    method: Callable[..., Any],
+    rows: Rows,
+    *others: Array | None,
+    logits_needed: bool = True,
+) -> Any:
     """Call a kernel's method on blocks of the rows, and of other arrays beside them."""
-    count = len(Rows._fields)
+    count, walk = len(Rows._fields), backend.blockwise if logits_needed else backend.blockwise_
 
     def on_block(*parts: Array | None) -> Any:
         return method(backend, Rows(*parts[:count]), *parts[count:])
 
-    return backend.blockwise(on_block, *rows, *others)
+    return walk(on_block, *rows, *others)
 
 
 def loss(evaluation: Callable[P, Any]) -> Callable[P, Array]:
