@@ -69,7 +69,7 @@ def bench(
         chosen = shapes(tuple(shape or ()), quick)
         names = _known(section, tuple(SECTIONS))
         wanted = _known(case, tuple(one.name for one in CASES)) if case else ()
-        _page.check(write_docs, plots)  # before half an hour of work, not after it
+        _page.check(write_docs, plots)  # before the work, not after it
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     effort = Effort(0.0, 2, 5, block=0.0) if quick else Effort(seconds, rounds)
