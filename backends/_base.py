@@ -175,8 +175,9 @@ class Backend:
         """Evaluate a function of numbers of a row that states its derivatives (`Spread`).
 
         The rows are arrays (..., 1) or numbers. An adapter that can hand derivatives to its
-        library computes ``function.value`` and hands ``function.slopes``; ``function.smooth`` may
-        be differentiated as it is.
+        library computes ``function.smooth`` and hands ``function.slopes``. ``function.value`` is
+        shorter, for where lead is exactly 0 at the largest class: a compiler may compute a capped
+        logit twice, and round it differently. ``function.smooth`` may be differentiated as it is.
         """
         return (function.smooth if self.differentiable else function.value)(*rows)
 

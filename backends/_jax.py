@@ -137,7 +137,7 @@ class Jax(Backend):
 
         @self.jax.custom_jvp
         def value(*arrays: Array) -> Array:
-            return function.value(*filled(arrays))
+            return function.smooth(*filled(arrays))
 
         def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
             slopes = function.slopes(*filled(primals))
