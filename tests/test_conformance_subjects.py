@@ -26,7 +26,8 @@ def few() -> list[Any]:
     for case in cases():
         if case.dtype == "float32" and case.topic != "properties":
             chosen.setdefault((case.function, case.topic), case)
-    return list(chosen.values())
+    # A compiler that computes a capped logit twice may round it differently.
+    return [*chosen.values(), BY_ID["softcap-confident-float32"]]
 
 
 @pytest.mark.parametrize("subject", OURS, ids=lambda subject: subject.name)
