@@ -211,7 +211,7 @@ class Backend:
 
         They are all that a loss, not its gradient, asks of elements. So its derivatives by the
         logits pass through here, and an adapter may state them where its library finds longer
-        ones. The shift (..., 1) is constant to them.
+        ones. The shift (..., 1) is constant to them, and like z not blanked yet.
         """
         if counted is not None:
             z, shift = self.masked(z, counted), self.masked(shift, counted)

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _registry import CLASSES, FORMS, MAPS, NOT_LOSSES, ROWS, Entry, Form, fullest
+from _registry import CLASSES, FORMS, NOT_LOSSES, ROWS, Entry, Form, fullest
 from _tools import assert_agree, host
 
 import xp_xent
 from xp_xent import backends
 
-ALONG = [form for form in FORMS if "axis" in form.options]
-LOSSES = [form for form in ALONG if form.function not in NOT_LOSSES]
+LOSSES = [f for f in FORMS if "axis" in f.options and f.function not in NOT_LOSSES]
 
 
 def stacked(form: Form, *, middle: bool) -> Entry:
@@ -32,7 +31,7 @@ def stacked(form: Form, *, middle: bool) -> Entry:
         form.function,
         tuple(image(x) for x in case.arrays),
         options | {"axis": 1 if middle else -1},
-        None if form.function not in MAPS else np.ones(()),
+        None,
         form,
         "axis",
     )
@@ -97,6 +96,20 @@ def test_compiled_by_torch(form: Form) -> None:
         found.append([last(x.detach()) for x in (value, gradient)])
     for want, got in zip(*found, strict=True):
         assert_agree(got, want, np.abs(want).max())
+
+
+@pytest.mark.parametrize("function", ["softmax", "log_softmax", "logsumexp"])
+@pytest.mark.parametrize("library", ["jax", "torch"])
+def test_compiled_maps(function: str, library: str) -> None:
+    lib = pytest.importorskip(library)
+    call = partial(getattr(xp_xent, function), axis=1)
+    x = np.random.default_rng(2).normal(size=(2, CLASSES, ROWS))
+    if library == "jax":
+        compiled = lib.jit(call)
+    else:
+        compiled = lib.compile(call, backend="aot_eager", fullgraph=True)
+    want = call(x)
+    assert_agree(compiled(backends.get(library).asarray(x)), want, np.abs(want).max())
 
 
 def test_xla_moves_no_element_of_an_image() -> None:

@@ -59,7 +59,7 @@ def settle_gradient(backend: Any, rows: Rows, gradient: Array, like: Array) -> A
 
 
 def row_factor(rows: Rows, cotangent: Array | None) -> Array | None:
-    """Give what a row's gradient is multiplied by, (..., 1): its scale times its cotangent."""
+    """Give what a row's gradient is multiplied by, (..., 1): its scale, `fine` and cotangent."""
     factor = cotangent
     for other in (rows.scale, rows.fine):
         if other is not None:

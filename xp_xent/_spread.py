@@ -23,7 +23,7 @@ class Spread(NamedTuple):
     xp: Any
 
     def value(self, lead: Array, rest: Array, on: Mass, off: Mass) -> Array:
-        """Give the value; for where nothing is differentiated, or by `slopes`."""
+        """Give the value, where a library neither differentiates nor computes lead twice."""
         log_total = self.xp.log1p(rest + self.xp.expm1(lead))
         return (on + off) * log_total - product(self.xp, on, lead)
 
