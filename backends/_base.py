@@ -174,12 +174,10 @@ class Backend:
     def with_slopes(self, function: Any, *rows: Any) -> Array:
         """Evaluate a function of numbers of a row that states its derivatives (`Spread`).
 
-        The rows are arrays (..., 1) or numbers. An adapter that can hand derivatives to its
-        library computes ``function.smooth`` and hands ``function.slopes``. ``function.value`` is
-        shorter, for where lead is exactly 0 at the largest class: a compiler may compute a capped
-        logit twice, and round it differently. ``function.smooth`` may be differentiated as it is.
+        The rows are arrays (..., 1) or numbers. ``function.value`` may be differentiated as it is;
+        an adapter that can hand derivatives to its library hands it ``function.slopes``.
         """
-        return (function.smooth if self.differentiable else function.value)(*rows)
+        return function.value(*rows)
 
     def quiet(self) -> AbstractContextManager[Any]:
         """Silence floating-point warnings: infinities and NaN are stated results here."""

@@ -116,16 +116,18 @@ class Jax(Backend):
         # Differentiated by JAX, the exponentials would be kept beside their gradient, and an entry
         # would be picked by a scatter. This is one product and one choice.
         (z, shift, anchor, counted), along = primals, tangents[0]
+        def kept(x: Array) -> Array:
+            return x if counted is None else self.masked(x, counted)
+
+        # An ignored row is blanked in tangents and sums, not in the logits: a choice before the
+        # exponentials would keep them from being vectorised. This one XLA takes out again; it
+        # keeps such a row's NaN from further derivatives.
         if counted is not None:
-            z, shift = self.masked(z, counted), self.masked(shift, counted)
+            z = self.xp.where(counted, z, self.stop_gradient(z))
         e, rest, own = self.anchored(z, shift, anchor)
-        at_anchor = self.places(z) == anchor
+        along, at_anchor = kept(along), self.places(z) == anchor
         here = self.row_sum(self.xp.where(at_anchor, along, 0))
-        changes = self.row_sum(e * along), here
-        # An ignored row may meet a NaN on its way, in either direction.
-        return (rest, own), changes if counted is None else tuple(
-            self.masked(x, counted) for x in changes
-        )
+        return (kept(rest), kept(own)), (kept(self.row_sum(e * along)), here)
 
     def with_slopes(self, function: Any, *rows: Any) -> Array:
         # Nothing traced may be closed over.
@@ -137,7 +139,7 @@ class Jax(Backend):
 
         @self.jax.custom_jvp
         def value(*arrays: Array) -> Array:
-            return function.smooth(*filled(arrays))
+            return function.value(*filled(arrays))
 
         def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
             slopes = function.slopes(*filled(primals))
@@ -150,7 +152,9 @@ class Jax(Backend):
             return result, change
 
         value.defjvp(jvp, symbolic_zeros=True)
-        return value(*(x for at, x in enumerate(rows) if at not in numbers))
+        # Without the axis of length one, along which XLA's reductions would run.
+        arrays = (self.xp.squeeze(x, axis=self.axis) for at, x in enumerate(rows) if at not in numbers)
+        return self.xp.expand_dims(value(*arrays), axis=self.axis)
 
     def scan(
         self,

@@ -6,15 +6,15 @@ For a row z and its *anchor* class k, with m = max z:
     e_j  = exp(z_j − m), 0 at j = k
     rest = Σ e_j                         (the sum without the anchor's own term)
 
-Then log Σ exp(z) = m + log1p(rest + expm1(lead)); and where the anchor holds more than half of
-the probability, lead is 0 and −log p_k = log1p(rest): a sum of positive terms, however small,
-with no 1 in it to drown them. The anchor is the label where there is one, else the largest class.
+Then log Σ exp(z) = m + log1p(rest + expm1(lead)) and −log p_k = log1p(rest / exp(lead)): a sum of
+positive terms, however small, with no 1 in it to drown them. The anchor is the label where there is
+one, else the largest class.
 """
 
 from typing import Any
 
-from xp_xent._spread import Spread, anchor_slope
-from xp_xent._stable import expm1, product
+from xp_xent._spread import Spread, anchor_slope, log_total
+from xp_xent._stable import product
 
 Array = Any
 
@@ -53,13 +53,8 @@ class Anchored:
         else:
             self.e, self.rest, self.own = backend.anchored(z, self.shift, anchor)
         self.lead = self.own - self.shift
-        self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
         self.own_e = xp.exp(self.lead)
         self.total = self.rest + self.own_e  # Σ exp(z_j − m) ≥ 1
-        self.log_total = xp.log1p(self.rest + self._expm1(self.lead))
-
-    def _expm1(self, x: Array) -> Array:
-        return expm1(self.xp, x) if self.backend.differentiable else self.xp.expm1(x)
 
     @property
     def off(self) -> Array:
@@ -69,7 +64,7 @@ class Anchored:
     @property
     def lse(self) -> Array:
         """Give log Σ exp(z_j)."""
-        return self.shift + self.log_total
+        return self.shift + log_total(self.xp, self.lead, self.rest)
 
     @property
     def at(self) -> Array:
@@ -94,7 +89,7 @@ class Anchored:
     @property
     def surprisal(self) -> Array:
         """Give −log p of every class."""
-        surprisal = (self.shift - self.z) + self.log_total
+        surprisal = (self.shift - self.z) + log_total(self.xp, self.lead, self.rest)
         return self.backend.put_(surprisal, self.anchor, self.nll)
 
     def off_sum(self, x: Array) -> Array:
@@ -106,9 +101,9 @@ class Anchored:
         return self.off_sum(product(self.xp, q, self.shift - self.z)) + self.spread(on, off)
 
     def spread(self, on: Array | float, off: Array | float) -> Array:
-        """Give (on + off)·log Σ exp(z_j − m) − on·lead, the anchor's part of `cross`."""
+        """Give on·(−log p_k) + off·log Σ exp(z_j − m), the anchor's part of `cross`."""
         return self.backend.with_slopes(Spread(self.xp), self.lead, self.rest, on, off)
 
     def spread_slope(self, on: Array | float, off: Array | float) -> Array:
         """Give the derivative of a cross-entropy with these masses by the anchor's logit."""
-        return anchor_slope(self.xp, self.sure, self.at, self.away, on, off)
+        return anchor_slope(self.xp, self.rest < self.own_e, self.at, self.away, on, off)

@@ -34,11 +34,20 @@ def open_rows(backend: Any, rows: Rows, dtype: Any, array: Array | None = None) 
 
 def close_loss(backend: Any, rows: Rows, loss: Array) -> Array:
     """Scale the rows' losses; 0 where a row does not count."""
-    if rows.scale is not None:
-        loss = product(backend.xp, rows.scale, loss)
-    if rows.fine is not None:
-        loss = rows.fine * loss
-    return loss if rows.counted is None else backend.xp.where(rows.counted, loss, 0.0)
+    given = rows.scale, rows.fine, rows.counted
+    if all(x is None for x in given):
+        return loss
+    # Without the axis of length one, along which a compiler may run its loops.
+    xp, axis = backend.xp, backend.axis
+    scale, fine, counted = (None if x is None else xp.squeeze(x, axis=axis) for x in given)
+    loss = xp.squeeze(loss, axis=axis)
+    if scale is not None:
+        loss = product(xp, scale, loss)
+    if fine is not None:
+        loss = fine * loss
+    if counted is not None:
+        loss = xp.where(counted, loss, 0.0)
+    return xp.expand_dims(loss, axis=axis)
 
 
 def close_gradient(

@@ -3,18 +3,22 @@
 With `on` and `off`, the masses of the targets at a row's anchor and elsewhere, and the `lead` and
 `rest` of `Anchored`, it is
 
-    (on + off)·log1p(rest + expm1(lead)) − on·lead
+    on·log1p(rest / exp(lead)) + off·log1p(rest + expm1(lead))
 
-in value; its derivative by the lead, accumulated term by term, would cancel where the anchor holds
-more than half of the probability (rest < 1).
+two sums of positive terms: −log p of the anchor, and the logarithm of Σ exp(z_j − m).
 """
 
+import math
 from typing import Any, NamedTuple
 
 from xp_xent._stable import expm1, product
 
 Array = Any
 Mass = Any  # (..., 1) or a number
+
+# Below this lead the anchor's own exponential no longer matters beside the others', which are at
+# least 1: not in float64 either. The quotient by it still fits into float32.
+FAR = -60.0
 
 
 class Spread(NamedTuple):
@@ -23,30 +27,41 @@ class Spread(NamedTuple):
     xp: Any
 
     def value(self, lead: Array, rest: Array, on: Mass, off: Mass) -> Array:
-        """Give the value, where a library neither differentiates nor computes lead twice."""
-        log_total = self.xp.log1p(rest + self.xp.expm1(lead))
-        return (on + off) * log_total - product(self.xp, on, lead)
+        """Give the value, in operations that may be differentiated one by one.
+
+        The anchor's own logit comes in by a factor alone, so that confident rows keep their digits
+        even where a compiler computes it twice, and rounds it differently.
+        """
+        value = product(self.xp, on, anchor_nll(self.xp, lead, rest))
+        if isinstance(off, float) and off == 0:
+            return value
+        return value + off * log_total(self.xp, lead, rest)
 
     def slopes(self, lead: Array, rest: Array, on: Mass, off: Mass) -> tuple[Array, ...]:
         """Give the derivatives by lead, rest, on and off; their own do not cancel either."""
         xp, own = self.xp, self.xp.exp(lead)
-        total, mass, log_total = rest + own, on + off, xp.log1p(rest + expm1(xp, lead))
-        by_lead = anchor_slope(xp, rest < 1, own / total, rest / total, on, off)
-        return by_lead, mass / total, log_total - lead, log_total
+        total = rest + own
+        by_lead = anchor_slope(xp, rest < own, own / total, rest / total, on, off)
+        by_mass = anchor_nll(xp, lead, rest), log_total(xp, lead, rest)
+        return by_lead, (on + off) / total, *by_mass
 
-    def smooth(self, lead: Array, rest: Array, on: Mass, off: Mass) -> Array:
-        """Give the value in operations that may be differentiated one by one."""
-        xp, sure = self.xp, rest < 1
-        ahead = xp.where(sure, lead, 0.0)  # its value is 0, its derivative is not
-        behind = xp.where(sure, 0.0, lead)
-        return xp.where(
-            sure,
-            off * ahead + (on + off) * xp.log1p(rest * xp.exp(-ahead)),
-            (on + off) * xp.log1p(rest + expm1(xp, behind)) - product(xp, on, behind),
-        )
+
+def anchor_nll(xp: Any, lead: Array, rest: Array) -> Array:
+    """Give −log p of the anchor: log1p(rest / exp(lead))."""
+    far = lead < FAR
+    own = xp.where(far, math.exp(FAR), xp.exp(lead))
+    return xp.log1p(rest / own) + xp.where(far, FAR - lead, 0.0)
+
+
+def log_total(xp: Any, lead: Array, rest: Array) -> Array:
+    """Give log Σ exp(z_j − m)."""
+    return xp.log1p(rest + expm1(xp, lead))
 
 
 def anchor_slope(xp: Any, sure: Array, at: Array, away: Array, on: Mass, off: Mass) -> Array:
-    """Give the derivative by the anchor's logit, of probability `at`, 1 − at being `away`."""
+    """Give the derivative by the anchor's logit, of probability `at`, 1 − at being `away`.
+
+    `sure` tells where it holds more than half of the probability.
+    """
     mass = on + off
     return xp.where(sure, off - mass * away, mass * at - on)
