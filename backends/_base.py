@@ -54,6 +54,8 @@ class Backend:
         The namespace to import when one of its arrays shows up.
     differentiable : bool
         Whether the library may differentiate what the losses compute.
+    looks : bool
+        Whether a kernel may look at its numbers and compute some rows again; see `mended_`.
     axis : int
         Where kernels find the classes, counted from the end. The shapes below are written as if
         they came last.
@@ -63,6 +65,7 @@ class Backend:
     roots: ClassVar[tuple[str, ...]]
     module: ClassVar[str]
     differentiable: ClassVar[bool] = True
+    looks: ClassVar[bool] = False
     axis: int = -1
 
     def __init__(self) -> None:
@@ -159,7 +162,11 @@ class Backend:
         """Give an array of one value, beside `like`."""
         return self.xp.full(shape, value, dtype=dtype, device=self.device(like))
 
-    def pick(self, x: Array, index: Array) -> Array:
+    def locate(self, x: Array, index: Array) -> Any:
+        """Find where each row's index is in x, once for several calls of `pick` and `put_` on it."""
+        return index
+
+    def pick(self, x: Array, index: Any) -> Array:
         """Give each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
         return self.xp.take_along_axis(x, index, axis=self.axis)
 
@@ -193,9 +200,9 @@ class Backend:
     # On temporaries: x is an array that a kernel made itself and needs no more, so that a
     # library whose arrays can be written to may write the result into it.
 
-    def exp_shifted(self, x: Array, shift: Array) -> Array:
-        """Give exp(x − shift) as such a temporary; x itself is kept."""
-        return self.xp.exp(x - shift)
+    def exp_shifted(self, x: Array, shift: Array | None) -> Array:
+        """Give exp(x − shift), or exp(x), as such a temporary; x itself is kept."""
+        return self.xp.exp(x if shift is None else x - shift)
 
     def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:
         """Give such exponentials with 0 at each row's anchor, their sum, and z at the anchor."""
@@ -268,6 +275,15 @@ class Backend:
     def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         """Do as `blockwise`; a result may be written over the rows, which are needed no more."""
         return self.blockwise(function, rows, *operands)
+
+    def mended_(
+        self, function: Callable[..., Any], results: Any, good: Array, *operands: Array | None
+    ) -> Any:
+        """Compute the rows again that are not good (..., 1), where the backend `looks`.
+
+        The operands and results are those of `blockwise`.
+        """
+        raise NotImplementedError
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compile a function of arrays, where the library can."""

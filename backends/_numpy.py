@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class NumPy(Backend):
     roots = ("numpy",)
     module = "numpy"
     differentiable = False
+    looks = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,29 +80,36 @@ class NumPy(Backend):
             return np.add.accumulate(x, axis=-1)[..., -1:]
         return np.add.reduce(x, axis=-1, keepdims=True)
 
-    def exp_shifted(self, x: Array, shift: Array) -> Array:
+    def exp_shifted(self, x: Array, shift: Array | None) -> Array:
         room, self._room.view = self._room.view, None
         if room is None or room.shape != x.shape or room.dtype != x.dtype:
             room = np.empty_like(x)
-        return np.exp(np.subtract(x, shift, out=room), out=room)
+        return np.exp(x if shift is None else np.subtract(x, shift, out=room), out=room)
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         return np.multiply(x, factor, out=x)
 
-    def pick(self, x: Array, index: Array) -> Array:
-        places = _places(x, index)
-        if places is None:
-            return np.take_along_axis(x, index, axis=-1)
-        flat, at = places
-        return flat.take(at).reshape(index.shape)
+    def locate(self, x: Array, index: Array) -> Any:
+        return _located(x, index) or index
 
-    def put_(self, x: Array, index: Array, value: Array) -> Array:
-        places = _places(x, index)
-        if places is None:
+    def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:
+        e = self.exp_shifted(z, shift)
+        own = self.pick(z, anchor)
+        e = self.put_(e, anchor, 0.0)
+        return e, self.row_sum(e), own
+
+    def pick(self, x: Array, index: Any) -> Array:
+        place = index if isinstance(index, _Located) else _located(x, index)
+        if place is None:
+            return np.take_along_axis(x, index, axis=-1)
+        return place.line.take(place.at).reshape(place.shape)
+
+    def put_(self, x: Array, index: Any, value: Array) -> Array:
+        place = index if isinstance(index, _Located) else _located(x, index)
+        if place is None:
             np.put_along_axis(x, index, value, axis=-1)
         else:
-            flat, at = places
-            flat[at] = value.reshape(-1) if isinstance(value, np.ndarray) else value
+            place.line[place.at] = value.reshape(-1) if isinstance(value, np.ndarray) else value
         return x
 
     def blank_(self, x: Array, counted: Array) -> Array:
@@ -126,12 +134,17 @@ class NumPy(Backend):
         # order whatever the batch, the memory layout and the threads around it: the same bits.
         shape = rows.shape
         blocks = list(_blocks(shape))
+        if len(blocks) == 1:
+            results = function(*(None if x is None else _block(x, blocks[0], shape) for x in (rows, *operands)))
+            if not isinstance(results, tuple):
+                return _laid(rows, results)
+            return tuple(_laid(rows, part) for part in results)
         outputs: list[np.ndarray] = []
         single, lock = True, threading.Lock()
 
         def work(index: tuple[Any, ...]) -> None:
             nonlocal single
-            parts = (None if x is None else _block(x, index, shape) for x in (rows, *operands))
+            parts = (_block(x, index, shape) for x in (rows, *operands))
             # Not over the rows: a kernel may read them again after their exponentials are made.
             room = self._room.view = _room(outputs, index, shape) if over is None else None
             results = function(*parts)
@@ -147,18 +160,49 @@ class NumPy(Backend):
         _threads.each(work, blocks, len(blocks))
         return outputs[0] if single else tuple(outputs)
 
+    def mended_(
+        self, function: Callable[..., Any], results: Any, good: Array, *operands: Array | None
+    ) -> Any:
+        if good.all():
+            return results
+        bad, shape = ~good[..., 0], good.shape[:-1]
 
-def _places(x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """View rows (..., K) as one line of elements, and tell where in it each row's index is.
+        def chosen(x: Any) -> Any:
+            if not isinstance(x, np.ndarray):
+                return x
+            part = np.broadcast_to(x, (*shape, x.shape[-1]))[bad]
+            return _block(part, (Ellipsis,), part.shape)
 
-    NumPy indexes a line several times faster than rows. None where the view would be a copy.
+        found = function(*map(chosen, operands))
+        pairs = zip(results, found, strict=True) if isinstance(found, tuple) else ((results, found),)
+        for result, part in pairs:
+            result[bad] = part
+        return results
+
+
+class _Located(NamedTuple):
+    """Rows as one line of elements, and where in it each row's index is.
+
+    NumPy indexes a line several times faster than rows.
     """
+
+    line: np.ndarray
+    at: np.ndarray
+    shape: tuple[int, ...]  # (..., 1)
+
+
+def _located(x: np.ndarray, index: np.ndarray) -> _Located | None:
+    """Find each row's index in x (..., K); None where the line would be a copy."""
     classes, shape, size = x.shape[-1], x.shape[:-1], x.itemsize
     if shape != index.shape[:-1] or x.size == 0:
         return None
     label = index.reshape(-1)
     if x.flags.c_contiguous:
-        return x.reshape(-1), np.arange(0, x.size, classes) + label
+        return _Located(x.reshape(-1), np.arange(0, x.size, classes) + label, index.shape)
+    by_class = x.transpose(x.ndim - 1, *range(x.ndim - 1))
+    if by_class.flags.c_contiguous:
+        count = label.size
+        return _Located(by_class.reshape(-1), label * count + np.arange(count), index.shape)
     if not all(stride > 0 and stride % size == 0 for stride in x.strides):
         return None
     *steps, step = (stride // size for stride in x.strides)
@@ -168,7 +212,8 @@ def _places(x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray] |
         view = at.reshape(-1, count, span)
         view += np.arange(0, count * apart, apart)[:, None]
         last += (count - 1) * apart
-    return np.lib.stride_tricks.as_strided(x, (last + 1,), (size,)), at
+    line = np.lib.stride_tricks.as_strided(x, (last + 1,), (size,))
+    return _Located(line, at, index.shape)
 
 
 def _merged(shape: tuple[int, ...], steps: Sequence[int]) -> Iterator[tuple[int, int, int]]:
@@ -200,8 +245,10 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
             yield (*before, slice(start, start + step))
 
 
-def _block(array: np.ndarray, index: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
+def _block(array: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
     """Take a block of an operand; an axis along which it broadcasts is kept whole."""
+    if not isinstance(array, np.ndarray):  # a number, or none
+        return array
     if index != (Ellipsis,):
         index = tuple(
             slice(None) if array.shape[axis] == 1 and shape[axis] != 1 else part
@@ -236,6 +283,16 @@ def _room(
             if _by_class(room) or (shape[-1] >= FEW and room.flags.c_contiguous):
                 return room
     return None
+
+
+def _laid(rows: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Give a result of all rows as `_like` lays it out."""
+    whole = part.shape[:-1] == rows.shape[:-1]
+    if whole and (part.shape[-1] == 1 or part.strides == rows.strides):
+        return part
+    output = _like(rows, part, None)
+    output[...] = part
+    return output
 
 
 def _like(rows: np.ndarray, part: np.ndarray, over: np.ndarray | None) -> np.ndarray:

@@ -121,13 +121,13 @@ class Evaluation(NamedTuple):
     def _reduced(self, losses: Array) -> Array:
         return self.reduction.of(self.backend.xp, self.layout.losses_outward(losses))
 
-    def _factor(self, cotangent: Any) -> Array:
+    def _factor(self, cotangent: Any) -> Array | float:
         """Give the derivative of the reduced loss by each row's loss, times a cotangent."""
         xp, rows = self.backend.xp, self.rows.logits
         shape = self.layout.losses_shape(rows)
         factor = self.reduction.factor(xp, shape, cotangent, self.kernel.dtype)
         if isinstance(factor, (int, float)):
-            return self.backend.full((1,) * len(rows.shape), factor, self.kernel.dtype, like=rows)
+            return factor
         if len(factor.shape) == 0:
             return xp.reshape(factor, (1,) * len(rows.shape))
         return self.layout.cotangent_inward(factor)

@@ -10,6 +10,7 @@ q: probability targets, or the mass that label smoothing spreads. All derivative
     ∂L/∂z_j = G·p_j − a·f'(ℓ_y)·δ_jy − q_j + 2λ·lse·p_j        G = a·f'(ℓ_y) + Σ q
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from xp_xent._heads import Head
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows, row_factor, settle_gradient
 from xp_xent._smoothing import Smoothing
 from xp_xent._stable import entropy_term, product, tanh_and_slope
+from xp_xent._unshifted import Unshifted
 
 Array = Any
 
@@ -28,7 +30,7 @@ class Open(NamedTuple):
     row: Anchored
     cap: Array  # tanh(z/c)/c of the soft cap, (..., K); None without
     slope: Array  # derivative of the capped logits by the logits, (..., K); None without
-    mass: Array  # a, (..., 1) or a number; None without labels
+    mass: Any  # a, (..., 1) or a number; None without labels
     q: Array  # (..., K) or (1, …, K); None without
     on: Array  # q at the anchor, (..., 1) or a number
     off: Array  # Σ q elsewhere, (..., 1) or a number
@@ -46,19 +48,13 @@ class SoftmaxRows:
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each row's loss, (..., 1)."""
-        return close_loss(backend, rows, self._loss(self._open(backend, rows, sums_only=True)))
+        return self._evaluated(self._value, backend, rows, sums_only=True)
 
     def value_and_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float | None
     ) -> tuple[Array, Array]:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the logits."""
-        block, factor = self._open(backend, rows), row_factor(rows, cotangent)
-        loss = close_loss(backend, rows, self._loss(block))
-        # Last, for it gives up the row's exponentials.
-        gradient = self._gradient(block, factor)
-        if block.slope is not None:
-            gradient = backend.multiply_(gradient, block.slope)
-        return loss, settle_gradient(backend, rows, gradient, rows.logits)
+        return self._evaluated(self._value_and_gradient, backend, rows, cotangent)
 
     def value_and_target_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | None
@@ -107,20 +103,54 @@ class SoftmaxRows:
 
     # The parts
 
+    def _evaluated(
+        self,
+        formula: Callable[..., Any],
+        backend: Any,
+        rows: Rows,
+        *others: Any,
+        sums_only: bool = False,
+    ) -> Any:
+        """Evaluate a formula of opened rows: without a shift first, if Python may look at them."""
+        count = len(rows)
+
+        def shifted(*parts: Any) -> Any:
+            rows, others = Rows(*parts[:count]), parts[count:]
+            return formula(self._open(backend, rows, sums_only=sums_only), backend, rows, *others)
+
+        if not backend.looks or rows.label is None or rows.spread is not None:
+            return shifted(*rows, *others)
+        z, cap, slope = self._capped(backend, rows)
+        row = Unshifted(backend, z, rows.label)
+        block = Open(row, cap, slope, self._label_mass(rows), None, 0.0, 0.0)
+        results = formula(block, backend, rows, *others)
+        fits = row.fits if rows.counted is None else row.fits | ~rows.counted
+        return backend.mended_(shifted, results, fits, *rows, *others)
+
+    def _value(self, block: Open, backend: Any, rows: Rows) -> Array:
+        return close_loss(backend, rows, self._loss(block))
+
+    def _value_and_gradient(
+        self, block: Open, backend: Any, rows: Rows, cotangent: Array | float | None
+    ) -> tuple[Array, Array]:
+        loss = close_loss(backend, rows, self._loss(block))
+        # Last, for it gives up the row's exponentials.
+        gradient = self._gradient(block, row_factor(rows, cotangent))
+        if block.slope is not None:
+            gradient = backend.multiply_(gradient, block.slope)
+        return loss, settle_gradient(backend, rows, gradient, rows.logits)
+
     def _open(self, backend: Any, rows: Rows, *, sums_only: bool = False) -> Open:
-        xp, cap, slope = backend.xp, None, None
-        if self.softcap is None:
-            z = xp.astype(rows.logits, self.dtype, copy=False)
-            row = Anchored(backend, z, rows.label, rows.counted, sums_only=sums_only)
-        else:
-            tanh, slope = tanh_and_slope(xp, open_rows(backend, rows, self.dtype) / self.softcap)
-            cap = tanh / self.softcap
-            row = Anchored(backend, self.softcap * tanh, rows.label, sums_only=sums_only)
+        xp = backend.xp
+        z, cap, slope = self._capped(backend, rows)
+        # Not blanked yet: the maximum comes first.
+        counted = rows.counted if cap is None else None
+        row = Anchored(backend, z, rows.label, counted, sums_only=sums_only)
         if rows.probabilities is not None:
             q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
             q = q if rows.class_weight is None else rows.class_weight * q
             return Open(row, cap, slope, None, q, backend.pick(q, row.anchor), row.off_sum(q))
-        mass = 1.0 if rows.label_weight is None else rows.label_weight
+        mass = self._label_mass(rows)
         if rows.spread is None:
             return Open(row, cap, slope, mass, None, 0.0, 0.0)
         off = row.off_sum(rows.spread)
@@ -129,6 +159,19 @@ class SoftmaxRows:
             return Open(row, cap, slope, mass, q, 0.0, off)
         on = backend.row_sum(xp.where(row.off, 0.0, rows.spread))
         return Open(row, cap, slope, mass, rows.spread, on, off)
+
+    def _capped(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array]:
+        """Give the logits that the loss is of, and `cap` and `slope` of `Open`."""
+        if self.softcap is None:
+            return backend.xp.astype(rows.logits, self.dtype, copy=False), None, None
+        tanh, slope = tanh_and_slope(
+            backend.xp, open_rows(backend, rows, self.dtype) / self.softcap
+        )
+        return self.softcap * tanh, tanh / self.softcap, slope
+
+    @staticmethod
+    def _label_mass(rows: Rows) -> Array | float:
+        return 1.0 if rows.label_weight is None else rows.label_weight
 
     def _loss(self, block: Open) -> Array:
         row, loss = block.row, None
@@ -139,25 +182,25 @@ class SoftmaxRows:
             loss = cross if loss is None else loss + cross
         return loss + self.z_loss * row.lse * row.lse if self.z_loss else loss
 
-    def _gradient(self, block: Open, factor: Array | None = None) -> Array:
+    def _gradient(self, block: Open, factor: Array | float | None = None) -> Array:
         """Give the derivative of a row's loss by its capped logits, times a factor of the row.
 
         It uses up the exponentials of the row.
         """
-        row, on, put = block.row, block.on, block.row.backend.put_
+        row, on, backend = block.row, block.on, block.row.backend
         if block.mass is not None:
             on = on + block.mass * self.head.slope(row)
-        others, anchor = on + block.off, row.spread_slope(on, block.off)
-        if self.z_loss:
-            push = 2 * self.z_loss * row.lse
-            others, anchor = others + push, anchor + push * row.at
-        multiply, by_class = row.backend.multiply_, others / row.total
-        if block.q is not None:
-            gradient = put(multiply(row.e, by_class) - block.q, row.anchor, anchor)
-            return gradient if factor is None else multiply(gradient, factor)
-        if factor is not None:
-            by_class, anchor = by_class * factor, anchor * factor
-        return put(multiply(row.e, by_class), row.anchor, anchor)
+        push = 2 * self.z_loss * row.lse if self.z_loss else 0.0
+        if block.q is None:
+            share = (1.0 if factor is None else factor) / row.total
+            anchor = -on * (row.rest * share)
+            if self.z_loss:
+                on, anchor = on + push, anchor + push * (row.own_e * share)
+            return backend.put_(backend.multiply_(row.e, on * share), row.anchor, anchor)
+        anchor = row.spread_slope(on, block.off) + push * row.at
+        gradient = backend.multiply_(row.e, (on + block.off + push) / row.total) - block.q
+        gradient = backend.put_(gradient, row.anchor, anchor)
+        return gradient if factor is None else backend.multiply_(gradient, factor)
 
     def _target_gradient(self, block: Open, rows: Rows) -> Array:
         row = block.row
