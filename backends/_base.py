@@ -201,7 +201,7 @@ class Backend:
     # library whose arrays can be written to may write the result into it.
 
     def exp_shifted(self, x: Array, shift: Array | None) -> Array:
-        """Give exp(x − shift), or exp(x), as such a temporary; x itself is kept."""
+        """Give exp(x − shift) as such a temporary, exp(x) without a shift; x itself is kept."""
         return self.xp.exp(x if shift is None else x - shift)
 
     def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:
@@ -267,7 +267,7 @@ class Backend:
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         """Apply a function that treats each row alone to rows (..., K) and what belongs to them.
 
-        The operands broadcast against the rows, or are None. The function returns an array or a
+        The operands broadcast against the rows, are numbers or None. The function returns an array or a
         tuple of arrays of shape (..., 1) or (..., K). A backend may cut the rows into blocks.
         """
         return function(rows, *operands)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xp_xent.backends import _blocks
 from xp_xent.backends._base import Array, Backend
 
 
@@ -43,6 +44,40 @@ class Dpnp(Backend):
             return step(totals, *parts)
 
         return super().scan(waited, totals, arrays, size)
+
+    def exp_shifted(self, x: Array, shift: Array) -> Array:
+        shifted = self.xp.subtract(x, shift)
+        return self.xp.exp(shifted, out=shifted)
+
+    def multiply_(self, x: Array, factor: Array) -> Array:
+        return self.xp.multiply(x, factor, out=x)
+
+    def put_(self, x: Array, index: Array, value: Array) -> Array:
+        self.xp.put_along_axis(x, index, value, axis=self.axis)
+        return x
+
+    def blank_(self, x: Array, counted: Array) -> Array:
+        return self.xp.where(counted, x, 0.0, out=x)
+
+    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        return _blocks.walk(self, self._paced(function), rows, operands)
+
+    def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        return _blocks.walk(self, self._paced(function), rows, operands, over=True)
+
+    @staticmethod
+    def _paced(function: Callable[..., Any]) -> Callable[..., Any]:
+        # What is queued keeps its temporaries. Two blocks keep a device as busy as all of them.
+        queued: list[Any] = []
+
+        def paced(rows: Array, *operands: Array | None) -> Any:
+            if len(queued) == 2:
+                queued.pop(0).wait()
+            found = function(rows, *operands)
+            queued.append(rows.sycl_queue.submit_barrier())
+            return found
+
+        return paced
 
     def synchronize(self, array: Array) -> None:
         array.sycl_queue.wait()

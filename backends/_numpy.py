@@ -1,6 +1,5 @@
 """NumPy: rows walked in cache-sized, contiguous blocks, on threads."""
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xp_xent.backends import _threads
+from xp_xent.backends import _blocks, _threads
 from xp_xent.backends._base import Array, Backend
 
 # Elements of a block: few enough for a second-level cache, enough that threads seldom wait for the
@@ -133,9 +132,9 @@ class NumPy(Backend):
         # A block is laid out by its number of classes alone, so that a row is summed in the same
         # order whatever the batch, the memory layout and the threads around it: the same bits.
         shape = rows.shape
-        blocks = list(_blocks(shape))
+        blocks = list(_blocks.cut(shape, BLOCK))
         if len(blocks) == 1:
-            results = function(*(None if x is None else _block(x, blocks[0], shape) for x in (rows, *operands)))
+            results = function(*(x if x is None else _block(x, blocks[0], shape) for x in (rows, *operands)))
             if not isinstance(results, tuple):
                 return _laid(rows, results)
             return tuple(_laid(rows, part) for part in results)
@@ -228,33 +227,11 @@ def _merged(shape: tuple[int, ...], steps: Sequence[int]) -> Iterator[tuple[int,
     yield count, apart, span
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
-    """Cut rows of shape (..., K) into index tuples of at most BLOCK elements, or one row."""
-    rows = shape[:-1]
-    if not rows or math.prod(shape) <= BLOCK:
-        yield (Ellipsis,)
-        return
-    # The first axis whose slices of length one fit into a block is the one to cut.
-    axis = 0
-    while axis < len(rows) - 1 and math.prod(shape[axis + 1 :]) > BLOCK:
-        axis += 1
-    step = max(1, BLOCK // max(1, math.prod(shape[axis + 1 :])))
-    for outer in np.ndindex(*rows[:axis]):
-        before = tuple(slice(i, i + 1) for i in outer)
-        for start in range(0, rows[axis], step):
-            yield (*before, slice(start, start + step))
-
-
 def _block(array: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
-    """Take a block of an operand; an axis along which it broadcasts is kept whole."""
+    """Take a block of an operand, laid out for NumPy's inner loops."""
     if not isinstance(array, np.ndarray):  # a number, or none
         return array
-    if index != (Ellipsis,):
-        index = tuple(
-            slice(None) if array.shape[axis] == 1 and shape[axis] != 1 else part
-            for axis, part in enumerate(index)
-        )
-    block = array[index]
+    block = _blocks.part(array, index, shape)
     if block.shape[-1] == 1 or _by_class(block):
         return block
     if block.shape[-1] >= FEW:

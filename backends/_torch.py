@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent.backends import _torch_compiled, _torch_eager
+from xp_xent.backends import _blocks, _torch_compiled, _torch_eager
 from xp_xent.backends._base import Array, Backend
 
 
@@ -93,8 +93,33 @@ class Torch(Backend):
         # take_along_dim would fix the number of rows under torch.export.
         return self.torch.gather(x.expand(rows), self.axis, index)
 
-    def _may_write(self, x: Array) -> bool:
-        return not self.torch.is_grad_enabled() and _torch_eager.is_eager(x)
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """Tell if anybody may differentiate what is computed now."""
+        return self.torch.is_grad_enabled() or not _torch_eager.is_eager()
+
+    def _may_write(self, *arrays: Array | None) -> bool:
+        if self.torch.is_grad_enabled():
+            return False
+        return _torch_eager.is_eager(*(x for x in arrays if x is not None))
+
+    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        return self._walk(function, rows, operands, over=False)
+
+    def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        return self._walk(function, rows, operands, over=True)
+
+    def _walk(
+        self,
+        function: Callable[..., Any],
+        rows: Array,
+        operands: tuple[Array | None, ...],
+        over: bool,
+    ) -> Any:
+        # What autograd, a transform, a compiler or a tracer sees is one formula of whole tensors.
+        if not self._may_write(rows, *operands):
+            return function(rows, *operands)
+        return _blocks.walk(self, function, rows, operands, over=over)
 
     def exp_shifted(self, x: Array, shift: Array) -> Array:
         shifted = x - shift

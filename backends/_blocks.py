@@ -1,0 +1,96 @@
+"""Rows cut into blocks, so that temporaries are as large as a block and not as the logits."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from xp_xent.backends._base import Array, Backend
+
+# Bytes of a block in the loss's dtype, where a library's operations run one after the other on a
+# device: a loss alone has one temporary of that size, and a mask beside it at most, which keeps it
+# below 25 MB; there are elements enough to occupy a device, and caches of tens of megabytes hold
+# the block from one operation to the next.
+ROOM = 1 << 24
+
+Index = tuple[Any, ...]
+
+
+def cut(shape: tuple[int, ...], most: int, axis: int = -1) -> Iterator[Index]:
+    """Cut rows with the classes along an axis into index tuples of at most so many elements.
+
+    A block has at least one row.
+    """
+    if math.prod(shape) <= most or len(shape) == 1:
+        yield (Ellipsis,)
+        return
+    axes = [at for at in range(len(shape)) if at != axis % len(shape)]
+    sizes, one = [shape[at] for at in axes], math.prod(shape) // shape[axes[0]]
+    # The first axis whose slices of length one fit into a block is the one to cut.
+    depth = 0
+    while depth < len(axes) - 1 and one > most:
+        depth += 1
+        one //= sizes[depth]
+    step, index = max(1, most // one), [slice(None)] * (axes[depth] + 1)
+    for outer in np.ndindex(*sizes[:depth]):
+        for at, i in zip(axes, outer, strict=False):
+            index[at] = slice(i, i + 1)
+        for start in range(0, sizes[depth], step):
+            index[axes[depth]] = slice(start, start + step)
+            yield tuple(index)
+
+
+def part(array: Any, index: Index, shape: tuple[int, ...]) -> Any:
+    """View a block of an operand of rows; an axis along which it broadcasts is kept whole."""
+    if index == (Ellipsis,) or not hasattr(array, "shape"):  # a number is the same in each, as None
+        return array
+    narrowed = (
+        slice(None) if array.shape[at] == 1 and shape[at] != 1 else one
+        for at, one in enumerate(index)
+    )
+    return array[(*narrowed, Ellipsis)]
+
+
+def walk(
+    backend: Backend,
+    function: Callable[..., Any],
+    rows: Array,
+    operands: tuple[Any, ...],
+    *,
+    over: bool = False,
+) -> Any:
+    """Do as `Backend.blockwise` on blocks of ROOM bytes, one after the other, without waiting.
+
+    Results are written into arrays of their whole size; with `over`, one of the rows' shape and
+    dtype over the rows.
+    """
+    shape, axis, size = tuple(rows.shape), backend.axis, rows.dtype.itemsize
+    # Half precision is computed in float32, and converted first: two temporaries.
+    most = ROOM // (size if size >= 4 else 8)
+    outputs: list[Array] = []
+    single = True
+    for index in cut(shape, most, axis):
+        parts = (part(x, index, shape) for x in (rows, *operands))
+        results = function(*parts)
+        if index == (Ellipsis,):
+            return results
+        single = not isinstance(results, tuple)
+        results = (results,) if single else results
+        if not outputs:
+            outputs = [_output(backend, rows, found, over) for found in results]
+        for output, found in zip(outputs, results, strict=True):
+            output[index] = found
+        del found, results  # or the next block's would come beside them
+    return outputs[0] if single else tuple(outputs)
+
+
+def _output(backend: Backend, rows: Array, found: Array, over: bool) -> Array:
+    """Allocate a result, as the rows lie in memory where it has their shape; or take the rows."""
+    axis, shape = backend.axis, list(rows.shape)
+    # With one class, losses would have the rows' shape as well.
+    if found.shape[axis] == shape[axis] != 1:
+        same = over and found.dtype == rows.dtype
+        return rows if same else backend.xp.empty_like(rows, dtype=found.dtype)
+    shape[axis] = found.shape[axis]
+    return backend.xp.empty(tuple(shape), dtype=found.dtype, device=backend.device(rows))
