@@ -98,10 +98,10 @@ class Torch(Backend):
         """Tell if anybody may differentiate what is computed now."""
         return self.torch.is_grad_enabled() or not _torch_eager.is_eager()
 
-    def _may_write(self, *arrays: Array | None) -> bool:
+    def _may_write(self, *arrays: Any) -> bool:
         if self.torch.is_grad_enabled():
             return False
-        return _torch_eager.is_eager(*(x for x in arrays if x is not None))
+        return _torch_eager.is_eager(*(x for x in arrays if isinstance(x, self.torch.Tensor)))
 
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         return self._walk(function, rows, operands, over=False)
