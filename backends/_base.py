@@ -93,6 +93,10 @@ class Backend:
         """Tell if the values are in host memory and known now: not on a device, not traced."""
         return False
 
+    def holds(self, condition: Array) -> bool:
+        """Tell if a condition that is readable is true everywhere."""
+        return bool(self.xp.all(condition))
+
     def synchronize(self, array: Array) -> None:
         """Wait until the array has been computed; for benchmarks."""
 
@@ -157,6 +161,10 @@ class Backend:
     def arange(self, stop: int, like: Array) -> Array:
         """Give 0 … stop − 1 in the library's index dtype, beside `like`."""
         return self.xp.arange(stop, device=self.device(like))
+
+    def index_dtype(self, like: Array) -> Any:
+        """Give the library's index dtype, that of `arange`."""
+        return self.arange(1, like=like).dtype
 
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
         """Give an array of one value, beside `like`."""

@@ -32,11 +32,13 @@ def cut(shape: tuple[int, ...], most: int, axis: int = -1) -> Iterator[Index]:
     while depth < len(axes) - 1 and one > most:
         depth += 1
         one //= sizes[depth]
-    step, index = max(1, most // one), [slice(None)] * (axes[depth] + 1)
+    # Blocks of equal size, for threads that share them.
+    size, step = sizes[depth], max(1, most // one)
+    step, index = -(-size // -(-size // step)), [slice(None)] * (axes[depth] + 1)
     for outer in np.ndindex(*sizes[:depth]):
         for at, i in zip(axes, outer, strict=False):
             index[at] = slice(i, i + 1)
-        for start in range(0, sizes[depth], step):
+        for start in range(0, size, step):
             index[axes[depth]] = slice(start, start + step)
             yield tuple(index)
 

@@ -12,7 +12,7 @@ from xp_xent.backends._base import Array, Backend
 
 # Elements of a block: few enough for a second-level cache, enough that threads seldom wait for the
 # interpreter (with a quarter of it two threads take longer than one).
-BLOCK = 3 << 17
+BLOCK = 1 << 19
 # Below so many classes, a block is laid out class by class.
 FEW = 64
 
@@ -44,6 +44,12 @@ class NumPy(Backend):
 
     def is_readable(self, array: Array) -> bool:
         return True
+
+    def holds(self, condition: Array) -> bool:
+        return bool(condition.all())
+
+    def index_dtype(self, like: Array) -> Any:
+        return np.intp
 
     def float_dtypes(self) -> tuple[str, ...]:
         try:
@@ -162,7 +168,7 @@ class NumPy(Backend):
     def mended_(
         self, function: Callable[..., Any], results: Any, good: Array, *operands: Array | None
     ) -> Any:
-        if good.all():
+        if self.holds(good):
             return results
         bad, shape = ~good[..., 0], good.shape[:-1]
 

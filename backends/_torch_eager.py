@@ -54,9 +54,9 @@ def lent(given: Any) -> Any:
 def from_host(found: Any) -> Any:
     """View NumPy's results as tensors: an array, or a nest of tuples of arrays."""
     if isinstance(found, tuple):
-        return tuple(from_host(one) for one in found)
+        return tuple([from_host(one) for one in found])
     array = np.asarray(found)
-    if dtype_name(array.dtype) == "bfloat16":
+    if array.dtype.kind == "V":  # NumPy alone has no bfloat16
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 

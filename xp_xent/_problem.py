@@ -15,6 +15,9 @@ def loss_dtype(xp: Any, logits: Array) -> Any:
     return xp.float32 if dtype_name(logits.dtype) in ("float16", "bfloat16") else logits.dtype
 
 
+OPTIONAL = ("weight", "alpha", "sample_weight", "where", "normalizer")
+
+
 class RowOptions(NamedTuple):
     """What cross_entropy and its relatives accept beside logits and targets."""
 
@@ -29,15 +32,10 @@ class RowOptions(NamedTuple):
 
     def arrays(self) -> dict[str, Array]:
         """Name the arrays among the options."""
-        number = self.normalizer is None or isinstance(self.normalizer, Real)
-        given = {
-            "weight": self.weight,
-            "alpha": self.alpha,
-            "sample_weight": self.sample_weight,
-            "where": self.where,
-            "normalizer": None if number else self.normalizer,
-        }
-        return {name: x for name, x in given.items() if x is not None}
+        given = {name: x for name in OPTIONAL if (x := getattr(self, name)) is not None}
+        if isinstance(self.normalizer, Real):
+            del given["normalizer"]
+        return given
 
 
 class RowProblem(NamedTuple):
@@ -108,6 +106,10 @@ def open_problem(
         options,
         (*arrays,) if names is None else names,
     )
+    if options.ignore_index is not None:
+        check.integer("ignore_index", options.ignore_index, "an integer, or None for no such label")
+    if len(named) == len(arrays):
+        return problem
     of = "the logits' without the class axis"
     for name, per_class in (("weight", options.weight), ("alpha", options.alpha)):
         if per_class is not None:
@@ -119,6 +121,4 @@ def open_problem(
     if options.where is not None:
         check.boolean("where", options.where)
         check.shape("where", options.where, problem.rows_shape, of)
-    if options.ignore_index is not None:
-        check.integer("ignore_index", options.ignore_index, "an integer, or None for no such label")
     return problem

@@ -192,11 +192,12 @@ class SoftmaxRows:
             on = on + block.mass * self.head.slope(row)
         push = 2 * self.z_loss * row.lse if self.z_loss else 0.0
         if block.q is None:
-            share = (1.0 if factor is None else factor) / row.total
-            anchor = -on * (row.rest * share)
-            if self.z_loss:
-                on, anchor = on + push, anchor + push * (row.own_e * share)
-            return backend.put_(backend.multiply_(row.e, on * share), row.anchor, anchor)
+            share = (on + push) * ((1.0 if factor is None else factor) / row.total)
+            if not self.z_loss:
+                return backend.multiply_(backend.put_(row.e, row.anchor, -row.rest), share)
+            anchor = push * row.at - on * row.away
+            anchor = anchor if factor is None else anchor * factor
+            return backend.put_(backend.multiply_(row.e, share), row.anchor, anchor)
         anchor = row.spread_slope(on, block.off) + push * row.at
         gradient = backend.multiply_(row.e, (on + block.off + push) / row.total) - block.q
         gradient = backend.put_(gradient, row.anchor, anchor)

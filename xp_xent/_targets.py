@@ -101,10 +101,10 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
 def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tuple[Rows, Reduction]:
     """Lay out the rows of integer labels."""
     backend, options, xp = problem.backend, problem.options, problem.backend.xp
-    index = xp.astype(labels, backend.arange(1, like=labels).dtype, copy=False)
+    index = xp.astype(labels, backend.index_dtype(labels), copy=False)
     known = (index >= 0) & (index < problem.classes)
     readable, label, fine = backend.is_readable(labels), index, None
-    if readable and bool(xp.all(known)):
+    if readable and backend.holds(known):
         # Then only a class can be the label to ignore.
         ignored = options.ignore_index is not None and 0 <= options.ignore_index < problem.classes
         counted = counted_rows(backend, options, labels if ignored else None)
@@ -166,7 +166,7 @@ def counted_rows(backend: Backend, options: RowOptions, labels: Array | None) ->
             kept = labels != index
             counted = kept if counted is None else counted & kept
     known_now = counted is not None and backend.is_readable(counted)
-    return None if known_now and bool(backend.xp.all(counted)) else counted
+    return None if known_now and backend.holds(counted) else counted
 
 
 def _scale_and_share(
@@ -190,7 +190,7 @@ def _scale_and_share(
 
 
 def _refuse_out_of_range(problem: RowProblem, labels: Array, fine: Array) -> None:
-    if bool(problem.backend.xp.all(fine)):
+    if problem.backend.holds(fine):
         return
     bad = ~problem.backend.to_numpy(fine)
     first = np.argwhere(bad)[0]
