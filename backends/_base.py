@@ -171,7 +171,7 @@ class Backend:
         return self.xp.full(shape, value, dtype=dtype, device=self.device(like))
 
     def locate(self, x: Array, index: Array) -> Any:
-        """Find where each row's index is in x, once for several calls of `pick` and `put_` on it."""
+        """Find each row's index in x, once for several calls of `pick` and `put_` on it."""
         return index
 
     def pick(self, x: Array, index: Any) -> Array:
@@ -275,8 +275,8 @@ class Backend:
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         """Apply a function that treats each row alone to rows (..., K) and what belongs to them.
 
-        The operands broadcast against the rows, are numbers or None. The function returns an array or a
-        tuple of arrays of shape (..., 1) or (..., K). A backend may cut the rows into blocks.
+        The operands broadcast against the rows, are numbers or None. The function returns an array
+        or a tuple of arrays of shape (..., 1) or (..., K). A backend may cut the rows into blocks.
         """
         return function(rows, *operands)
 

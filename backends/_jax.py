@@ -116,6 +116,7 @@ class Jax(Backend):
         # Differentiated by JAX, the exponentials would be kept beside their gradient, and an entry
         # would be picked by a scatter. This is one product and one choice.
         (z, shift, anchor, counted), along = primals, tangents[0]
+
         def kept(x: Array) -> Array:
             return x if counted is None else self.masked(x, counted)
 
@@ -153,7 +154,9 @@ class Jax(Backend):
 
         value.defjvp(jvp, symbolic_zeros=True)
         # Without the axis of length one, along which XLA's reductions would run.
-        arrays = (self.xp.squeeze(x, axis=self.axis) for at, x in enumerate(rows) if at not in numbers)
+        arrays = (
+            self.xp.squeeze(x, axis=self.axis) for at, x in enumerate(rows) if at not in numbers
+        )
         return self.xp.expand_dims(value(*arrays), axis=self.axis)
 
     def scan(

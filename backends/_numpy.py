@@ -140,7 +140,9 @@ class NumPy(Backend):
         shape = rows.shape
         blocks = list(_blocks.cut(shape, BLOCK))
         if len(blocks) == 1:
-            results = function(*(x if x is None else _block(x, blocks[0], shape) for x in (rows, *operands)))
+            results = function(
+                *(x if x is None else _block(x, blocks[0], shape) for x in (rows, *operands))
+            )
             if not isinstance(results, tuple):
                 return _laid(rows, results)
             return tuple(_laid(rows, part) for part in results)
@@ -179,7 +181,9 @@ class NumPy(Backend):
             return _block(part, (Ellipsis,), part.shape)
 
         found = function(*map(chosen, operands))
-        pairs = zip(results, found, strict=True) if isinstance(found, tuple) else ((results, found),)
+        pairs = (
+            zip(results, found, strict=True) if isinstance(found, tuple) else ((results, found),)
+        )
         for result, part in pairs:
             result[bad] = part
         return results

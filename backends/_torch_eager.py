@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from xp_xent.backends import _threads
-from xp_xent.backends._base import Array, dtype_name
+from xp_xent.backends._base import Array
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 

@@ -1,0 +1,134 @@
+"""NumPy's rows whose exponentials need no shift, among rows that do: each has its own bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xp_xent
+from xp_xent import _softmax_rows, backends, cross_entropy, softmax_focal_loss, value_and_grad
+
+RNG = np.random.default_rng(11)
+INF, NAN = np.inf, np.nan
+# What is added to a row of normal logits: all in reach of plain exponentials, and none.
+OFFSETS = [0.0, 30.0, -30.0, 1e4, -1e4, 41.0, 42.0, -41.0, -200.0, 1e30]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"z_loss": 0.01},
+    {"softcap": 30.0},
+    {"ignore_index": 2},
+    {"where": True, "sample_weight": True},
+    {"weight": True, "reduction": "none"},
+]
+
+
+def rows_of(classes: int, dtype: str) -> tuple[Any, Any]:
+    """Rows at every offset, then hopeless, confident, masked, infinite and undefined ones."""
+    z = RNG.normal(size=(len(OFFSETS) + 7, classes))
+    z[: len(OFFSETS)] += np.asarray(OFFSETS)[:, None]
+    y = RNG.integers(0, classes, len(z))
+    special = np.arange(len(OFFSETS), len(z))
+    z[special[0], y[special[0]]] = 90  # confident
+    z[special[1], y[special[1]]] = -90  # hopeless
+    z[special[2], (y[special[2]] + 1) % classes] = -INF
+    z[special[3], y[special[3]]] = -INF
+    z[special[4]] = -INF
+    z[special[5], 0] = INF
+    z[special[6], 1] = NAN
+    with np.errstate(over="ignore"):
+        return z.astype(dtype), y
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell if all numbers are the same; any NaN is NaN."""
+    return np.array_equal(one, other, equal_nan=True)
+
+
+def filled(options: dict[str, Any], z: Any, dtype: str) -> dict[str, Any]:
+    arrays = {
+        "where": np.arange(len(z)) % 3 != 1,
+        "sample_weight": np.linspace(0.5, 2, len(z)).astype(dtype),
+        "weight": np.linspace(0.5, 2, z.shape[-1]).astype(dtype),
+    }
+    return {name: arrays[name] if x is True else x for name, x in options.items()}
+
+
+def one(options: dict[str, Any], at: int) -> dict[str, Any]:
+    """Options of one row alone."""
+    by_row = {"where", "sample_weight"}
+    return {name: x[at : at + 1] if name in by_row else x for name, x in options.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 5, 100])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
+def test_bits_of_a_row_alone(classes: int, dtype: str, options: dict[str, Any]) -> None:
+    z, y = rows_of(classes, dtype)
+    options = filled(options, z, dtype) | {"reduction": "none"}
+    both = value_and_grad(cross_entropy)
+    losses, gradient = both(z, y, **options)
+    for at in range(len(z)):
+        loss, its = both(z[at : at + 1], y[at : at + 1], **one(options, at))
+        assert same(loss[0], losses[at])
+        assert same(its[0], gradient[at])
+    values = cross_entropy(z, y, **options)
+    assert same(values, losses)
+    # Classes in the middle of the axes, as images have them, and rows that are not contiguous.
+    moved, its = both(np.ascontiguousarray(z.T)[None], y[None], axis=1, **{
+        name: x[None] if name in ("where", "sample_weight") else x for name, x in options.items()
+    })  # fmt: skip
+    assert same(moved[0], losses)
+    assert same(np.ascontiguousarray(its[0].T), gradient)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 5, 100])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
+def test_as_with_a_shift(
+    classes: int, dtype: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z, y = rows_of(classes, dtype)
+    options = filled(options, z, dtype) | {"reduction": "none"}
+    both = value_and_grad(cross_entropy)
+    got = both(z, y, **options)
+    monkeypatch.setattr(type(backends.get("numpy")), "looks", False)
+    eps = np.finfo(dtype).eps
+    # With z-loss an entry of the gradient may be a small difference of larger terms.
+    least = eps if "z_loss" in options else 0.0
+    for mine, want in zip(got, both(z, y, **options), strict=True):
+        np.testing.assert_allclose(mine, want, rtol=64 * eps, atol=least)
+
+
+def test_focal() -> None:
+    z, y = rows_of(5, "float64")
+    both = value_and_grad(softmax_focal_loss)
+    losses, gradient = both(z, y, reduction="none")
+    for at in range(len(z)):
+        loss, its = both(z[at : at + 1], y[at : at + 1], reduction="none")
+        assert same(loss[0], losses[at])
+        assert same(its[0], gradient[at])
+
+
+def test_which_rows_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of those in reach, and no ignored one; rows that are, once."""
+    seen: list[int] = []
+    anchored = _softmax_rows.Anchored
+
+    def counted(backend: Any, z: Any, *rest: Any, **options: Any) -> Any:
+        seen.append(len(z))
+        return anchored(backend, z, *rest, **options)
+
+    monkeypatch.setattr(_softmax_rows, "Anchored", counted)
+    z, y = RNG.normal(size=(50, 8)), RNG.integers(0, 8, 50)
+    value_and_grad(cross_entropy)(z, y)
+    assert seen == []
+    z[[3, 7, 20]] += 1e4
+    y[7] = -100
+    z[8], y[8] = NAN, -100
+    value_and_grad(cross_entropy)(z, y)
+    assert seen == [2]
+    with xp_xent.threads(1):
+        cross_entropy(z, y, label_smoothing=0.1)  # mass on several classes: all with a shift
+    assert seen == [2, 50]
