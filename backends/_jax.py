@@ -10,6 +10,10 @@ from xp_xent.backends._base import Array, Backend
 
 # From so many classes on a label's entry is better written alone than chosen among all.
 FEW = 64
+# Matrix products are faster on rows in whole vectors.
+LANES = 32
+# A matrix product that is large is added in so many parts.
+LARGE, PARTS = 1 << 21, 8
 # Integers up to here are exact in float32.
 EXACT = 1 << 24
 
@@ -23,7 +27,9 @@ class Jax(Backend):
         super().__init__()
         import jax
 
-        self.jax = jax
+        from xp_xent.backends import _jax_stated
+
+        self.jax, self.stated = jax, _jax_stated
 
     def along(self, axis: int) -> Backend:
         # XLA would write what it transposes, on the way in and on the way out.
@@ -63,6 +69,14 @@ class Jax(Backend):
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array)
 
+    def value(
+        self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
+    ) -> Array:
+        found = build(*arrays, **options)
+        if not found.stepwise or found.reduction.kind == "none":
+            return found.value()
+        return self.stated.value(found, build, arrays, options)
+
     def arange(self, stop: int, like: Array) -> Array:
         return self.xp.arange(stop)  # uncommitted: it follows the arrays it meets
 
@@ -91,6 +105,18 @@ class Jax(Backend):
 
     def _choose(self, value: float, x: Array, index: Array) -> Array:
         return super().put_(x, index, value)
+
+    def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:
+        if z.shape[self.axis] < FEW:
+            return super().anchored(z, shift, anchor)
+        # A scatter would keep z beside the exponentials, which may take its memory; chosen, they
+        # must not be made twice either.
+        lax = self.jax.lax
+        e = lax.platform_dependent(
+            self.exp_shifted(z, shift), cpu=lax.optimization_barrier, default=lambda e: e
+        )
+        e = self._choose(0.0, e, anchor)
+        return e, self.row_sum(e), self.pick(z, anchor)
 
     def anchored_sums(
         self, z: Array, shift: Array, anchor: Array, counted: Array | None
@@ -125,7 +151,7 @@ class Jax(Backend):
         # keeps such a row's NaN from further derivatives.
         if counted is not None:
             z = self.xp.where(counted, z, self.stop_gradient(z))
-        e, rest, own = self.anchored(z, shift, anchor)
+        e, rest, own = super().anchored(z, shift, anchor)
         along, at_anchor = kept(along), self.places(z) == anchor
         here = self.row_sum(self.xp.where(at_anchor, along, 0))
         return (kept(rest), kept(own)), (kept(self.row_sum(e * along)), here)
@@ -159,6 +185,27 @@ class Jax(Backend):
         )
         return self.xp.expand_dims(value(*arrays), axis=self.axis)
 
+    def add_product_(self, total: Array, a: Array, b: Array) -> Array:
+        return self.jax.lax.platform_dependent(
+            total, a, b, cpu=self._add_in_parts, default=super().add_product_
+        )
+
+    def _add_in_parts(self, total: Array, a: Array, b: Array) -> Array:
+        # XLA keeps a product beside what it is added to, but writes parts into a loop's carry.
+        lax, classes = self.jax.lax, total.shape[0]
+        parts = PARTS if total.size > LARGE else 1
+        size = classes // parts
+
+        def add(start: Any, size: int, total: Array) -> Array:
+            part = lax.dynamic_slice_in_dim(total, start, size)
+            columns = lax.dynamic_slice_in_dim(a, start, size, axis=1)
+            part = super(Jax, self).add_product_(part, columns, b)
+            return lax.dynamic_update_slice_in_dim(total, part, start, 0)
+
+        total = lax.fori_loop(0, parts, lambda i, total: add(i * size, size, total), total)
+        left = classes - parts * size
+        return add(parts * size, left, total) if left else total
+
     def scan(
         self,
         step: Callable[..., tuple[Any, tuple[Array, ...]]],
@@ -169,6 +216,7 @@ class Jax(Backend):
         lax, xp, count = self.jax.lax, self.xp, arrays[0].shape[0]
         if count <= size:
             return step(totals, *arrays)
+        size -= size % LANES if size > LANES else 0
         walked = [x is not None and x.shape[0] == count for x in arrays]
 
         # Compiled once whatever the number of steps; differentiated, a step is computed again.

@@ -69,8 +69,11 @@ class Layout(NamedTuple):
 class Evaluation(NamedTuple):
     """A loss of given arrays: a kernel, its rows, and how the rows' losses are reduced.
 
-    `arguments` names the positional arrays, in order; `wrt` is one of these names.
+    `arguments` names the positional arrays, in order; `wrt` is one of these names. `stepwise` tells
+    of one that is computed in steps, and would be in each again to be differentiated.
     """
+
+    stepwise = False
 
     backend: Any
     kernel: Any

@@ -65,6 +65,7 @@ class LinearEvaluation:
 
     arguments = ("features", "classifier", "targets")
     variables = ("features", "classifier", "bias")
+    stepwise = True
 
     def value(self) -> Array:
         """Give the reduced loss."""
