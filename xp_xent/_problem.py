@@ -15,9 +15,6 @@ def loss_dtype(xp: Any, logits: Array) -> Any:
     return xp.float32 if dtype_name(logits.dtype) in ("float16", "bfloat16") else logits.dtype
 
 
-OPTIONAL = ("weight", "alpha", "sample_weight", "where", "normalizer")
-
-
 class RowOptions(NamedTuple):
     """What cross_entropy and its relatives accept beside logits and targets."""
 
@@ -32,10 +29,14 @@ class RowOptions(NamedTuple):
 
     def arrays(self) -> dict[str, Array]:
         """Name the arrays among the options."""
-        given = {name: x for name in OPTIONAL if (x := getattr(self, name)) is not None}
-        if isinstance(self.normalizer, Real):
-            del given["normalizer"]
-        return given
+        given = {
+            "weight": self.weight,
+            "alpha": self.alpha,
+            "sample_weight": self.sample_weight,
+            "where": self.where,
+            "normalizer": None if isinstance(self.normalizer, Real) else self.normalizer,
+        }
+        return {name: x for name, x in given.items() if x is not None}
 
 
 class RowProblem(NamedTuple):
