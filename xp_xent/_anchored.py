@@ -52,11 +52,15 @@ class Anchored:
             self.rest, self.own = backend.anchored_sums(*given, anchor, counted)
         else:
             self.e, self.rest, self.own = backend.anchored(z, self.shift, anchor)
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Make the row's other numbers of shift, rest and own."""
         self.lead = self.own - self.shift
         self.sure = self.rest < 1  # the anchor holds more than half; then lead is 0
-        self.own_e = xp.exp(self.lead)
+        self.own_e = self.xp.exp(self.lead)
         self.total = self.rest + self.own_e  # Σ exp(z_j − m) ≥ 1
-        self.log_total = xp.log1p(self.rest + self._expm1(self.lead))
+        self.log_total = self.xp.log1p(self.rest + self._expm1(self.lead))
 
     def _expm1(self, x: Array) -> Array:
         return expm1(self.xp, x) if self.backend.differentiable else self.xp.expm1(x)

@@ -144,20 +144,25 @@ class SoftmaxRows:
 
         It uses up the exponentials of the row.
         """
-        row, on, put = block.row, block.on, block.row.backend.put_
-        if block.mass is not None:
-            on = on + block.mass * self.head.slope(row)
-        others, anchor = on + block.off, row.spread_slope(on, block.off)
-        if self.z_loss:
-            push = 2 * self.z_loss * row.lse
-            others, anchor = others + push, anchor + push * row.at
-        multiply, by_class = row.backend.multiply_, others / row.total
+        row, put, multiply = block.row, block.row.backend.put_, block.row.backend.multiply_
+        by_class, anchor = self._row_slopes(block)
         if block.q is not None:
             gradient = put(multiply(row.e, by_class) - block.q, row.anchor, anchor)
             return gradient if factor is None else multiply(gradient, factor)
         if factor is not None:
             by_class, anchor = by_class * factor, anchor * factor
         return put(multiply(row.e, by_class), row.anchor, anchor)
+
+    def _row_slopes(self, block: Open) -> tuple[Array, Array]:
+        """Give what makes a gradient of exponentials, q apart, and the anchor's entry (..., 1)."""
+        row, on = block.row, block.on
+        if block.mass is not None:
+            on = on + block.mass * self.head.slope(row)
+        others, anchor = on + block.off, row.spread_slope(on, block.off)
+        if self.z_loss:
+            push = 2 * self.z_loss * row.lse
+            others, anchor = others + push, anchor + push * row.at
+        return others / row.total, anchor
 
     def _target_gradient(self, block: Open, rows: Rows) -> Array:
         row = block.row
