@@ -205,6 +205,51 @@ class Backend:
         """
         return self.xp.where(counted, array, 0.0) if self.differentiable else array
 
+    # A loss of labels alone, walked over in whole rows. The walks are these two; what is between
+    # them are numbers of a row. For libraries that run operations one by one on a device.
+
+    def streams(self, rows: Array) -> bool:
+        """Tell if a loss of labels is evaluated by `sums` and `gradient`, not by `blockwise`."""
+        return False
+
+    def sums(self, z: Array, label: Array, dtype: Any) -> tuple[Array, Array, Array]:
+        """Give each row's maximum, Σ exp(z − maximum) without its label, and z at the label.
+
+        All are (..., 1) and of that dtype, which z (..., K) may be narrower than.
+        """
+
+        def on_block(z: Array, label: Array) -> tuple[Array, Array, Array]:
+            top = self.xp.max(z, axis=self.axis, keepdims=True)
+            top = self.xp.astype(top, dtype, copy=False)
+            _, rest, own = self.anchored(z, top, label)
+            return top, rest, self.xp.astype(own, dtype, copy=False)
+
+        return self.blockwise(on_block, z, label)
+
+    def gradient(
+        self,
+        z: Array,
+        shift: Array,
+        factor: Array,
+        label: Array,
+        entry: Array,
+        counted: Array | None,
+    ) -> Array:
+        """Give exp(z − shift)·factor with an entry at each row's label, 0 in rows not counted.
+
+        It has the dtype of z, and is rounded once.
+        """
+
+        def on_block(
+            z: Array, shift: Array, factor: Array, label: Array, entry: Array, counted: Any
+        ) -> Array:
+            e = self.multiply_(self.exp_shifted(z, shift), factor)
+            e = self.put_(e, label, entry)
+            e = e if counted is None else self.blank_(e, counted)
+            return self.xp.astype(e, z.dtype, copy=False)
+
+        return self.blockwise(on_block, z, shift, factor, label, entry, counted)
+
     # On temporaries: x is an array that a kernel made itself and needs no more, so that a
     # library whose arrays can be written to may write the result into it.
 

@@ -37,8 +37,8 @@ class Dpnp(Backend):
         arrays: tuple[Array, ...],
         size: int,
     ) -> tuple[Any, tuple[Array, ...]]:
-        # What is queued keeps its temporaries, so that steps in the queue would hold the logits
-        # whole; and matrix products that wait for one another can lock up a CPU's queue.
+        # Steps in the queue would hold the logits whole; and matrix products that wait for one
+        # another can lock up a CPU's queue.
         def waited(totals: Any, *parts: Array) -> tuple[Any, tuple[Array, ...]]:
             self.synchronize(parts[0])
             return step(totals, *parts)
@@ -59,23 +59,21 @@ class Dpnp(Backend):
     def blank_(self, x: Array, counted: Array) -> Array:
         return self.xp.where(counted, x, 0.0, out=x)
 
+    def streams(self, rows: Array) -> bool:
+        return True
+
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         return _blocks.walk(self, self._paced(function), rows, operands)
 
     def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         return _blocks.walk(self, self._paced(function), rows, operands, over=True)
 
-    @staticmethod
-    def _paced(function: Callable[..., Any]) -> Callable[..., Any]:
-        # What is queued keeps its temporaries. Two blocks keep a device as busy as all of them.
-        queued: list[Any] = []
-
+    def _paced(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # What is queued keeps its temporaries. (Not a barrier's event: to submit one with the
+        # interpreter's lock held can lock up with the queue's own host tasks, which want it.)
         def paced(rows: Array, *operands: Array | None) -> Any:
-            if len(queued) == 2:
-                queued.pop(0).wait()
-            found = function(rows, *operands)
-            queued.append(rows.sycl_queue.submit_barrier())
-            return found
+            self.synchronize(rows)
+            return function(rows, *operands)
 
         return paced
 

@@ -103,6 +103,9 @@ class Torch(Backend):
             return False
         return _torch_eager.is_eager(*(x for x in arrays if isinstance(x, self.torch.Tensor)))
 
+    def streams(self, rows: Array) -> bool:
+        return self._may_write(rows)
+
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         return self._walk(function, rows, operands, over=False)
 

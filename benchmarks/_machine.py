@@ -44,6 +44,8 @@ def _field(path: str, name: str) -> str | None:
 
 def prepare_libraries(dtype: str) -> None:
     """Set what JAX and dpnp read when they are imported."""
+    # JAX would take most of a GPU's memory for itself, and leave its peers too little.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if dtype == "float64":
         os.environ.setdefault("JAX_ENABLE_X64", "1")
     opencl = Path(sys.prefix) / "lib" / "libintelocl.so"

@@ -52,8 +52,12 @@ class Anchored:
             self.rest, self.own = backend.anchored_sums(*given, anchor, counted)
         else:
             self.e, self.rest, self.own = backend.anchored(z, self.shift, anchor)
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Make the row's other numbers of shift, rest and own."""
         self.lead = self.own - self.shift
-        self.own_e = xp.exp(self.lead)
+        self.own_e = self.xp.exp(self.lead)
         self.total = self.rest + self.own_e  # Σ exp(z_j − m) ≥ 1
 
     @property

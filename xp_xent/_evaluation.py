@@ -9,6 +9,7 @@ from functools import partial, wraps
 from typing import Any, NamedTuple, ParamSpec
 
 from xp_xent import _checks as check
+from xp_xent._label_rows import streamed
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
 from xp_xent.backends import owner_of
@@ -155,7 +156,10 @@ def run(
     *others: Array | None,
     logits_needed: bool = True,
 ) -> Any:
-    """Call a kernel's method on blocks of the rows, and of other arrays beside them."""
+    """Call a kernel's method on the rows and on other arrays beside them, block by block."""
+    whole = streamed(method, rows) if backend.streams(rows.logits) else None
+    if whole is not None:
+        return whole(backend, rows, *others)
     count, walk = len(Rows._fields), backend.blockwise if logits_needed else backend.blockwise_
 
     def on_block(*parts: Array | None) -> Any:

@@ -187,21 +187,32 @@ class SoftmaxRows:
 
         It uses up the exponentials of the row.
         """
-        row, on, backend = block.row, block.on, block.row.backend
+        row, put, multiply = block.row, block.row.backend.put_, block.row.backend.multiply_
+        if block.q is None and not self.z_loss:
+            share = (
+                block.mass
+                * self.head.slope(row)
+                * ((1.0 if factor is None else factor) / row.total)
+            )
+            return multiply(put(row.e, row.anchor, -row.rest), share)
+        by_class, anchor = self._row_slopes(block)
+        if block.q is not None:
+            gradient = put(multiply(row.e, by_class) - block.q, row.anchor, anchor)
+            return gradient if factor is None else multiply(gradient, factor)
+        if factor is not None:
+            by_class, anchor = by_class * factor, anchor * factor
+        return put(multiply(row.e, by_class), row.anchor, anchor)
+
+    def _row_slopes(self, block: Open) -> tuple[Array, Array]:
+        """Give what makes a gradient of exponentials, q apart, and the anchor's entry (..., 1)."""
+        row, on = block.row, block.on
         if block.mass is not None:
             on = on + block.mass * self.head.slope(row)
-        push = 2 * self.z_loss * row.lse if self.z_loss else 0.0
-        if block.q is None:
-            share = (on + push) * ((1.0 if factor is None else factor) / row.total)
-            if not self.z_loss:
-                return backend.multiply_(backend.put_(row.e, row.anchor, -row.rest), share)
-            anchor = push * row.at - on * row.away
-            anchor = anchor if factor is None else anchor * factor
-            return backend.put_(backend.multiply_(row.e, share), row.anchor, anchor)
-        anchor = row.spread_slope(on, block.off) + push * row.at
-        gradient = backend.multiply_(row.e, (on + block.off + push) / row.total) - block.q
-        gradient = backend.put_(gradient, row.anchor, anchor)
-        return gradient if factor is None else backend.multiply_(gradient, factor)
+        others, anchor = on + block.off, row.spread_slope(on, block.off)
+        if self.z_loss:
+            push = 2 * self.z_loss * row.lse
+            others, anchor = others + push, anchor + push * row.at
+        return others / row.total, anchor
 
     def _target_gradient(self, block: Open, rows: Rows) -> Array:
         row = block.row

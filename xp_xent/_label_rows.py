@@ -1,0 +1,60 @@
+"""The loss of rows with a label each and nothing else beside it, as a device walks over elements.
+
+A row's loss and the factors of its gradient are functions of numbers of the row: its maximum, its
+label's logit, the sum of the other exponentials. So two walks over elements are enough, one that
+sums and one that writes the gradient, and an adapter may have a fused kernel for each (`sums`,
+`gradient`). Everything between them is computed once for all rows, not once a block.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from xp_xent._anchored import Anchored
+from xp_xent._rows import Rows, close_loss, row_factor
+from xp_xent._softmax_rows import Open, SoftmaxRows
+
+Array = Any
+
+
+class Summed(Anchored):
+    """The sums of whole rows around their labels, without the exponentials."""
+
+    def __init__(self, backend: Any, z: Array, label: Array, dtype: Any) -> None:
+        self.xp, self.backend, self.z, self.anchor = backend.xp, backend, z, label
+        self.shift, self.rest, self.own = backend.sums(z, label, dtype)
+        self._sum_up()
+
+
+class LabelRows(SoftmaxRows):
+    """The value and the gradient of `SoftmaxRows` in two walks; both take all rows at once."""
+
+    def value(self, backend: Any, rows: Rows) -> Array:
+        """Give each row's loss, (..., 1)."""
+        return close_loss(backend, rows, self._loss(self._summed(backend, rows)))
+
+    def value_and_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        """Give each row's loss, and the derivative of Σ cotangent·loss by the logits."""
+        block, factor = self._summed(backend, rows), row_factor(rows, cotangent)
+        by_class, entry = self._row_slopes(block)
+        if factor is not None:
+            by_class, entry = by_class * factor, entry * factor
+        shift, label = block.row.shift, block.row.anchor
+        gradient = backend.gradient(rows.logits, shift, by_class, label, entry, rows.counted)
+        return close_loss(backend, rows, self._loss(block)), gradient
+
+    def _summed(self, backend: Any, rows: Rows) -> Open:
+        mass = 1.0 if rows.label_weight is None else rows.label_weight
+        row = Summed(backend, rows.logits, rows.label, self.dtype)
+        return Open(row, None, None, mass, None, 0.0, 0.0)
+
+
+def streamed(method: Callable[..., Any], rows: Rows) -> Callable[..., Any] | None:
+    """Give the method that does the same in such walks; None where there is no such method."""
+    kernel, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
+    if type(kernel) is not SoftmaxRows or name not in ("value", "value_and_gradient"):
+        return None
+    if kernel.softcap is not None or rows.spread is not None or rows.label is None:
+        return None
+    return getattr(LabelRows(**vars(kernel)), name)
