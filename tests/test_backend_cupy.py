@@ -18,7 +18,8 @@ from _cases import LOSSES
 from test_semantics_arrays import sample
 
 import xp_xent
-from xp_xent import backends, cross_entropy, hvp, value_and_grad
+from xp_xent import backends, conformance, cross_entropy, hvp, value_and_grad
+from xp_xent.conformance._subjects import own_subjects
 
 LOGITS, LABELS = np.random.default_rng(0).normal(size=(6, 4)), np.array([0, 3, 1, 2, 2, 1])
 
@@ -183,6 +184,17 @@ def test_one_walk_sums_and_one_writes(cupy: Any, monkeypatch: pytest.MonkeyPatch
     value_and_grad(cross_entropy)(z, y)
     # The array is the gradient.
     assert seen == [*sums, "array", "xp_xent_gradient_last_uint32"]
+
+
+@pytest.mark.parametrize("topic", conformance.names())
+def test_certified_vectors(cupy: Any, topic: str) -> None:
+    """The kernels' code within the tolerances that every library is held to."""
+    subject = next(one for one in own_subjects() if one.name == "xp_xent on cupy")
+    known = backends.get("cupy").float_dtypes()
+    cases = [vector for vector in conformance.load(topic) if vector.dtype in known]
+    report = conformance.run(subject, cases=cases)
+    assert [(x.case_id, x.reason) for x in report.failed] == []
+    assert [(x.case_id, x.reason) for x in report.unsupported] == []
 
 
 def test_without_a_driver(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
