@@ -62,6 +62,18 @@ class TestLabelOutOfRange:
         labels = np.where(BAD, -100, OUTSIDE)
         near(jax.jit(cross_entropy)(LOGITS, labels), cross_entropy(LOGITS[~BAD], OUTSIDE[~BAD]))
 
+    def test_an_ignored_label_is_fine_for_the_weights(self) -> None:
+        """Its row's NaN must not meet the zero that blanks it."""
+        jax = pytest.importorskip("jax")
+        weight = jax.numpy.linspace(1, 2, 5, dtype="float32")
+
+        def by_weight(logits: Any, labels: Any) -> Any:
+            return jax.grad(lambda w: cross_entropy(logits, labels, weight=w))(weight)
+
+        labels = np.where(BAD, -100, OUTSIDE)
+        kept = jax.numpy.asarray(LOGITS[~BAD]), jax.numpy.asarray(OUTSIDE[~BAD])
+        near(jax.jit(by_weight)(LOGITS, labels), by_weight(*kept))
+
 
 class TestJit:
     """A loss under jax.jit is the loss."""

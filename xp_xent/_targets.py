@@ -111,11 +111,13 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     else:
         label = xp.where(known, index, 0)
         counted = counted_rows(backend, options, labels)
+        passed = known if counted is None else known | ~counted
         # A mask may be traced where labels are not, and the other way round.
         if readable and (counted is None or backend.is_readable(counted)):
-            _refuse_out_of_range(problem, labels, known if counted is None else known | ~counted)
+            _refuse_out_of_range(problem, labels, passed)
         else:  # Where Python cannot look at the values, a label out of range makes its row NaN.
-            fine = xp.where(known, backend.full((), 1.0, problem.dtype, like=labels), xp.nan)
+            # Not a row that does not count: its NaN would reach the weights' derivatives.
+            fine = xp.where(passed, backend.full((), 1.0, problem.dtype, like=labels), xp.nan)
     class_weight = None
     weight = options.alpha if options.weight is None else options.weight
     if weight is not None:

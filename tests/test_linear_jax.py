@@ -1,0 +1,176 @@
+"""linear_cross_entropy on JAX, whose derivative is stated as the closed form, in several steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from _tools import assert_same
+
+from xp_xent import _linear_evaluation, cross_entropy, linear_cross_entropy
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+
+ROWS, CLASSES = 7, 5
+RNG = np.random.default_rng(11)
+PARTS = {"features": (ROWS, 3), "classifier": (CLASSES, 3), "bias": (CLASSES,)}
+LAYER = {name: RNG.normal(size=shape) for name, shape in PARTS.items()}
+LABELS = np.asarray([0, 3, -100, 4, 1, 1, 2])
+SHARES = RNG.uniform(size=(ROWS, CLASSES))
+SHARES[1, 2] = 0
+SHARES /= SHARES.sum(-1, keepdims=True)
+MASK = np.arange(ROWS) != 4
+TERMS = {"label_smoothing": 0.1, "z_loss": 0.05, "softcap": 3.0}
+GIVEN = {
+    "sample_weight": RNG.uniform(0.5, 2, ROWS),
+    "weight": RNG.uniform(0.5, 2, CLASSES),
+    "normalizer": np.asarray(4.0),
+}
+
+
+@pytest.fixture(autouse=True, params=[1, 3])
+def rows_of_a_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row, or three with one left over."""
+    monkeypatch.setattr(_linear_evaluation, "STEP", CLASSES * request.param)
+
+
+def losses(targets: Any, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """The loss in steps and that of the whole logits, as functions of a dict of arrays, and it."""
+    arrays = {name: x for name, x in options.items() if isinstance(x, np.ndarray)}
+    floats = LAYER | {name: x for name, x in arrays.items() if x.dtype.kind == "f"}
+    fixed = {name: x for name, x in options.items() if name not in floats}
+    fixed = {name: jnp.asarray(x) if name in arrays else x for name, x in fixed.items()}
+    if targets.dtype.kind == "f":
+        floats = floats | {"targets": targets}
+    host = jnp.asarray(targets)
+
+    def stepped(given: dict[str, Any]) -> Any:
+        rest = {"targets": host} | given
+        first = [rest.pop(name) for name in ("features", "classifier", "targets")]
+        return linear_cross_entropy(*first, **rest, **fixed)
+
+    def whole(given: dict[str, Any]) -> Any:
+        rest = {"targets": host} | given
+        x, w, b, y = [rest.pop(name) for name in (*LAYER, "targets")]
+        return cross_entropy(x @ w.T + b, y, **rest, **fixed)
+
+    return stepped, whole, {name: jnp.asarray(x) for name, x in floats.items()}
+
+
+def flat(tree: Any) -> list[Any]:
+    return list(jax.tree.leaves(tree))
+
+
+CALLS: dict[str, Any] = {
+    "labels": (LABELS, {}),
+    "terms": (LABELS, TERMS),
+    "others": (LABELS, {"label_smoothing": 0.2, "smoothing": "others", "where": MASK}),
+    "arrays": (LABELS, TERMS | GIVEN),
+    "probabilities": (SHARES, TERMS | {"weight": GIVEN["weight"], "where": MASK}),
+    "sum": (LABELS, {"reduction": "sum"}),
+}
+parametrized = pytest.mark.parametrize("call", CALLS)
+
+
+@parametrized
+def test_first_derivatives(call: str) -> None:
+    """By every array, and by those alone that the closed form has; jit, reverse and forward."""
+    targets, options = CALLS[call]
+    stepped, whole, given = losses(targets, **options)
+    want = jax.value_and_grad(whole)(given)
+    assert_same(flat(jax.jit(jax.value_and_grad(stepped))(given)), flat(want))
+    layer = {name: given.pop(name) for name in LAYER}
+    some = jax.grad(lambda layer: 3 * stepped(layer | given))(layer)
+    assert_same(flat(some), [3 * want[1][name] for name in sorted(LAYER)])
+    slope = sum(jnp.vdot(want[1][name], x[::-1]) for name, x in layer.items())
+    moved = jax.jvp(
+        lambda layer: stepped(layer | given), (layer,), ({n: x[::-1] for n, x in layer.items()},)
+    )
+    assert_same(moved, (want[0], slope))
+
+
+@parametrized
+def test_second_derivatives(call: str) -> None:
+    """Hessian–vector products by every array of gradients by the layer: the closed form's code."""
+    targets, options = CALLS[call]
+    stepped, whole, given = losses(targets, **options)
+    along = {name: jnp.cos(jnp.arange(x.size)).reshape(x.shape) for name, x in LAYER.items()}
+
+    def bent(loss: Any) -> Any:
+        def slope(given: dict[str, Any]) -> Any:
+            layer = {name: given[name] for name in LAYER}
+            slopes = jax.grad(lambda layer: loss(given | layer))(layer)
+            return sum(jnp.vdot(slopes[name], along[name]) for name in LAYER)
+
+        return jax.jit(jax.grad(slope))
+
+    assert_same(flat(bent(stepped)(given)), flat(bent(whole)(given)))
+
+
+def test_batches_of_hessians() -> None:
+    """Nested and mapped."""
+    stepped, whole, given = losses(LABELS, **TERMS)
+    batch = jnp.stack([given["features"], given["features"][::-1]])
+
+    def bent(loss: Any) -> Any:
+        return jax.vmap(jax.hessian(lambda x: loss(given | {"features": x})))
+
+    assert_same(bent(stepped)(batch), bent(whole)(batch))
+
+
+def test_unreduced() -> None:
+    """Goes through the formula."""
+    stepped, whole, given = losses(LABELS, reduction="none")
+    assert_same(flat(jax.jacrev(stepped)(given)), flat(jax.jacrev(whole)(given)))
+
+
+def test_ignored_rows_and_masked_classes() -> None:
+    """NaN in a row that does not count, a class of probability 0, and a tie."""
+    stepped, whole, given = losses(LABELS)
+    given["bias"] = given["bias"].at[1].set(given["bias"][0])
+    given["classifier"] = given["classifier"].at[1].set(given["classifier"][0])
+    holed = given | {"features": given["features"].at[2].set(jnp.nan)}
+    clean = given | {"features": given["features"].at[2].set(0)}
+
+    def bent(loss: Any) -> Any:
+        def slope(x: Any, given: Any) -> Any:
+            by = jax.grad(lambda x: loss(given | {"features": x}))(x)
+            return jnp.sum(jnp.sin(jnp.arange(by.size)) * by.ravel())
+
+        return jax.jit(jax.value_and_grad(slope))
+
+    assert_same(bent(stepped)(holed["features"], given), bent(whole)(clean["features"], given))
+    masked = given | {"bias": given["bias"].at[2].set(-jnp.inf)}
+    masked["features"] = clean["features"]
+    shares = {"targets": jnp.asarray(SHARES).at[:, 2].set(0)}
+    for loss_of, more in ((losses(LABELS[:6]), {}), (losses(SHARES), shares)):
+        rows = {"features": masked["features"][: 7 if more else 6]}  # without label 2
+        stepped, whole, _ = loss_of
+        given = masked | more | rows
+        assert_same(bent(stepped)(rows["features"], given), bent(whole)(rows["features"], given))
+
+
+def test_scaled_half_precision() -> None:
+    """A gradient is rounded to float16 after the cotangent has scaled it, not before."""
+    stepped, _, given = losses(LABELS)
+    given = {name: x.astype(jnp.float16) for name, x in given.items()}
+    given["features"] = given["features"] / 256
+    fine = jax.grad(stepped)({name: x.astype(jnp.float32) for name, x in given.items()})
+    scaled = jax.jit(jax.grad(lambda given: 1024 * stepped(given)))(given)
+    for name in LAYER:
+        assert scaled[name].dtype == jnp.float16
+        np.testing.assert_allclose(scaled[name], 1024 * fine[name], rtol=1e-3, atol=1e-6)
+
+
+def test_large_gradient_is_added_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes in parts that do not come out even; differentiated too."""
+    from xp_xent.backends import _jax
+
+    stepped, whole, given = losses(LABELS)
+    want = jax.grad(whole)(given), jax.jacfwd(jax.grad(whole))(given)
+    monkeypatch.setattr(_jax, "LARGE", 1)
+    monkeypatch.setattr(_jax, "PARTS", 2)
+    got = jax.grad(stepped)(given), jax.jacfwd(jax.grad(stepped))(given)
+    assert_same(flat(got), flat(want))
