@@ -189,10 +189,11 @@ class Backend:
     def with_slopes(self, function: Any, *rows: Any) -> Array:
         """Evaluate a function of numbers of a row that states its derivatives (`Spread`).
 
-        The rows are arrays (..., 1) or numbers. ``function.value`` may be differentiated as it is;
-        an adapter that can hand derivatives to its library hands it ``function.slopes``.
+        The rows are arrays (..., 1) or numbers. An adapter that can hand derivatives to its library
+        computes ``function.value`` and hands ``function.slopes``; others differentiate
+        ``function.smooth`` as it is.
         """
-        return function.value(*rows)
+        return (function.smooth if self.differentiable else function.value)(*rows)
 
     def quiet(self) -> AbstractContextManager[Any]:
         """Silence floating-point warnings: infinities and NaN are stated results here."""
@@ -254,7 +255,10 @@ class Backend:
     # library whose arrays can be written to may write the result into it.
 
     def exp_shifted(self, x: Array, shift: Array | None) -> Array:
-        """Give exp(x − shift) as such a temporary, exp(x) without a shift; x itself is kept."""
+        """Give exp(x − shift) as such a temporary; x itself is kept.
+
+        Without a shift, which is asked of a backend that `looks` alone, exp(x).
+        """
         return self.xp.exp(x if shift is None else x - shift)
 
     def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:

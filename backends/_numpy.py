@@ -15,6 +15,8 @@ from xp_xent.backends._base import Array, Backend
 BLOCK = 1 << 19
 # Below so many classes, a block is laid out class by class.
 FEW = 64
+# From so many elements on, NumPy adds what lies together in memory in pairs.
+PAIRS = 8
 
 
 class _Room(threading.local):
@@ -80,9 +82,11 @@ class NumPy(Backend):
         return total
 
     def row_sum(self, x: Array) -> Array:
-        if x.size == x.shape[-1] < FEW:
-            # Alone, a row would be summed in pairs; among others, class after class.
-            return np.add.accumulate(x, axis=-1)[..., -1:]
+        if PAIRS <= x.shape[-1] < FEW:
+            # As it lies in memory, a row would be summed in pairs, or class after class.
+            if x.size == x.shape[-1]:
+                return np.add.accumulate(x, axis=-1)[..., -1:]
+            x = _laid_out(x)
         return np.add.reduce(x, axis=-1, keepdims=True)
 
     def exp_shifted(self, x: Array, shift: Array | None) -> Array:
@@ -95,13 +99,8 @@ class NumPy(Backend):
         return np.multiply(x, factor, out=x)
 
     def locate(self, x: Array, index: Array) -> Any:
-        return _located(x, index) or index
-
-    def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:
-        e = self.exp_shifted(z, shift)
-        own = self.pick(z, anchor)
-        e = self.put_(e, anchor, 0.0)
-        return e, self.row_sum(e), own
+        place = _located(x, index)
+        return index if place is None else place
 
     def pick(self, x: Array, index: Any) -> Array:
         place = index if isinstance(index, _Located) else _located(x, index)
@@ -140,12 +139,10 @@ class NumPy(Backend):
         shape = rows.shape
         blocks = list(_blocks.cut(shape, BLOCK))
         if len(blocks) == 1:
-            results = function(
-                *(x if x is None else _block(x, blocks[0], shape) for x in (rows, *operands))
-            )
+            results = function(*(_block(x, blocks[0], shape) for x in (rows, *operands)))
             if not isinstance(results, tuple):
-                return _laid(rows, results)
-            return tuple(_laid(rows, part) for part in results)
+                return _settled(rows, results)
+            return tuple(_settled(rows, part) for part in results)
         outputs: list[np.ndarray] = []
         single, lock = True, threading.Lock()
 
@@ -154,7 +151,10 @@ class NumPy(Backend):
             parts = (_block(x, index, shape) for x in (rows, *operands))
             # Not over the rows: a kernel may read them again after their exponentials are made.
             room = self._room.view = _room(outputs, index, shape) if over is None else None
-            results = function(*parts)
+            try:
+                results = function(*parts)
+            finally:
+                self._room.view = None  # a kernel need not have used it
             single = not isinstance(results, tuple)
             results = (results,) if single else results
             with lock:
@@ -241,7 +241,11 @@ def _block(array: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
     """Take a block of an operand, laid out for NumPy's inner loops."""
     if not isinstance(array, np.ndarray):  # a number, or none
         return array
-    block = _blocks.part(array, index, shape)
+    return _laid_out(_blocks.part(array, index, shape))
+
+
+def _laid_out(block: np.ndarray) -> np.ndarray:
+    """Lay a block out for inner loops, and for one order in which rows are summed."""
     if block.shape[-1] == 1 or _by_class(block):
         return block
     if block.shape[-1] >= FEW:
@@ -272,7 +276,7 @@ def _room(
     return None
 
 
-def _laid(rows: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _settled(rows: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Give a result of all rows as `_like` lays it out."""
     whole = part.shape[:-1] == rows.shape[:-1]
     if whole and (part.shape[-1] == 1 or part.strides == rows.strides):

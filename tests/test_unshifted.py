@@ -22,6 +22,11 @@ OPTIONS: list[dict[str, Any]] = [
     {"where": True, "sample_weight": True},
     {"weight": True, "reduction": "none"},
 ]
+MASSES: list[dict[str, Any]] = [
+    {"label_smoothing": 0.1},
+    {"label_smoothing": 0.1, "smoothing": "others"},
+    {"probabilities": True},
+]
 
 
 def rows_of(classes: int, dtype: str) -> tuple[Any, Any]:
@@ -99,6 +104,35 @@ def test_as_with_a_shift(
     least = eps if "z_loss" in options else 0.0
     for mine, want in zip(got, both(z, y, **options), strict=True):
         np.testing.assert_allclose(mine, want, rtol=64 * eps, atol=least)
+
+
+@pytest.mark.parametrize("classes", [2, 9, 33, 63, 100])
+@pytest.mark.parametrize("options", MASSES, ids="-".join)
+def test_bits_of_a_row_alone_with_a_shift(classes: int, options: dict[str, Any]) -> None:
+    """Where mass lies on several classes; their sums take one order as well."""
+    z = RNG.normal(size=(50, classes)).astype(np.float32)
+    y: Any = RNG.integers(0, classes, 50)
+    if options == {"probabilities": True}:
+        options, y = {}, RNG.dirichlet(np.ones(classes), 50).astype(np.float32)
+    both = value_and_grad(cross_entropy)
+    losses, gradient = both(z, y, **options, reduction="none")
+    entropies = xp_xent.entropy(z, reduction="none")
+    for at in range(len(z)):
+        loss, its = both(z[at : at + 1], y[at : at + 1], **options, reduction="none")
+        assert same(loss[0], losses[at])
+        assert same(its[0], gradient[at])
+        assert same(xp_xent.entropy(z[at : at + 1], reduction="none")[0], entropies[at])
+
+
+def test_no_result_is_written_to_again() -> None:
+    """A kernel that makes no exponentials leaves the room for them unused."""
+    x, y = np.log(np.full((1 << 14, 64), 1 / 64)), np.zeros(1 << 14, int)
+    with xp_xent.threads(1):
+        _, gradient = value_and_grad(xp_xent.nll_loss)(x, y)
+        before = gradient.copy()
+        _, another = value_and_grad(cross_entropy)(x[: 1 << 13], y[: 1 << 13])
+    assert np.array_equal(gradient, before)
+    assert not np.shares_memory(gradient, another)
 
 
 def test_focal() -> None:

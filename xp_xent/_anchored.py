@@ -13,8 +13,8 @@ one, else the largest class.
 
 from typing import Any
 
-from xp_xent._spread import Spread, anchor_slope, log_total
-from xp_xent._stable import product
+from xp_xent._spread import Spread, anchor_slope
+from xp_xent._stable import expm1, product
 
 Array = Any
 
@@ -46,7 +46,7 @@ class Anchored:
             z, top = backend.masked(z, counted), backend.masked(top, counted)
         if anchor is None:
             anchor = xp.argmax(z, axis=backend.axis, keepdims=True)
-        self.backend, self.z, self.anchor = backend, z, anchor
+        self.backend, self.z, self.anchor, self.place = backend, z, anchor, anchor
         self.shift = backend.stop_gradient(top)
         if sums_only:
             self.rest, self.own = backend.anchored_sums(*given, anchor, counted)
@@ -66,9 +66,14 @@ class Anchored:
         return self.backend.places(self.z) != self.anchor
 
     @property
+    def log_total(self) -> Array:
+        """Give log Σ exp(z_j − m)."""
+        return self.xp.log1p(self.rest + expm1(self.xp, self.lead))
+
+    @property
     def lse(self) -> Array:
         """Give log Σ exp(z_j)."""
-        return self.shift + log_total(self.xp, self.lead, self.rest)
+        return self.shift + self.log_total
 
     @property
     def at(self) -> Array:
@@ -93,7 +98,7 @@ class Anchored:
     @property
     def surprisal(self) -> Array:
         """Give −log p of every class."""
-        surprisal = (self.shift - self.z) + log_total(self.xp, self.lead, self.rest)
+        surprisal = (self.shift - self.z) + self.log_total
         return self.backend.put_(surprisal, self.anchor, self.nll)
 
     def off_sum(self, x: Array) -> Array:

@@ -156,7 +156,10 @@ def run(
     *others: Array | None,
     logits_needed: bool = True,
 ) -> Any:
-    """Call a kernel's method on the rows and on other arrays beside them, block by block."""
+    """Call a kernel's method on the rows and on other arrays beside them, block by block.
+
+    A result may be written over logits that are needed no more, but for rows that stream.
+    """
     whole = streamed(method, rows) if backend.streams(rows.logits) else None
     if whole is not None:
         return whole(backend, rows, *others)

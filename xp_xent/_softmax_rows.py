@@ -118,7 +118,9 @@ class SoftmaxRows:
             rows, others = Rows(*parts[:count]), parts[count:]
             return formula(self._open(backend, rows, sums_only=sums_only), backend, rows, *others)
 
-        if not backend.looks or rows.label is None or rows.spread is not None:
+        # Focal's slopes may be as small as its (1 − p)^γ, and underflow when divided by a total.
+        plain = rows.label is not None and rows.spread is None and self.head.is_linear
+        if not (backend.looks and plain):
             return shifted(*rows, *others)
         z, cap, slope = self._capped(backend, rows)
         row = Unshifted(backend, z, rows.label)
@@ -194,14 +196,14 @@ class SoftmaxRows:
                 * self.head.slope(row)
                 * ((1.0 if factor is None else factor) / row.total)
             )
-            return multiply(put(row.e, row.anchor, -row.rest), share)
+            return multiply(put(row.e, row.place, -row.rest), share)
         by_class, anchor = self._row_slopes(block)
         if block.q is not None:
             gradient = put(multiply(row.e, by_class) - block.q, row.anchor, anchor)
             return gradient if factor is None else multiply(gradient, factor)
         if factor is not None:
             by_class, anchor = by_class * factor, anchor * factor
-        return put(multiply(row.e, by_class), row.anchor, anchor)
+        return put(multiply(row.e, by_class), row.place, anchor)
 
     def _row_slopes(self, block: Open) -> tuple[Array, Array]:
         """Give what makes a gradient of exponentials, q apart, and the anchor's entry (..., 1)."""

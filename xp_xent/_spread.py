@@ -27,23 +27,37 @@ class Spread(NamedTuple):
     xp: Any
 
     def value(self, lead: Array, rest: Array, on: Mass, off: Mass) -> Array:
-        """Give the value, in operations that may be differentiated one by one.
+        """Give the value, where a library differentiates it by `slopes` or not at all.
 
-        The anchor's own logit comes in by a factor alone, so that confident rows keep their digits
-        even where a compiler computes it twice, and rounds it differently.
+        The lead comes in by a factor alone, so that confident rows keep their digits even where a
+        compiler computes a logit twice, and rounds it differently.
         """
         value = product(self.xp, on, anchor_nll(self.xp, lead, rest))
         if isinstance(off, float) and off == 0:
             return value
-        return value + off * log_total(self.xp, lead, rest)
+        return value + off * self.xp.log1p(rest + expm1(self.xp, lead))
 
     def slopes(self, lead: Array, rest: Array, on: Mass, off: Mass) -> tuple[Array, ...]:
         """Give the derivatives by lead, rest, on and off; their own do not cancel either."""
         xp, own = self.xp, self.xp.exp(lead)
-        total = rest + own
+        total, mass, log_total = rest + own, on + off, xp.log1p(rest + expm1(xp, lead))
         by_lead = anchor_slope(xp, rest < own, own / total, rest / total, on, off)
-        by_mass = anchor_nll(xp, lead, rest), log_total(xp, lead, rest)
-        return by_lead, (on + off) / total, *by_mass
+        return by_lead, mass / total, log_total - lead, log_total
+
+    def smooth(self, lead: Array, rest: Array, on: Mass, off: Mass) -> Array:
+        """Give the value in operations that may be differentiated one by one, to any order.
+
+        The quotient's derivatives would overflow or cancel where the lead is low. So it is taken
+        only where the anchor holds more than half of the probability; there the lead is 0.
+        """
+        xp, sure = self.xp, rest < 1
+        ahead = xp.where(sure, lead, 0.0)  # its value is 0, its derivative is not
+        behind = xp.where(sure, 0.0, lead)
+        return xp.where(
+            sure,
+            off * ahead + (on + off) * xp.log1p(rest * xp.exp(-ahead)),
+            (on + off) * xp.log1p(rest + expm1(xp, behind)) - product(xp, on, behind),
+        )
 
 
 def anchor_nll(xp: Any, lead: Array, rest: Array) -> Array:
@@ -51,11 +65,6 @@ def anchor_nll(xp: Any, lead: Array, rest: Array) -> Array:
     far = lead < FAR
     own = xp.where(far, math.exp(FAR), xp.exp(lead))
     return xp.log1p(rest / own) + xp.where(far, FAR - lead, 0.0)
-
-
-def log_total(xp: Any, lead: Array, rest: Array) -> Array:
-    """Give log Σ exp(z_j − m)."""
-    return xp.log1p(rest + expm1(xp, lead))
 
 
 def anchor_slope(xp: Any, sure: Array, at: Array, away: Array, on: Mass, off: Mass) -> Array:

@@ -15,19 +15,20 @@ from xp_xent._anchored import Anchored
 
 Array = Any
 
-# Between these, quotients of exponentials neither overflow nor underflow in float32.
-LOW, HIGH = 2.0**-60, 2.0**60
+# Between these, quotients of exponentials do not overflow in float32, nor does a factor of 1e-23
+# of a gradient underflow when it is divided by a total.
+LOW, HIGH = 2.0**-60, 2.0**50
 
 
 class Unshifted(Anchored):
     """The sums of rows z (..., K) around their labels (..., 1), which are class indices."""
 
     def __init__(self, backend: Any, z: Array, label: Array) -> None:
-        self.xp, self.backend, self.z = backend.xp, backend, z
+        self.xp, self.backend, self.z, self.anchor = backend.xp, backend, z, label
         self.e = backend.exp_shifted(z, None)
-        self.anchor = backend.locate(self.e, label)
-        self.own_e = backend.pick(self.e, self.anchor)
-        self.e = backend.put_(self.e, self.anchor, 0.0)
+        self.place = backend.locate(self.e, label)  # of the anchor in e, and nowhere else
+        self.own_e = backend.pick(self.e, self.place)
+        self.e = backend.put_(self.e, self.place, 0.0)
         self.rest = backend.row_sum(self.e)
         self.total = self.rest + self.own_e
 
