@@ -70,11 +70,8 @@ class Layout(NamedTuple):
 class Evaluation(NamedTuple):
     """A loss of given arrays: a kernel, its rows, and how the rows' losses are reduced.
 
-    `arguments` names the positional arrays, in order; `wrt` is one of these names. `stepwise` tells
-    of one that is computed in steps, and would be in each again to be differentiated.
+    `arguments` names the positional arrays, in order; `wrt` is one of these names.
     """
-
-    stepwise = False
 
     backend: Any
     kernel: Any
@@ -82,6 +79,11 @@ class Evaluation(NamedTuple):
     layout: Layout
     reduction: Reduction
     arguments: tuple[str, ...] = ("logits", "targets")
+
+    @property
+    def stepwise(self) -> bool:
+        """Tell if it is computed in steps, each of which would be taken again for a derivative."""
+        return False
 
     @property
     def variables(self) -> tuple[str, ...]:
