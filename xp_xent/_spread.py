@@ -8,17 +8,12 @@ With `on` and `off`, the masses of the targets at a row's anchor and elsewhere, 
 two sums of positive terms: −log p of the anchor, and the logarithm of Σ exp(z_j − m).
 """
 
-import math
 from typing import Any, NamedTuple
 
 from xp_xent._stable import expm1, product
 
 Array = Any
 Mass = Any  # (..., 1) or a number
-
-# Below this lead the anchor's own exponential no longer matters beside the others', which are at
-# least 1: not in float64 either. The quotient by it still fits into float32.
-FAR = -60.0
 
 
 class Spread(NamedTuple):
@@ -62,9 +57,12 @@ class Spread(NamedTuple):
 
 def anchor_nll(xp: Any, lead: Array, rest: Array) -> Array:
     """Give −log p of the anchor: log1p(rest / exp(lead))."""
-    far = lead < FAR
-    own = xp.where(far, math.exp(FAR), xp.exp(lead))
-    return xp.log1p(rest / own) + xp.where(far, FAR - lead, 0.0)
+    # Below −60 the anchor's own exponential no longer matters beside the others', which are at
+    # least 1: not in float64 either. The quotient by exp(−60) still fits into float32. (Numbers in
+    # place, for Dynamo would make a module's float an input of what it compiles.)
+    far = lead < -60.0
+    own = xp.where(far, 8.75651076269652e-27, xp.exp(lead))
+    return xp.log1p(rest / own) + xp.where(far, -60.0 - lead, 0.0)
 
 
 def anchor_slope(xp: Any, sure: Array, at: Array, away: Array, on: Mass, off: Mass) -> Array:
