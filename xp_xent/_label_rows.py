@@ -45,9 +45,8 @@ class LabelRows(SoftmaxRows):
         return close_loss(backend, rows, self._loss(block)), gradient
 
     def _summed(self, backend: Any, rows: Rows) -> Open:
-        mass = 1.0 if rows.label_weight is None else rows.label_weight
         row = Summed(backend, rows.logits, rows.label, self.dtype)
-        return Open(row, None, None, mass, None, 0.0, 0.0)
+        return Open(row, None, None, self._label_mass(rows), None, 0.0, 0.0)
 
 
 def streamed(method: Callable[..., Any], rows: Rows) -> Callable[..., Any] | None:
