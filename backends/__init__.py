@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xp_xent.backends._base import Backend, dtype_name
+from xp_xent.backends._numpy import BACKEND as _NUMPY
 
 __all__ = ["Backend", "backend_of", "dtype_name", "get", "installed", "owner_of"]
 
@@ -17,9 +18,7 @@ __all__ = ["Backend", "backend_of", "dtype_name", "get", "installed", "owner_of"
 
 
 def _load_numpy() -> Backend:
-    from xp_xent.backends._numpy import BACKEND
-
-    return BACKEND
+    return _NUMPY
 
 
 def _load_strict() -> Backend:

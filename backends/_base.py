@@ -33,9 +33,8 @@ _NUMPY_NAMES = {
 
 def dtype_name(dtype: Any) -> str:
     """Give the standard's name of any library's dtype: ``"float32"`` for ``torch.float32``."""
-    if isinstance(dtype, np.dtype) and dtype in _NUMPY_NAMES:
-        return _NUMPY_NAMES[dtype]
-    return str(dtype).rpartition(".")[-1]
+    name = _NUMPY_NAMES.get(dtype) if isinstance(dtype, np.dtype) else None
+    return str(dtype).rpartition(".")[-1] if name is None else name
 
 
 class Backend:
@@ -96,6 +95,10 @@ class Backend:
     def holds(self, condition: Array) -> bool:
         """Tell if a condition that is readable is true everywhere."""
         return bool(self.xp.all(condition))
+
+    def spans(self, x: Array, low: float, high: float) -> bool:
+        """Tell if readable numbers all lie in [low, high], none of them NaN."""
+        return self.holds((x >= low) & (x <= high))
 
     def synchronize(self, array: Array) -> None:
         """Wait until the array has been computed; for benchmarks."""
@@ -170,9 +173,13 @@ class Backend:
         """Give an array of one value, beside `like`."""
         return self.xp.full(shape, value, dtype=dtype, device=self.device(like))
 
-    def locate(self, x: Array, index: Array) -> Any:
-        """Find each row's index in x, once for several calls of `pick` and `put_` on it."""
-        return index
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """Give the same values in a dtype: x itself where it has that dtype."""
+        return self.xp.astype(x, dtype, copy=False)
+
+    def arranged(self, x: Array, dtype: Any) -> Array:
+        """Give rows (..., K) in a dtype, laid out in memory for a kernel's operations."""
+        return self.cast(x, dtype)
 
     def pick(self, x: Array, index: Any) -> Array:
         """Give each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
@@ -254,12 +261,9 @@ class Backend:
     # On temporaries: x is an array that a kernel made itself and needs no more, so that a
     # library whose arrays can be written to may write the result into it.
 
-    def exp_shifted(self, x: Array, shift: Array | None) -> Array:
-        """Give exp(x − shift) as such a temporary; x itself is kept.
-
-        Without a shift, which is asked of a backend that `looks` alone, exp(x).
-        """
-        return self.xp.exp(x if shift is None else x - shift)
+    def exp_shifted(self, x: Array, shift: Array) -> Array:
+        """Give exp(x − shift) as such a temporary; x itself is kept."""
+        return self.xp.exp(x - shift)
 
     def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:
         """Give such exponentials with 0 at each row's anchor, their sum, and z at the anchor."""
@@ -332,6 +336,12 @@ class Backend:
     def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         """Do as `blockwise`; a result may be written over the rows, which are needed no more."""
         return self.blockwise(function, rows, *operands)
+
+    def unshifted(self, z: Array, label: Array) -> tuple[Array, Any, Array, Array]:
+        """Give exp(z) with 0 at each row's label, the labels' places in it for `put_`, its row sums
+        and exp at the label, where the backend `looks`.
+        """
+        raise NotImplementedError
 
     def mended_(
         self, function: Callable[..., Any], results: Any, good: Array, *operands: Array | None

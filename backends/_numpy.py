@@ -35,6 +35,8 @@ class NumPy(Backend):
         self._room = _Room()
 
     def refuses(self, array: Array) -> str | None:
+        if type(array) is np.ndarray:
+            return None
         if isinstance(array, np.ma.MaskedArray):
             return "got a numpy.ma.MaskedArray, whose mask would be lost; pass its data and where="
         if isinstance(array, np.matrix):
@@ -49,6 +51,10 @@ class NumPy(Backend):
 
     def holds(self, condition: Array) -> bool:
         return bool(condition.all())
+
+    def spans(self, x: Array, low: float, high: float) -> bool:
+        # Quicker than conditions of all numbers; a NaN is least, and compares with nothing.
+        return x.size == 0 or (x.item(x.argmin()) >= low and x.item(x.argmax()) <= high)
 
     def index_dtype(self, like: Array) -> Any:
         return np.intp
@@ -81,26 +87,35 @@ class NumPy(Backend):
             total[part] += a[:, part].T @ b
         return total
 
+    def cast(self, x: Array, dtype: Any) -> Array:
+        return x.astype(dtype, copy=False)
+
+    def arranged(self, x: Array, dtype: Any) -> Array:
+        return _laid_out(x.astype(dtype, copy=False))
+
     def row_sum(self, x: Array) -> Array:
-        if PAIRS <= x.shape[-1] < FEW:
-            # As it lies in memory, a row would be summed in pairs, or class after class.
-            if x.size == x.shape[-1]:
-                return np.add.accumulate(x, axis=-1)[..., -1:]
-            x = _laid_out(x)
-        return np.add.reduce(x, axis=-1, keepdims=True)
+        # As it lies in memory, a row would be summed in pairs, or class after class.
+        if PAIRS <= x.shape[-1] < FEW and x.size == x.shape[-1]:
+            return np.add.accumulate(x, axis=-1)[..., -1:]
+        return np.add.reduce(_laid_out(x), axis=-1, keepdims=True)
 
     def exp_shifted(self, x: Array, shift: Array | None) -> Array:
+        if not x.flags.c_contiguous:
+            x = _laid_out(x)
         room, self._room.view = self._room.view, None
-        if room is None or room.shape != x.shape or room.dtype != x.dtype:
+        if room is None or room.dtype != x.dtype or not _alike(room, x):
             room = np.empty_like(x)
         return np.exp(x if shift is None else np.subtract(x, shift, out=room), out=room)
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         return np.multiply(x, factor, out=x)
 
-    def locate(self, x: Array, index: Array) -> Any:
-        place = _located(x, index)
-        return index if place is None else place
+    def unshifted(self, z: Array, label: Array) -> tuple[Array, Any, Array, Array]:
+        e = self.exp_shifted(z, None)
+        place = _located(e, label) or label  # for one search, not one for each use
+        own = self.pick(e, place)
+        e = self.put_(e, place, 0.0)
+        return e, place, self.row_sum(e), own
 
     def pick(self, x: Array, index: Any) -> Array:
         place = index if isinstance(index, _Located) else _located(x, index)
@@ -134,21 +149,18 @@ class NumPy(Backend):
         operands: tuple[Array | None, ...],
         over: Array | None,
     ) -> Any:
-        # A block is laid out by its number of classes alone, so that a row is summed in the same
-        # order whatever the batch, the memory layout and the threads around it: the same bits.
         shape = rows.shape
-        blocks = list(_blocks.cut(shape, BLOCK))
-        if len(blocks) == 1:
-            results = function(*(_block(x, blocks[0], shape) for x in (rows, *operands)))
+        if rows.size <= BLOCK or len(shape) == 1:
+            results = function(rows, *operands)
             if not isinstance(results, tuple):
                 return _settled(rows, results)
-            return tuple(_settled(rows, part) for part in results)
+            return tuple([_settled(rows, part) for part in results])
         outputs: list[np.ndarray] = []
-        single, lock = True, threading.Lock()
+        blocks, single, lock = list(_blocks.cut(shape, BLOCK)), True, threading.Lock()
 
         def work(index: tuple[Any, ...]) -> None:
             nonlocal single
-            parts = (_block(x, index, shape) for x in (rows, *operands))
+            parts = (_blocks.part(x, index, shape) for x in (rows, *operands))
             # Not over the rows: a kernel may read them again after their exponentials are made.
             room = self._room.view = _room(outputs, index, shape) if over is None else None
             try:
@@ -177,8 +189,7 @@ class NumPy(Backend):
         def chosen(x: Any) -> Any:
             if not isinstance(x, np.ndarray):
                 return x
-            part = np.broadcast_to(x, (*shape, x.shape[-1]))[bad]
-            return _block(part, (Ellipsis,), part.shape)
+            return np.broadcast_to(x, (*shape, x.shape[-1]))[bad]
 
         found = function(*map(chosen, operands))
         pairs = (
@@ -207,7 +218,9 @@ def _located(x: np.ndarray, index: np.ndarray) -> _Located | None:
         return None
     label = index.reshape(-1)
     if x.flags.c_contiguous:
-        return _Located(x.reshape(-1), np.arange(0, x.size, classes) + label, index.shape)
+        at = np.arange(0, x.size, classes)
+        at += label
+        return _Located(x.reshape(-1), at, index.shape)
     by_class = x.transpose(x.ndim - 1, *range(x.ndim - 1))
     if by_class.flags.c_contiguous:
         count = label.size
@@ -237,19 +250,18 @@ def _merged(shape: tuple[int, ...], steps: Sequence[int]) -> Iterator[tuple[int,
     yield count, apart, span
 
 
-def _block(array: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
-    """Take a block of an operand, laid out for NumPy's inner loops."""
-    if not isinstance(array, np.ndarray):  # a number, or none
-        return array
-    return _laid_out(_blocks.part(array, index, shape))
-
-
 def _laid_out(block: np.ndarray) -> np.ndarray:
-    """Lay a block out for inner loops, and for one order in which rows are summed."""
-    if block.shape[-1] == 1 or _by_class(block):
+    """Lay a block out for inner loops, and for one order in which rows are summed.
+
+    The layout depends on the number of classes alone, so that a row has the same bits whatever the
+    batch, the memory layout and the threads around it.
+    """
+    classes = block.shape[-1]
+    if classes >= FEW:
+        contiguous = block.flags.c_contiguous
+        return block if contiguous else np.ascontiguousarray(block).reshape(block.shape)
+    if classes == 1 or _by_class(block):
         return block
-    if block.shape[-1] >= FEW:
-        return np.ascontiguousarray(block).reshape(block.shape)
     # Class by class in memory: operations then run along the rows, which are many.
     last = block.ndim - 1
     by_class = block.transpose(last, *range(last)).copy()
@@ -258,22 +270,27 @@ def _laid_out(block: np.ndarray) -> np.ndarray:
 
 def _by_class(block: np.ndarray) -> bool:
     """Tell if a block of few classes is laid out class by class already."""
-    return block.shape[-1] < FEW and any(
-        stride == block.itemsize and n > 1 and n * stride <= block.strides[-1]
-        for n, stride in zip(block.shape[:-1], block.strides[:-1], strict=True)
-    )
+    if block.shape[-1] >= FEW:
+        return False
+    apart, size = block.strides[-1], block.itemsize
+    for n, stride in zip(block.shape, block.strides, strict=True):
+        if stride == size and 1 < n <= apart // size:
+            return True
+    return False
 
 
 def _room(
     outputs: list[np.ndarray], index: tuple[Any, ...], shape: tuple[int, ...]
 ) -> np.ndarray | None:
     """View the part of a result that a kernel's exponentials may be written into."""
-    for output in outputs:
-        if output.shape == shape:
-            room = output[index]
-            if _by_class(room) or (shape[-1] >= FEW and room.flags.c_contiguous):
-                return room
-    return None
+    return next((output[index] for output in outputs if output.shape == shape), None)
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """Tell if arrays have one shape and are laid out alike: each row together, or each class."""
+    if a.shape != b.shape:
+        return False
+    return (a.flags.c_contiguous and b.flags.c_contiguous) or (_by_class(a) and _by_class(b))
 
 
 def _settled(rows: np.ndarray, part: np.ndarray) -> np.ndarray:

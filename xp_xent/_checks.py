@@ -10,16 +10,16 @@ Array = Any
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_KINDS = (
+    dict.fromkeys(FLOATS, "floating")
+    | dict.fromkeys(INTEGERS, "integer")
+    | dict.fromkeys(("bool", "bool_"), "bool")
+)
 
 
 def kind(array: Array) -> str:
     """Give "floating", "integer", "bool" or "other" of an array's dtype."""
-    name = dtype_name(array.dtype)
-    if name in FLOATS:
-        return "floating"
-    if name in INTEGERS:
-        return "integer"
-    return "bool" if name in ("bool", "bool_") else "other"
+    return _KINDS.get(dtype_name(array.dtype), "other")
 
 
 def floating(name: str, array: Array) -> None:

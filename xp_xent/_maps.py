@@ -194,7 +194,7 @@ def _by_row(x: Array, axis: int | None, function: Callable[[Backend, Array], Arr
     layout = Layout(xp, axis, backend.axis)
 
     def on_block(rows: Array) -> Array:
-        result = function(backend, xp.astype(rows, dtype, copy=False))
+        result = function(backend, backend.arranged(rows, dtype))
         return xp.astype(result, x.dtype, copy=False)
 
     with backend.quiet():

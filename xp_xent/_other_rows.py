@@ -40,7 +40,7 @@ class EntropyRows:
         xp = backend.xp
         row, below, mean = self._open(backend, rows)
         p, deviation = row.probability, below - mean
-        along = xp.astype(vector, self.dtype, copy=False)
+        along = backend.arranged(vector, self.dtype)
         along = along - backend.pick(along, row.anchor)
         centre = row.off_sum(p * along)
         change = backend.row_sum(p * deviation * along)

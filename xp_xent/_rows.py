@@ -28,7 +28,7 @@ class Rows(NamedTuple):
 def open_rows(backend: Any, rows: Rows, dtype: Any, array: Array | None = None) -> Array:
     """Convert logits (or another array of the rows) and blank the rows that do not count."""
     array = rows.logits if array is None else array
-    array = backend.xp.astype(array, dtype, copy=False)
+    array = backend.arranged(array, dtype)
     return array if rows.counted is None else backend.masked(array, rows.counted)
 
 
@@ -64,7 +64,7 @@ def settle_gradient(backend: Any, rows: Rows, gradient: Array, like: Array) -> A
     """Make gradients exactly 0 where a row does not count, and round them once."""
     if rows.counted is not None:
         gradient = backend.blank_(gradient, rows.counted)
-    return backend.xp.astype(gradient, like.dtype, copy=False)
+    return backend.cast(gradient, like.dtype)
 
 
 def row_factor(rows: Rows, cotangent: Array | None) -> Array | None:

@@ -68,7 +68,7 @@ class SoftmaxRows:
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
         """Give the Hessian of Σ cotangent·loss times a vector of the logits' shape."""
         xp, block = backend.xp, self._open(backend, rows)
-        vector = xp.astype(vector, self.dtype, copy=False)
+        vector = backend.arranged(vector, self.dtype)
         along = vector if block.slope is None else vector * block.slope
         # Only differences of the vector matter; taken from the largest class, nothing cancels.
         top = Anchored(backend, block.row.z, None)
@@ -126,6 +126,8 @@ class SoftmaxRows:
         row = Unshifted(backend, z, rows.label)
         block = Open(row, cap, slope, self._label_mass(rows), None, 0.0, 0.0)
         results = formula(block, backend, rows, *others)
+        if row.all_fit:
+            return results
         fits = row.fits if rows.counted is None else row.fits | ~rows.counted
         return backend.mended_(shifted, results, fits, *rows, *others)
 
@@ -145,6 +147,7 @@ class SoftmaxRows:
     def _open(self, backend: Any, rows: Rows, *, sums_only: bool = False) -> Open:
         xp = backend.xp
         z, cap, slope = self._capped(backend, rows)
+        z = backend.arranged(z, self.dtype)
         # Not blanked yet: the maximum comes first.
         counted = rows.counted if cap is None else None
         row = Anchored(backend, z, rows.label, counted, sums_only=sums_only)
@@ -165,7 +168,7 @@ class SoftmaxRows:
     def _capped(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array]:
         """Give the logits that the loss is of, and `cap` and `slope` of `Open`."""
         if self.softcap is None:
-            return backend.xp.astype(rows.logits, self.dtype, copy=False), None, None
+            return backend.cast(rows.logits, self.dtype), None, None
         tanh, slope = tanh_and_slope(
             backend.xp, open_rows(backend, rows, self.dtype) / self.softcap
         )
@@ -191,11 +194,8 @@ class SoftmaxRows:
         """
         row, put, multiply = block.row, block.row.backend.put_, block.row.backend.multiply_
         if block.q is None and not self.z_loss:
-            share = (
-                block.mass
-                * self.head.slope(row)
-                * ((1.0 if factor is None else factor) / row.total)
-            )
+            by_total = block.mass * self.head.slope(row)
+            share = (by_total if factor is None else by_total * factor) / row.total
             return multiply(put(row.e, row.place, -row.rest), share)
         by_class, anchor = self._row_slopes(block)
         if block.q is not None:

@@ -13,7 +13,9 @@ Array = Any
 
 def product(xp: Any, coefficient: Array | float, x: Array) -> Array:
     """Multiply with 0 · ∞ = 0: a class without mass adds nothing, however unlikely it is."""
-    if isinstance(coefficient, float):  # known now, and seldom 0
+    if isinstance(coefficient, float):  # known now
+        if coefficient == 1:
+            return x
         return coefficient * x if coefficient else xp.zeros_like(x)
     void = (coefficient == 0) & xp.isinf(x)
     return coefficient * xp.where(void, 0.0, x)

@@ -101,14 +101,14 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
 def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tuple[Rows, Reduction]:
     """Lay out the rows of integer labels."""
     backend, options, xp = problem.backend, problem.options, problem.backend.xp
-    index = xp.astype(labels, backend.index_dtype(labels), copy=False)
-    known = (index >= 0) & (index < problem.classes)
+    index = backend.cast(labels, backend.index_dtype(labels))
     readable, label, fine = backend.is_readable(labels), index, None
-    if readable and backend.holds(known):
+    if readable and backend.spans(index, 0, problem.classes - 1):
         # Then only a class can be the label to ignore.
         ignored = options.ignore_index is not None and 0 <= options.ignore_index < problem.classes
         counted = counted_rows(backend, options, labels if ignored else None)
     else:
+        known = (index >= 0) & (index < problem.classes)
         label = xp.where(known, index, 0)
         counted = counted_rows(backend, options, labels)
         passed = known if counted is None else known | ~counted

@@ -25,12 +25,15 @@ class Unshifted(Anchored):
 
     def __init__(self, backend: Any, z: Array, label: Array) -> None:
         self.xp, self.backend, self.z, self.anchor = backend.xp, backend, z, label
-        self.e = backend.exp_shifted(z, None)
-        self.place = backend.locate(self.e, label)  # of the anchor in e, and nowhere else
-        self.own_e = backend.pick(self.e, self.place)
-        self.e = backend.put_(self.e, self.place, 0.0)
-        self.rest = backend.row_sum(self.e)
+        # The place is that of the anchor in e, and in nothing else.
+        self.e, self.place, self.rest, self.own_e = backend.unshifted(z, label)
         self.total = self.rest + self.own_e
+
+    @property
+    def all_fit(self) -> bool:
+        """Tell if every row `fits`."""
+        spans = self.backend.spans
+        return spans(self.total, 0.5, HIGH) and spans(self.own_e, LOW, HIGH)
 
     @property
     def fits(self) -> Array:
