@@ -189,6 +189,10 @@ class Backend:
         """Sum over the classes: (..., K) to (..., 1)."""
         return self.xp.sum(x, axis=self.axis, keepdims=True)
 
+    def total(self, x: Array) -> Array:
+        """Sum all numbers of an array."""
+        return self.xp.sum(x)
+
     def stop_gradient(self, array: Array) -> Array:
         """Give the same values, constant to the library's automatic differentiation."""
         return array

@@ -99,6 +99,9 @@ class NumPy(Backend):
             return np.add.accumulate(x, axis=-1)[..., -1:]
         return np.add.reduce(_laid_out(x), axis=-1, keepdims=True)
 
+    def total(self, x: Array) -> Array:
+        return np.add.reduce(x, axis=None)
+
     def exp_shifted(self, x: Array, shift: Array | None) -> Array:
         if not x.flags.c_contiguous:
             x = _laid_out(x)
@@ -260,9 +263,13 @@ def _laid_out(block: np.ndarray) -> np.ndarray:
     if classes >= FEW:
         contiguous = block.flags.c_contiguous
         return block if contiguous else np.ascontiguousarray(block).reshape(block.shape)
-    if classes == 1 or _by_class(block):
+    if classes == 1:
         return block
     # Class by class in memory: operations then run along the rows, which are many.
+    if block.flags.c_contiguous:
+        return block.reshape(-1, classes).T.copy().T.reshape(block.shape)
+    if _by_class(block):
+        return block
     last = block.ndim - 1
     by_class = block.transpose(last, *range(last)).copy()
     return by_class.transpose(*range(1, last + 1), 0)

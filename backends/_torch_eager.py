@@ -31,16 +31,16 @@ def is_eager(*tensors: Any) -> bool:
 
 def on_host(tensor: torch.Tensor) -> np.ndarray | None:
     """View a CPU tensor's memory as a NumPy array, where NumPy has its dtype."""
-    if not tensor.is_cpu or tensor.layout != torch.strided or tensor.is_neg():
+    if not tensor.is_cpu:
         return None
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-        try:
+    try:
+        if tensor.dtype == torch.bfloat16:
             import ml_dtypes
-        except ImportError:
-            return None
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return None if tensor.is_complex() else tensor.numpy()
+
+            return tensor.detach().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return tensor.detach().numpy()
+    except (ImportError, RuntimeError, TypeError):  # a layout, view or dtype that NumPy has not
+        return None
 
 
 def lent(given: Any) -> Any:

@@ -125,7 +125,7 @@ class Evaluation(NamedTuple):
         return run(self.backend, method, self.rows, *others)
 
     def _reduced(self, losses: Array) -> Array:
-        return self.reduction.of(self.backend.xp, self.layout.losses_outward(losses))
+        return self.reduction.of(self.backend, self.layout.losses_outward(losses))
 
     def _factor(self, cotangent: Any) -> Array | float:
         """Give the derivative of the reduced loss by each row's loss, times a cotangent."""

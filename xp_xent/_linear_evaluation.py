@@ -172,7 +172,7 @@ class LinearEvaluation:
     def _reduced(self, losses: Array) -> Array:
         xp, shape = self.backend.xp, tuple(self.layer.features.shape[:-1])
         with self.backend.quiet():
-            return self.reduction.of(xp, xp.reshape(losses, shape))
+            return self.reduction.of(self.backend, xp.reshape(losses, shape))
 
     def _factor(self, cotangent: Any) -> Array:
         """Give the derivative of the reduced loss by each row's loss, (n, 1) or (1, 1)."""

@@ -29,14 +29,17 @@ class RowOptions(NamedTuple):
 
     def arrays(self) -> dict[str, Array]:
         """Name the arrays among the options."""
-        given = {
-            "weight": self.weight,
-            "alpha": self.alpha,
-            "sample_weight": self.sample_weight,
-            "where": self.where,
-            "normalizer": None if isinstance(self.normalizer, Real) else self.normalizer,
-        }
-        return {name: x for name, x in given.items() if x is not None}
+        given = (
+            ("weight", self.weight),
+            ("alpha", self.alpha),
+            ("sample_weight", self.sample_weight),
+            ("where", self.where),
+            ("normalizer", self.normalizer),
+        )
+        found = {name: x for name, x in given if x is not None}
+        if self.normalizer is not None and isinstance(self.normalizer, Real):
+            del found["normalizer"]
+        return found
 
 
 class RowProblem(NamedTuple):

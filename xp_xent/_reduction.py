@@ -40,14 +40,14 @@ class Reduction:
             check.numeric("normalizer", self.normalizer)
             check.shape("normalizer", self.normalizer, (), "one number")
 
-    def of(self, xp: Any, losses: Array) -> Array:
+    def of(self, backend: Any, losses: Array) -> Array:
         """Reduce losses of rows (...,)."""
         if self.kind == "none":
             return losses
-        total = xp.sum(losses)
+        total = backend.total(losses)
         if self.kind == "sum":
             return total
-        return total / self._denominator(xp, tuple(losses.shape), losses.dtype)
+        return total / self._denominator(backend.xp, tuple(losses.shape), losses.dtype)
 
     def factor(self, xp: Any, shape: tuple[int, ...], cotangent: Any, dtype: Any) -> Array | float:
         """Give cotangent · ∂result/∂loss of a row: an array (...,) or (), or a number."""
