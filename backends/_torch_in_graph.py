@@ -1,0 +1,40 @@
+"""A loss as one node of the graph that torch.compile makes: neither read nor guarded line by line.
+
+Dynamo, the compiler's first stage, would read every function of this package, and check in each
+call that none has changed. The stages after it run the node, and see the loss's operations.
+"""
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from xp_xent.backends._base import Array
+
+
+def fits(arguments: Iterable[Any]) -> bool:
+    """Tell if a graph can hold all arguments as they are."""
+    return all(x is None or isinstance(x, (torch.Tensor, int, float, str)) for x in arguments)
+
+
+@torch.compiler.allow_in_graph
+def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Array:
+    """Compute the public loss of that name."""
+    loss = getattr(importlib.import_module(module), name)
+    if not torch.compiler.is_compiling():
+        # The graph is run as it is, or Dynamo gave up and must not try again further in.
+        return torch.compiler.disable(loss)(*arrays, **options)
+    options = {name: _settled(x) for name, x in options.items()}
+    try:
+        return loss.evaluation(*arrays, **options).value()
+    except (TypeError, ValueError) as refusal:
+        # Of this, Dynamo gives up: then the loss itself is called, and refuses.
+        raise NotImplementedError(str(refusal)) from refusal
+
+
+def _settled(option: Any) -> Any:
+    """Compile for the number that an option has now: formulas differ by it."""
+    if isinstance(option, torch.SymFloat):
+        return float(option)
+    return int(option) if isinstance(option, torch.SymInt) else option
