@@ -164,7 +164,8 @@ def owner_of(array: Any) -> Backend | None:
     """Find the backend of an array, or None; what it may refuse is not asked."""
     kind = type(array)
     # First without a cache: a compiled loss that filled one would be compiled again for that.
-    load = _PACKAGES.get(kind.__module__.partition(".")[0])
+    # (str, for of torch.nn.Parameter the compiler knows the module, but no method of its name.)
+    load = _PACKAGES.get(str(kind.__module__).partition(".")[0])
     if load is not None:
         return load()
     if kind not in _by_type:

@@ -342,8 +342,9 @@ class Backend:
         return self.blockwise(function, rows, *operands)
 
     def unshifted(self, z: Array, label: Array) -> tuple[Array, Any, Array, Array]:
-        """Give exp(z) with 0 at each row's label, the labels' places in it for `put_`, its row sums
-        and exp at the label, where the backend `looks`.
+        """Give exp(z) with 0 at each row's label, the place, the row's sum, and what was there.
+
+        Asked of a backend that `looks`.
         """
         raise NotImplementedError
 

@@ -13,7 +13,7 @@ from xp_xent.backends._base import Array, Backend
 # Elements of a block: few enough for a second-level cache, enough that threads seldom wait for the
 # interpreter (with a quarter of it two threads take longer than one).
 BLOCK = 1 << 19
-# Below so many classes, a block is laid out class by class.
+# Below so many classes, inner loops run along the rows: each class is laid out together for them.
 FEW = 64
 # From so many elements on, NumPy adds what lies together in memory in pairs.
 PAIRS = 8
@@ -91,7 +91,7 @@ class NumPy(Backend):
         return x.astype(dtype, copy=False)
 
     def arranged(self, x: Array, dtype: Any) -> Array:
-        return _laid_out(x.astype(dtype, copy=False))
+        return _laid_out(self.cast(x, dtype))
 
     def row_sum(self, x: Array) -> Array:
         # As it lies in memory, a row would be summed in pairs, or class after class.

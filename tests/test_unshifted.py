@@ -124,6 +124,28 @@ def test_bits_of_a_row_alone_with_a_shift(classes: int, options: dict[str, Any])
         assert same(xp_xent.entropy(z[at : at + 1], reduction="none")[0], entropies[at])
 
 
+@pytest.mark.parametrize("classes", [2, 9, 63, 100])
+@pytest.mark.parametrize("argnums", [0, 1])
+def test_bits_in_any_memory_layout(classes: int, argnums: int) -> None:
+    """By the logits and by probabilities: rows together, classes together, and neither."""
+    z, q = RNG.normal(size=(2, 40, classes)).astype(np.float32)
+    q = np.exp(q)
+    both = value_and_grad(cross_entropy, argnums)
+    loss, gradient = both(z, q, label_smoothing=0.1, reduction="none")
+
+    def every_other(x: Any) -> Any:
+        return np.repeat(x, 2, axis=-1)[:, ::2]
+
+    for laid_out in (np.asfortranarray, every_other):
+        one, its = both(laid_out(z), laid_out(q), label_smoothing=0.1, reduction="none")
+        assert same(one, loss)
+        assert same(its, gradient)
+    turned = np.ascontiguousarray(z.T), np.ascontiguousarray(q.T)
+    one, its = both(*turned, axis=0, label_smoothing=0.1, reduction="none")
+    assert same(one, loss)
+    assert same(its.T, gradient)
+
+
 def test_no_result_is_written_to_again() -> None:
     """A kernel that makes no exponentials leaves the room for them unused."""
     x, y = np.log(np.full((1 << 14, 64), 1 / 64)), np.zeros(1 << 14, int)

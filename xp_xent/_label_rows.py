@@ -52,7 +52,7 @@ class LabelRows(SoftmaxRows):
 def streamed(method: Callable[..., Any], rows: Rows) -> Callable[..., Any] | None:
     """Give the method that does the same in such walks; None where there is no such method."""
     kernel, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
-    if type(kernel) is not SoftmaxRows or name not in ("value", "value_and_gradient"):
+    if type(kernel) is not SoftmaxRows or name not in vars(LabelRows):
         return None
     if kernel.softcap is not None or rows.spread is not None or rows.label is None:
         return None

@@ -37,7 +37,6 @@ class EntropyRows:
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
         """Give the Hessian of Σ cotangent·entropy times a vector of the logits' shape."""
-        xp = backend.xp
         row, below, mean = self._open(backend, rows)
         p, deviation = row.probability, below - mean
         along = backend.arranged(vector, self.dtype)

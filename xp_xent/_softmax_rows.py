@@ -67,7 +67,7 @@ class SoftmaxRows:
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
         """Give the Hessian of Σ cotangent·loss times a vector of the logits' shape."""
-        xp, block = backend.xp, self._open(backend, rows)
+        block = self._open(backend, rows)
         vector = backend.arranged(vector, self.dtype)
         along = vector if block.slope is None else vector * block.slope
         # Only differences of the vector matter; taken from the largest class, nothing cancels.

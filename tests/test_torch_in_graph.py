@@ -1,0 +1,100 @@
+"""torch.compile is given a loss as one node, and what the loss refuses it still refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xp_xent import CrossEntropyLoss, cross_entropy, linear_cross_entropy
+
+torch = pytest.importorskip("torch")
+Z, Y = torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, 4, -100, 2, 1, 3])
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    """Forget what was compiled, before and after."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    "loss", [cross_entropy, CrossEntropyLoss(label_smoothing=0.1, softcap=30.0)]
+)
+def test_one_node(loss: Any) -> None:
+    """What Dynamo does not read, it does not guard in each call either."""
+    found: list[str] = []
+
+    def backend(module: Any, inputs: Any) -> Any:
+        found.extend(node.target.__name__ for node in module.graph.nodes if node.op[:4] == "call")
+        return module
+
+    torch.compile(loss, fullgraph=True, backend=backend)(Z, Y)
+    assert found == ["loss_in_graph"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"reduction": "average"}, ValueError, "wanted one of 'mean', 'sum', 'none'"),
+        ({"label_smoothing": True}, TypeError, "wanted a Python number"),
+        ({"targets": Y[:3]}, ValueError, r"got integer shape \(3,\)"),
+        ({"weight": np.ones(5)}, TypeError, "arrays of different libraries are never converted"),
+        ({"smooth": 0.1}, TypeError, "unexpected keyword"),
+    ],
+)
+def test_refusals(change: dict[str, Any], kind: type[Exception], message: str) -> None:
+    """As without the compiler; with ``fullgraph=True``, Dynamo refuses in its own words."""
+    arrays, options = (Z, change.pop("targets", Y)), change
+    with pytest.raises(kind, match=message):
+        torch.compile(cross_entropy, backend="eager")(*arrays, **options)
+    torch.compiler.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(cross_entropy, backend="eager", fullgraph=True)(*arrays, **options)
+
+
+def test_a_refusal_is_readable() -> None:
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"label_smoothing: got 2\.0"):
+        torch.compile(cross_entropy, fullgraph=True)(Z, Y, label_smoothing=2.0)
+
+
+LAYER = torch.nn.Linear(5, 7, dtype=torch.float64)
+LOGITS = torch.nn.Parameter(Z)
+
+
+def behind_a_module(x: Any, y: Any) -> Any:
+    return linear_cross_entropy(x, LAYER.weight, y, bias=LAYER.bias)
+
+
+@pytest.mark.parametrize(
+    ("function", "arrays", "leaves"),
+    [
+        (cross_entropy, (LOGITS, Y), (LOGITS,)),
+        (lambda y: cross_entropy(LOGITS, y), (Y,), (LOGITS,)),
+        (behind_a_module, (Z, Y), (LAYER.weight, LAYER.bias)),
+    ],
+    ids=["argument", "closure", "module"],
+)
+def test_parameters(function: Callable[..., Any], arrays: tuple[Any, ...], leaves: Any) -> None:
+    """A parameter is a tensor to the compiler as well: logits, or a classifier's weight."""
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")(*arrays)
+    want = torch.autograd.grad(function(*arrays), leaves)
+    for one, other in zip(torch.autograd.grad(compiled, leaves), want, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+def test_a_graph_that_is_run_as_it_is() -> None:
+    """Behind ``backend="eager"`` the loss is the eager one: looks at labels, any derivative."""
+    z = Z.clone().requires_grad_()
+    compiled = torch.compile(cross_entropy, fullgraph=True, backend="eager")
+    (slope,) = torch.autograd.grad(compiled(z, Y), z, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.square().sum(), z)
+    (slope,) = torch.autograd.grad(cross_entropy(z, Y), z, create_graph=True)
+    (want,) = torch.autograd.grad(slope.square().sum(), z)
+    assert torch.allclose(bend, want, rtol=1e-10, atol=1e-14)
+    with pytest.raises(ValueError, match="label 9"):
+        compiled(z, torch.full((6,), 9))
