@@ -20,6 +20,8 @@ Array = Any
 
 HALF = ("float16", "bfloat16")
 
+# Types of real numbers that a compiler has not settled on; an adapter adds its library's.
+SYMBOLIC: set[type] = set()
 
 # NumPy's own way to a dtype's name takes longer than a small loss.
 _NUMPY_NAMES = {

@@ -15,7 +15,7 @@ from xp_xent.backends._base import Array, Backend
 BLOCK = 1 << 19
 # Below so many classes, inner loops run along the rows: each class is laid out together for them.
 FEW = 64
-# From so many elements on, NumPy adds what lies together in memory in pairs.
+# From so many classes on, NumPy adds a row that lies together in memory in pairs.
 PAIRS = 8
 
 
@@ -94,28 +94,33 @@ class NumPy(Backend):
         return _laid_out(self.cast(x, dtype))
 
     def row_sum(self, x: Array) -> Array:
-        # As it lies in memory, a row would be summed in pairs, or class after class.
         if PAIRS <= x.shape[-1] < FEW and x.size == x.shape[-1]:
+            # One row lies together, whatever its layout; among others it is summed class by class.
             return np.add.accumulate(x, axis=-1)[..., -1:]
         return np.add.reduce(_laid_out(x), axis=-1, keepdims=True)
 
     def total(self, x: Array) -> Array:
-        return np.add.reduce(x, axis=None)
+        return np.add.reduce(x.reshape(-1))  # in one order, whatever the memory layout
 
-    def exp_shifted(self, x: Array, shift: Array | None) -> Array:
-        if not x.flags.c_contiguous:
-            x = _laid_out(x)
+    def exp_shifted(self, x: Array, shift: Array) -> Array:
+        room = self._room_for(x)
+        return np.exp(np.subtract(x, shift, out=room), out=room)
+
+    def _room_for(self, x: Array) -> Array:
+        """Give memory for the exponentials of x: where its gradient will be, if laid out alike."""
         room, self._room.view = self._room.view, None
-        if room is None or room.dtype != x.dtype or not _alike(room, x):
-            room = np.empty_like(x)
-        return np.exp(x if shift is None else np.subtract(x, shift, out=room), out=room)
+        fits = room is not None and room.dtype == x.dtype and _alike(room, x)
+        return room if fits else np.empty_like(x)
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         return np.multiply(x, factor, out=x)
 
     def unshifted(self, z: Array, label: Array) -> tuple[Array, Any, Array, Array]:
-        e = self.exp_shifted(z, None)
-        place = _located(e, label) or label  # for one search, not one for each use
+        # Where they lie, if rows or classes lie together: nothing here runs along few classes.
+        z = z if z.flags.c_contiguous else _laid_out(z)
+        e = np.exp(z, out=self._room_for(z))
+        found = _located(e, label)  # once, for the three uses
+        place = label if found is None else found
         own = self.pick(e, place)
         e = self.put_(e, place, 0.0)
         return e, place, self.row_sum(e), own
@@ -153,17 +158,20 @@ class NumPy(Backend):
         over: Array | None,
     ) -> Any:
         shape = rows.shape
-        if rows.size <= BLOCK or len(shape) == 1:
-            results = function(rows, *operands)
+        # No subclass: results would be of it, or not, as the blocks are cut.
+        given = [np.asarray(x) if isinstance(x, np.ndarray) else x for x in (rows, *operands)]
+        blocks = [(Ellipsis,)] if rows.size <= BLOCK else list(_blocks.cut(shape, BLOCK))
+        if len(blocks) == 1:
+            results = function(*given)
             if not isinstance(results, tuple):
                 return _settled(rows, results)
             return tuple([_settled(rows, part) for part in results])
         outputs: list[np.ndarray] = []
-        blocks, single, lock = list(_blocks.cut(shape, BLOCK)), True, threading.Lock()
+        single, lock = True, threading.Lock()
 
         def work(index: tuple[Any, ...]) -> None:
             nonlocal single
-            parts = (_blocks.part(x, index, shape) for x in (rows, *operands))
+            parts = (_blocks.part(x, index, shape) for x in given)
             # Not over the rows: a kernel may read them again after their exponentials are made.
             room = self._room.view = _room(outputs, index, shape) if over is None else None
             try:
@@ -289,7 +297,9 @@ def _by_class(block: np.ndarray) -> bool:
 def _room(
     outputs: list[np.ndarray], index: tuple[Any, ...], shape: tuple[int, ...]
 ) -> np.ndarray | None:
-    """View the part of a result that a kernel's exponentials may be written into."""
+    """View a block of the gradient, for its exponentials: of the one result of the rows' shape."""
+    if shape[-1] == 1:  # losses have that shape as well
+        return None
     return next((output[index] for output in outputs if output.shape == shape), None)
 
 

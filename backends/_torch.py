@@ -61,7 +61,7 @@ class Torch(Backend):
     def value(
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> Array:
-        if self.torch.compiler.is_compiling():
+        if self.torch.compiler.is_dynamo_compiling():
             # Imported here: it imports the compiler, and tells it what not to read.
             from xp_xent.backends import _torch_in_graph as graph
 

@@ -30,16 +30,16 @@ def is_eager(*tensors: Any) -> bool:
 
 
 def on_host(tensor: torch.Tensor) -> np.ndarray | None:
-    """View a CPU tensor's memory as a NumPy array, where NumPy has its dtype."""
+    """View a CPU tensor's memory as a NumPy array, where NumPy has its dtype and layout."""
     if not tensor.is_cpu:
         return None
-    try:
+    try:  # PyTorch refuses what it would have to convert: a bit of the view, a sparse layout
         if tensor.dtype == torch.bfloat16:
             import ml_dtypes
 
             return tensor.detach().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return tensor.detach().numpy()
-    except (ImportError, RuntimeError, TypeError):  # a layout, view or dtype that NumPy has not
+    except (ImportError, RuntimeError, TypeError):
         return None
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
-from xp_xent.backends._base import Array
+from xp_xent.backends._base import SYMBOLIC, Array
+
+SYMBOLIC.add(torch.SymFloat)
 
 
 def fits(arguments: Iterable[Any]) -> bool:
-    """Tell if a graph can hold all arguments as they are."""
+    """Tell if a graph can hold all arguments: tensors, numbers and names."""
     return all(x is None or isinstance(x, (torch.Tensor, int, float, str)) for x in arguments)
 
 
@@ -25,7 +27,7 @@ def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Arr
     if not torch.compiler.is_compiling():
         # The graph is run as it is, or Dynamo gave up and must not try again further in.
         return torch.compiler.disable(loss)(*arrays, **options)
-    options = {name: _settled(x) for name, x in options.items()}
+    options = {name: _real(name, x) for name, x in options.items()}
     try:
         return loss.evaluation(*arrays, **options).value()
     except (TypeError, ValueError) as refusal:
@@ -33,8 +35,8 @@ def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Arr
         raise NotImplementedError(str(refusal)) from refusal
 
 
-def _settled(option: Any) -> Any:
-    """Compile for the number that an option has now: formulas differ by it."""
-    if isinstance(option, torch.SymFloat):
-        return float(option)
-    return int(option) if isinstance(option, torch.SymInt) else option
+def _real(name: str, option: Any) -> Any:
+    """Settle on a compiler's integer if it says which axis or label; else it is a real number."""
+    if not isinstance(option, torch.SymInt):
+        return option
+    return int(option) if name in ("axis", "ignore_index") else torch.sym_float(option)

@@ -152,3 +152,37 @@ def test_half_precision_is_not_widened_whole(
     monkeypatch.setattr(module, "astype", astype)
     value_and_grad(cross_entropy)(z, y, label_smoothing=0.1)
     assert max(largest) == 40 * ROWS
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_class_in_many_blocks(threads: int) -> None:
+    """Losses and gradient have one shape then, and neither may be made in the other's memory."""
+    z = RNG.normal(size=((1 << 20) + 7, 1))
+    y = np.zeros(len(z), int)
+    with xp_xent.threads(threads):
+        loss, gradient = value_and_grad(cross_entropy)(z, y)
+        assert (loss, abs(gradient).max()) == (0, 0)
+        loss, gradient = value_and_grad(cross_entropy)(z, y, z_loss=0.1, reduction="none")
+    np.testing.assert_allclose(loss, 0.1 * z[:, 0] ** 2, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(gradient, 0.2 * z, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("rows", [9, 30000])
+def test_subclasses_end_here(rows: int) -> None:
+    """A memory-mapped file's gradient is an array, however many blocks it has."""
+
+    class Sub(np.ndarray):
+        pass
+
+    z, y = RNG.normal(size=(rows, 33)).view(Sub), np.zeros(rows, int).view(Sub)
+    loss, gradient = value_and_grad(cross_entropy)(z, y)
+    assert not isinstance(loss, Sub)
+    assert type(gradient) is np.ndarray
+
+
+def test_means_in_any_memory_layout() -> None:
+    """Elements that stand alone are summed in the order of their indices."""
+    x = RNG.normal(size=(700, 900)).astype(np.float32)
+    y = (x > 0).astype(np.float32)
+    mean = xp_xent.binary_cross_entropy_with_logits
+    assert mean(x, y) == mean(np.asfortranarray(x), np.asfortranarray(y))

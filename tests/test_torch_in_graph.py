@@ -98,3 +98,40 @@ def test_a_graph_that_is_run_as_it_is() -> None:
     assert torch.allclose(bend, want, rtol=1e-10, atol=1e-14)
     with pytest.raises(ValueError, match="label 9"):
         compiled(z, torch.full((6,), 9))
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("normalizer", range(3, 15)),
+        ("normalizer", np.linspace(3.5, 9, 12).tolist()),
+        ("label_smoothing", np.linspace(0.05, 0.4, 12).tolist()),
+        ("z_loss", np.linspace(0.01, 0.4, 12).tolist()),
+        ("softcap", np.linspace(3, 9, 12).tolist()),
+    ],
+)
+def test_a_number_that_changes(option: str, values: Any) -> None:
+    """A step's number of tokens, an annealed smoothing: two graphs, not one for each value."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    counter = CompileCounterWithBackend("aot_eager")
+    z = Z.clone().requires_grad_()
+
+    def loss(x: Any) -> Any:
+        return cross_entropy(z, Y, **{option: x})
+
+    compiled = torch.compile(loss, fullgraph=True, backend=counter)
+    for x in values:
+        assert torch.allclose(compiled(x), loss(x), rtol=1e-12)
+        (one,), (other,) = torch.autograd.grad(compiled(x), z), torch.autograd.grad(loss(x), z)
+        assert torch.allclose(one, other, rtol=1e-11, atol=1e-15)
+    assert counter.frame_count == 2
+
+
+def test_export_refuses_in_the_losses_words() -> None:
+    class Module(torch.nn.Module):
+        def forward(self, z: Any, y: Any) -> Any:
+            return cross_entropy(z, y, reduction="average")
+
+    with pytest.raises(ValueError, match="reduction: got 'average'"):
+        torch.export.export(Module(), (Z, Y), strict=False)

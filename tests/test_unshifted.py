@@ -188,3 +188,12 @@ def test_which_rows_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with xp_xent.threads(1):
         cross_entropy(z, y, label_smoothing=0.1)  # mass on several classes: all with a shift
     assert seen == [2, 50]
+
+
+def test_weights_whose_product_is_out_of_range() -> None:
+    z, y = np.asarray([[30, 7]], np.float32), np.asarray([0])
+    weight, by = np.asarray([1e30, 1], np.float32), np.asarray([1e10], np.float32)
+    loss, gradient = value_and_grad(cross_entropy)(
+        z, y, weight=weight, cotangent=by, reduction="none"
+    )
+    np.testing.assert_allclose(gradient, [[-1e10 * loss[0], 1e10 * loss[0]]], rtol=1e-6)

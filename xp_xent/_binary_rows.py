@@ -77,7 +77,7 @@ class BinaryRows:
         x = open_rows(backend, rows, self.dtype)
         y = open_rows(backend, rows, self.dtype, rows.probabilities)
         positive, negative = y, 1 - y
-        if self.label_smoothing:
+        if self.label_smoothing != 0:
             kept, given = 1 - self.label_smoothing, self.label_smoothing / 2
             positive, negative = kept * positive + given, kept * negative + given
         if rows.class_weight is not None:

@@ -1,6 +1,5 @@
 """Checked arrays of a softmax loss: whose they are, where the classes are, what the options say."""
 
-from numbers import Real
 from typing import Any, NamedTuple
 
 from xp_xent import _checks as check
@@ -37,7 +36,7 @@ class RowOptions(NamedTuple):
             ("normalizer", self.normalizer),
         )
         found = {name: x for name, x in given if x is not None}
-        if self.normalizer is not None and isinstance(self.normalizer, Real):
+        if self.normalizer is not None and check.is_number(self.normalizer):
             del found["normalizer"]
         return found
 

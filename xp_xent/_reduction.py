@@ -33,7 +33,7 @@ class Reduction:
                 "normalizer: it replaces the mean's denominator, so it means nothing with "
                 f"reduction={self.kind!r}; wanted reduction='mean'"
             )
-        if isinstance(self.normalizer, Real):
+        if check.is_number(self.normalizer):
             if check.number("normalizer", self.normalizer) == 0:
                 raise ValueError("normalizer: got 0, wanted what to divide the sum of losses by")
         else:
@@ -70,6 +70,6 @@ class Reduction:
     def _denominator(self, xp: Any, shape: tuple[int, ...], dtype: Any) -> Array | float:
         if self.normalizer is None:
             return math.prod(shape) * 1.0 if self.share is None else xp.sum(self.share)
-        if isinstance(self.normalizer, Real):
-            return float(self.normalizer)
+        if check.is_number(self.normalizer):
+            return check.number("normalizer", self.normalizer)
         return xp.astype(self.normalizer, dtype, copy=False)

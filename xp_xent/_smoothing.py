@@ -26,7 +26,7 @@ class Smoothing:
 
     def of(self, backend: Any, q: Array) -> Array:
         """Smooth probabilities (..., K)."""
-        if not self.epsilon:
+        if self.epsilon == 0:
             return q
         if self.spares_label:
             return self.transpose(backend, q)
@@ -34,7 +34,7 @@ class Smoothing:
 
     def transpose(self, backend: Any, x: Array) -> Array:
         """Apply the transpose of the linear part of `of`, which is its own."""
-        if not self.epsilon:
+        if self.epsilon == 0:
             return x
         kept = (1 - self.epsilon) * x
         if self.spares_label:

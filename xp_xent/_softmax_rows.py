@@ -76,7 +76,7 @@ class SoftmaxRows:
         along = along - lead
         mean = top.off_sum(p * along)
         result = self._mass(block) * (p * (along - mean))
-        if self.z_loss:
+        if self.z_loss != 0:
             result = result + 2 * self.z_loss * (mean + lead) * p
         if not self.head.is_linear:
             result = result + self._bend(block, along) * self._label_distance(top, rows)
@@ -90,7 +90,7 @@ class SoftmaxRows:
         top = Anchored(backend, block.row.z, None)
         p = top.probability
         result = self._mass(block) * p * xp.where(top.off, 1 - p, top.away)
-        if self.z_loss:
+        if self.z_loss != 0:
             result = result + 2 * self.z_loss * p * p
         if not self.head.is_linear:
             distance = self._label_distance(top, rows)
@@ -166,7 +166,10 @@ class SoftmaxRows:
         return Open(row, cap, slope, mass, rows.spread, on, off)
 
     def _capped(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array]:
-        """Give the logits that the loss is of, and `cap` and `slope` of `Open`."""
+        """Give the logits that the loss is of, and `cap` and `slope` of `Open`.
+
+        Those that are not capped lie in memory as they are.
+        """
         if self.softcap is None:
             return backend.cast(rows.logits, self.dtype), None, None
         tanh, slope = tanh_and_slope(
@@ -185,7 +188,7 @@ class SoftmaxRows:
         if block.q is not None:
             cross = row.cross(block.q, block.on, block.off)
             loss = cross if loss is None else loss + cross
-        return loss + self.z_loss * row.lse * row.lse if self.z_loss else loss
+        return loss + self.z_loss * row.lse * row.lse if self.z_loss != 0 else loss
 
     def _gradient(self, block: Open, factor: Array | float | None = None) -> Array:
         """Give the derivative of a row's loss by its capped logits, times a factor of the row.
@@ -193,9 +196,10 @@ class SoftmaxRows:
         It uses up the exponentials of the row.
         """
         row, put, multiply = block.row, block.row.backend.put_, block.row.backend.multiply_
-        if block.q is None and not self.z_loss:
-            by_total = block.mass * self.head.slope(row)
-            share = (by_total if factor is None else by_total * factor) / row.total
+        if block.q is None and self.z_loss == 0:
+            # By the total first: the weights' own product might be out of range.
+            share = (1.0 if factor is None else factor) / row.total
+            share = block.mass * self.head.slope(row) * share
             return multiply(put(row.e, row.place, -row.rest), share)
         by_class, anchor = self._row_slopes(block)
         if block.q is not None:
@@ -211,7 +215,7 @@ class SoftmaxRows:
         if block.mass is not None:
             on = on + block.mass * self.head.slope(row)
         others, anchor = on + block.off, row.spread_slope(on, block.off)
-        if self.z_loss:
+        if self.z_loss != 0:
             push = 2 * self.z_loss * row.lse
             others, anchor = others + push, anchor + push * row.at
         return others / row.total, anchor
@@ -230,7 +234,7 @@ class SoftmaxRows:
         mass, row = block.on + block.off, block.row
         if block.mass is not None:
             mass = mass + block.mass * self.head.slope(row)
-        return mass + 2 * self.z_loss * row.lse if self.z_loss else mass
+        return mass + 2 * self.z_loss * row.lse if self.z_loss != 0 else mass
 
     def _bend(self, block: Open, along: Array) -> Array:
         """Give a·f''(ℓ_y) times the derivative of ℓ_y along a vector."""

@@ -60,7 +60,7 @@ def smoothing_of(label_smoothing: Any, kind: str, classes: int) -> Smoothing:
     """Check the options of label smoothing."""
     epsilon = check.number("label_smoothing", label_smoothing, 0.0, 1.0)
     check.choice("smoothing", kind, KINDS)
-    if epsilon and kind == "others" and classes == 1:
+    if epsilon != 0 and kind == "others" and classes == 1:
         raise ValueError("smoothing: 'others' needs at least two classes, got one")
     return Smoothing(epsilon, kind)
 
@@ -126,7 +126,7 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     in_mean = class_weight if options.alpha is None else None
     scale, share = _scale_and_share(problem, counted, in_mean)
     mass, spread = class_weight, None
-    if smoothing.epsilon:
+    if smoothing.epsilon != 0:
         kept, given = 1 - smoothing.epsilon, smoothing.share(problem.classes)
         like = problem.like
         mass = backend.full(index.shape, 1.0, problem.dtype, like=like) if mass is None else mass

@@ -31,7 +31,7 @@ class Unshifted(Anchored):
 
     @property
     def all_fit(self) -> bool:
-        """Tell if every row `fits`."""
+        """Tell if every row `fits`: a row's own exponential is never above its total."""
         spans = self.backend.spans
         return spans(self.total, 0.5, HIGH) and spans(self.own_e, LOW, HIGH)
 
