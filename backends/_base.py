@@ -23,6 +23,12 @@ HALF = ("float16", "bfloat16")
 # Types of real numbers that a compiler has not settled on; an adapter adds its library's.
 SYMBOLIC: set[type] = set()
 
+
+def is_symbolic(number: Any) -> bool:
+    """Tell if a number is one that a compiler has not settled on, and would by `float`."""
+    return type(number) in SYMBOLIC
+
+
 # NumPy's own way to a dtype's name takes longer than a small loss.
 _NUMPY_NAMES = {
     np.dtype(name): name

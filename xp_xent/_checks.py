@@ -4,7 +4,7 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
-from xp_xent.backends import SYMBOLIC, dtype_name
+from xp_xent.backends import dtype_name, is_symbolic
 
 Array = Any
 
@@ -93,15 +93,15 @@ def integer(name: str, value: Any, wanted: str = "an integer") -> int:
 
 def is_number(value: Any) -> bool:
     """Tell a real number, Python's or NumPy's or a compiler's, from arrays and all else."""
-    return isinstance(value, Real) or type(value) in SYMBOLIC
+    return isinstance(value, Real) or is_symbolic(value)
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """Refuse anything but a real number in [low, high]."""
     if type(value) is not float and (isinstance(value, bool) or not is_number(value)):
         raise TypeError(f"{name}: got {type(value).__name__}, wanted a Python number")
-    # float() would make a compiler settle on the number, and compile again for the next one.
-    number = value if type(value) in SYMBOLIC else float(value)
+    # A compiler that settled on the number would compile again for the next one.
+    number = value if is_symbolic(value) else float(value)
     if not (low <= number <= high and -math.inf < number < math.inf):
         raise ValueError(f"{name}: got {value!r}, wanted a number in [{low:g}, {high:g}]")
     return number
