@@ -23,9 +23,9 @@ class Timed:
 class Effort:
     """How long to measure: rounds until `seconds` have passed, within the two limits.
 
-    A round calls each side for at least `block` seconds, after half as many calls that do not
-    count: the clock, and a peer's threads that still spin after their last call, must have no part
-    in it.
+    A round calls each side for at least `block` seconds, after half as many calls, one at least,
+    that do not count: the clock, and a peer's threads that still spin after their last call, must
+    have no part in it.
     """
 
     seconds: float = 4.0
@@ -36,7 +36,7 @@ class Effort:
 
 def _block(timed: Timed, count: int) -> float:
     """Time one call of a block; freeing its result is part of it."""
-    for _ in range(count // 2):
+    for _ in range((count + 1) // 2):
         timed.wait(timed.call())
     start = perf_counter()
     for _ in range(count - 1):
