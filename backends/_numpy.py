@@ -1,22 +1,19 @@
 """NumPy: rows walked in cache-sized, contiguous blocks, on threads."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from xp_xent.backends import _blocks, _threads
 from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._numpy_layout import FEW, PAIRS, Located, alike, laid_out, located
 
 # Elements of a block: few enough for a second-level cache, enough that threads seldom wait for the
 # interpreter (with a quarter of it two threads take longer than one).
 BLOCK = 1 << 19
-# Below so many classes, inner loops run along the rows: each class is laid out together for them.
-FEW = 64
-# From so many classes on, NumPy adds a row that lies together in memory in pairs.
-PAIRS = 8
 
 
 class _Room(threading.local):
@@ -91,13 +88,13 @@ class NumPy(Backend):
         return x.astype(dtype, copy=False)
 
     def arranged(self, x: Array, dtype: Any) -> Array:
-        return _laid_out(self.cast(x, dtype))
+        return laid_out(self.cast(x, dtype))
 
     def row_sum(self, x: Array) -> Array:
         if PAIRS <= x.shape[-1] < FEW and x.size == x.shape[-1]:
             # One row lies together, whatever its layout; among others it is summed class by class.
             return np.add.accumulate(x, axis=-1)[..., -1:]
-        return np.add.reduce(_laid_out(x), axis=-1, keepdims=True)
+        return np.add.reduce(laid_out(x), axis=-1, keepdims=True)
 
     def total(self, x: Array) -> Array:
         return np.add.reduce(x.reshape(-1))  # in one order, whatever the memory layout
@@ -109,7 +106,7 @@ class NumPy(Backend):
     def _room_for(self, x: Array) -> Array:
         """Give memory for the exponentials of x: where its gradient will be, if laid out alike."""
         room, self._room.view = self._room.view, None
-        fits = room is not None and room.dtype == x.dtype and _alike(room, x)
+        fits = room is not None and room.dtype == x.dtype and alike(room, x)
         return room if fits else np.empty_like(x)
 
     def multiply_(self, x: Array, factor: Array) -> Array:
@@ -117,22 +114,22 @@ class NumPy(Backend):
 
     def unshifted(self, z: Array, label: Array) -> tuple[Array, Any, Array, Array]:
         # Where they lie, if rows or classes lie together: nothing here runs along few classes.
-        z = z if z.flags.c_contiguous else _laid_out(z)
+        z = z if z.flags.c_contiguous else laid_out(z)
         e = np.exp(z, out=self._room_for(z))
-        found = _located(e, label)  # once, for the three uses
+        found = located(e, label)  # once, for the three uses
         place = label if found is None else found
         own = self.pick(e, place)
         e = self.put_(e, place, 0.0)
         return e, place, self.row_sum(e), own
 
     def pick(self, x: Array, index: Any) -> Array:
-        place = index if isinstance(index, _Located) else _located(x, index)
+        place = index if isinstance(index, Located) else located(x, index)
         if place is None:
             return np.take_along_axis(x, index, axis=-1)
         return place.line.take(place.at).reshape(place.shape)
 
     def put_(self, x: Array, index: Any, value: Array) -> Array:
-        place = index if isinstance(index, _Located) else _located(x, index)
+        place = index if isinstance(index, Located) else located(x, index)
         if place is None:
             np.put_along_axis(x, index, value, axis=-1)
         else:
@@ -211,89 +208,6 @@ class NumPy(Backend):
         return results
 
 
-class _Located(NamedTuple):
-    """Rows as one line of elements, and where in it each row's index is.
-
-    NumPy indexes a line several times faster than rows.
-    """
-
-    line: np.ndarray
-    at: np.ndarray
-    shape: tuple[int, ...]  # (..., 1)
-
-
-def _located(x: np.ndarray, index: np.ndarray) -> _Located | None:
-    """Find each row's index in x (..., K); None where the line would be a copy."""
-    classes, shape, size = x.shape[-1], x.shape[:-1], x.itemsize
-    if shape != index.shape[:-1] or x.size == 0:
-        return None
-    label = index.reshape(-1)
-    if x.flags.c_contiguous:
-        at = np.arange(0, x.size, classes)
-        at += label
-        return _Located(x.reshape(-1), at, index.shape)
-    by_class = x.transpose(x.ndim - 1, *range(x.ndim - 1))
-    if by_class.flags.c_contiguous:
-        count = label.size
-        return _Located(by_class.reshape(-1), label * count + np.arange(count), index.shape)
-    if not all(stride > 0 and stride % size == 0 for stride in x.strides):
-        return None
-    *steps, step = (stride // size for stride in x.strides)
-    at = label * np.int64(step)
-    last = (classes - 1) * step
-    for count, apart, span in _merged(shape, steps):
-        view = at.reshape(-1, count, span)
-        view += np.arange(0, count * apart, apart)[:, None]
-        last += (count - 1) * apart
-    line = np.lib.stride_tricks.as_strided(x, (last + 1,), (size,))
-    return _Located(line, at, index.shape)
-
-
-def _merged(shape: tuple[int, ...], steps: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Give axes that are as one in memory together: length, step, and elements of one index."""
-    count, apart, span = 1, 0, 1
-    for n, step in zip(reversed(shape), reversed(steps), strict=True):
-        if n > 1 and count > 1 and step != count * apart:
-            yield count, apart, span
-            count, apart, span = n, step, span * count
-        elif n > 1:
-            count, apart = count * n, apart if count > 1 else step
-    yield count, apart, span
-
-
-def _laid_out(block: np.ndarray) -> np.ndarray:
-    """Lay a block out for inner loops, and for one order in which rows are summed.
-
-    The layout depends on the number of classes alone, so that a row has the same bits whatever the
-    batch, the memory layout and the threads around it.
-    """
-    classes = block.shape[-1]
-    if classes >= FEW:
-        contiguous = block.flags.c_contiguous
-        return block if contiguous else np.ascontiguousarray(block).reshape(block.shape)
-    if classes == 1:
-        return block
-    # Class by class in memory: operations then run along the rows, which are many.
-    if block.flags.c_contiguous:
-        return block.reshape(-1, classes).T.copy().T.reshape(block.shape)
-    if _by_class(block):
-        return block
-    last = block.ndim - 1
-    by_class = block.transpose(last, *range(last)).copy()
-    return by_class.transpose(*range(1, last + 1), 0)
-
-
-def _by_class(block: np.ndarray) -> bool:
-    """Tell if a block of few classes is laid out class by class already."""
-    if block.shape[-1] >= FEW:
-        return False
-    apart, size = block.strides[-1], block.itemsize
-    for n, stride in zip(block.shape, block.strides, strict=True):
-        if stride == size and 1 < n <= apart // size:
-            return True
-    return False
-
-
 def _room(
     outputs: list[np.ndarray], index: tuple[Any, ...], shape: tuple[int, ...]
 ) -> np.ndarray | None:
@@ -301,13 +215,6 @@ def _room(
     if shape[-1] == 1:  # losses have that shape as well
         return None
     return next((output[index] for output in outputs if output.shape == shape), None)
-
-
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
-    """Tell if arrays have one shape and are laid out alike: each row together, or each class."""
-    if a.shape != b.shape:
-        return False
-    return (a.flags.c_contiguous and b.flags.c_contiguous) or (_by_class(a) and _by_class(b))
 
 
 def _settled(rows: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""How rows lie in NumPy's memory: for its inner loops, and where in it a row's entry is."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# Below so many classes, inner loops run along the rows: each class is laid out together for them.
+FEW = 64
+# From so many classes on, NumPy adds a row that lies together in memory in pairs.
+PAIRS = 8
+
+
+def laid_out(block: np.ndarray) -> np.ndarray:
+    """Lay a block out for inner loops, and for one order in which rows are summed.
+
+    The layout depends on the number of classes alone, so that a row has the same bits whatever the
+    batch, the memory layout and the threads around it.
+    """
+    classes = block.shape[-1]
+    if classes >= FEW:
+        contiguous = block.flags.c_contiguous
+        return block if contiguous else np.ascontiguousarray(block).reshape(block.shape)
+    if classes == 1:
+        return block
+    # Class by class in memory: operations then run along the rows, which are many.
+    if block.flags.c_contiguous:
+        return block.reshape(-1, classes).T.copy().T.reshape(block.shape)
+    if _by_class(block):
+        return block
+    last = block.ndim - 1
+    by_class = block.transpose(last, *range(last)).copy()
+    return by_class.transpose(*range(1, last + 1), 0)
+
+
+def _by_class(block: np.ndarray) -> bool:
+    """Tell if a block of few classes is laid out class by class already."""
+    if block.shape[-1] >= FEW:
+        return False
+    apart, size = block.strides[-1], block.itemsize
+    for n, stride in zip(block.shape, block.strides, strict=True):
+        if stride == size and 1 < n <= apart // size:
+            return True
+    return False
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """Tell if arrays have one shape and are laid out alike: each row together, or each class."""
+    if a.shape != b.shape:
+        return False
+    return (a.flags.c_contiguous and b.flags.c_contiguous) or (_by_class(a) and _by_class(b))
+
+
+class Located(NamedTuple):
+    """Rows as one line of elements, and where in it each row's index is.
+
+    NumPy indexes a line several times faster than rows.
+    """
+
+    line: np.ndarray
+    at: np.ndarray
+    shape: tuple[int, ...]  # (..., 1)
+
+
+def located(x: np.ndarray, index: np.ndarray) -> Located | None:
+    """Find each row's index in x (..., K); None where the line would be a copy."""
+    classes, shape, size = x.shape[-1], x.shape[:-1], x.itemsize
+    if shape != index.shape[:-1] or x.size == 0:
+        return None
+    label = index.reshape(-1)
+    if x.flags.c_contiguous:
+        at = np.arange(0, x.size, classes)
+        at += label
+        return Located(x.reshape(-1), at, index.shape)
+    by_class = x.transpose(x.ndim - 1, *range(x.ndim - 1))
+    if by_class.flags.c_contiguous:
+        count = label.size
+        return Located(by_class.reshape(-1), label * count + np.arange(count), index.shape)
+    if not all(stride > 0 and stride % size == 0 for stride in x.strides):
+        return None
+    *steps, step = (stride // size for stride in x.strides)
+    at = label * np.int64(step)
+    last = (classes - 1) * step
+    for count, apart, span in _merged(shape, steps):
+        view = at.reshape(-1, count, span)
+        view += np.arange(0, count * apart, apart)[:, None]
+        last += (count - 1) * apart
+    line = np.lib.stride_tricks.as_strided(x, (last + 1,), (size,))
+    return Located(line, at, index.shape)
+
+
+def _merged(shape: tuple[int, ...], steps: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Give axes that are as one in memory together: length, step, and elements of one index."""
+    count, apart, span = 1, 0, 1
+    for n, step in zip(reversed(shape), reversed(steps), strict=True):
+        if n > 1 and count > 1 and step != count * apart:
+            yield count, apart, span
+            count, apart, span = n, step, span * count
+        elif n > 1:
+            count, apart = count * n, apart if count > 1 else step
+    yield count, apart, span
