@@ -240,9 +240,9 @@ class Backend:
 
         def on_block(z: Array, label: Array) -> tuple[Array, Array, Array]:
             top = self.xp.max(z, axis=self.axis, keepdims=True)
-            top = self.xp.astype(top, dtype, copy=False)
+            top = self.cast(top, dtype)
             _, rest, own = self.anchored(z, top, label)
-            return top, rest, self.xp.astype(own, dtype, copy=False)
+            return top, rest, self.cast(own, dtype)
 
         return self.blockwise(on_block, z, label)
 
@@ -266,7 +266,7 @@ class Backend:
             e = self.multiply_(self.exp_shifted(z, shift), factor)
             e = self.put_(e, label, entry)
             e = e if counted is None else self.blank_(e, counted)
-            return self.xp.astype(e, z.dtype, copy=False)
+            return self.cast(e, z.dtype)
 
         return self.blockwise(on_block, z, shift, factor, label, entry, counted)
 

@@ -28,17 +28,14 @@ class RowOptions(NamedTuple):
 
     def arrays(self) -> dict[str, Array]:
         """Name the arrays among the options."""
-        given = (
-            ("weight", self.weight),
-            ("alpha", self.alpha),
-            ("sample_weight", self.sample_weight),
-            ("where", self.where),
-            ("normalizer", self.normalizer),
-        )
-        found = {name: x for name, x in given if x is not None}
-        if self.normalizer is not None and check.is_number(self.normalizer):
-            del found["normalizer"]
-        return found
+        given = {
+            "weight": self.weight,
+            "alpha": self.alpha,
+            "sample_weight": self.sample_weight,
+            "where": self.where,
+            "normalizer": None if check.is_number(self.normalizer) else self.normalizer,
+        }
+        return {name: x for name, x in given.items() if x is not None}
 
 
 class RowProblem(NamedTuple):
