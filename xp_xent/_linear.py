@@ -106,6 +106,6 @@ def linear_cross_entropy(
     spread = smoothing_of(label_smoothing, smoothing, classes)
     rows, reduced = target_rows(problem, targets, -1, spread)
     kernel = softmax_kernel(z_loss, softcap)(problem.dtype, spread)
-    weights = backend.xp.astype(classifier, problem.dtype, copy=False)
+    weights = backend.cast(classifier, problem.dtype)
     layer = Layer(backend, features, classifier, bias, weights, problem.dtype)
     return LinearEvaluation(backend, kernel, rows, reduced, layer)

@@ -35,7 +35,7 @@ class Layer:
 
     def widened(self, array: Array) -> Array:
         """Convert to the loss's dtype."""
-        return self.backend.xp.astype(array, self.dtype, copy=False)
+        return self.backend.cast(array, self.dtype)
 
     def forward(self, features: Array) -> Array:
         """Multiply features (n, D) to (n, K), without the bias."""
@@ -48,9 +48,8 @@ class Layer:
 
     def by_features(self, slope: Array) -> Array:
         """Carry a derivative by the logits back to the features, in their dtype."""
-        xp = self.backend.xp
-        found = xp.matmul(slope, self.weights)
-        return xp.astype(found, self.features.dtype, copy=False)
+        found = self.backend.xp.matmul(slope, self.weights)
+        return self.backend.cast(found, self.features.dtype)
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class LinearEvaluation:
         }
         totals, (losses, *by_row) = self._walk(step, totals, self._factor(cotangent))
         found = {
-            name: xp.astype(total, layer.classifier.dtype, copy=False)
+            name: backend.cast(total, layer.classifier.dtype)
             for name, total in totals.items()
         }
         arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}

@@ -195,7 +195,7 @@ def _by_row(x: Array, axis: int | None, function: Callable[[Backend, Array], Arr
 
     def on_block(rows: Array) -> Array:
         result = function(backend, backend.arranged(rows, dtype))
-        return xp.astype(result, x.dtype, copy=False)
+        return backend.cast(result, x.dtype)
 
     with backend.quiet():
         return layout.outward(backend.blockwise(on_block, layout.inward(x)))

@@ -71,7 +71,7 @@ class RowProblem(NamedTuple):
         if weight is None:
             return None
         xp = self.backend.xp
-        weight = xp.astype(weight, self.dtype, copy=False)
+        weight = self.backend.cast(weight, self.dtype)
         return xp.reshape(weight, self.one_row())
 
 

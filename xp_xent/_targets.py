@@ -121,7 +121,7 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     class_weight = None
     weight = options.alpha if options.weight is None else options.weight
     if weight is not None:
-        weight = xp.astype(weight, problem.dtype, copy=False)
+        weight = backend.cast(weight, problem.dtype)
         class_weight = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
     in_mean = class_weight if options.alpha is None else None
     scale, share = _scale_and_share(problem, counted, in_mean)
@@ -177,7 +177,7 @@ def _scale_and_share(
     """Give what multiplies a row's loss, and what the row adds to the mean's denominator."""
     xp, scale = problem.backend.xp, problem.options.sample_weight
     if scale is not None:
-        scale = xp.astype(scale, problem.dtype, copy=False)
+        scale = problem.backend.cast(scale, problem.dtype)
         if counted is not None:
             scale = xp.where(counted, scale, 0.0)
     if scale is None or class_weight is None:
