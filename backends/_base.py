@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, ClassVar
 
-import array_api_compat
 import numpy as np
 
 Array = Any
@@ -25,7 +24,7 @@ SYMBOLIC: set[type] = set()
 
 
 def is_symbolic(number: Any) -> bool:
-    """Tell if a number is one that a compiler has not settled on, and would by `float`."""
+    """Tell a compiler's number from Python's: `float` would settle it, and compile for each."""
     return type(number) in SYMBOLIC
 
 
@@ -90,11 +89,11 @@ class Backend:
 
     def device(self, array: Array) -> Any:
         """Give the device, or None where the question has no answer (under tracing)."""
-        return array_api_compat.device(array)
+        return array.device
 
     def devices(self) -> tuple[Any, ...]:
         """List the devices that `asarray` can place an array on."""
-        return (None,)
+        return tuple(self.xp.__array_namespace_info__().devices())
 
     def is_readable(self, array: Array) -> bool:
         """Tell if the values are in host memory and known now: not on a device, not traced."""
@@ -109,7 +108,7 @@ class Backend:
         return self.holds((x >= low) & (x <= high))
 
     def synchronize(self, array: Array) -> None:
-        """Wait until the array has been computed; for benchmarks."""
+        """Wait until the array has been computed."""
 
     # To and from host memory: explicit, for users, tests and messages; no loss calls these
 
@@ -134,7 +133,7 @@ class Backend:
         """Build the evaluation of a loss and compute it, so that the library can differentiate."""
         return build(*arrays, **options).value()
 
-    def closed(
+    def closed_form(
         self,
         build: Callable[..., Any],
         ask: Callable[..., Any],
@@ -159,7 +158,9 @@ class Backend:
         return self
 
     def at(self, axis: int) -> "Backend":
-        """Copy this adapter for kernels that find the classes along that axis."""
+        """Give this adapter, or a copy, for kernels that find the classes along that axis."""
+        if axis == self.axis:
+            return self
         other = copy.copy(self)
         other.axis = axis
         return other
@@ -206,7 +207,7 @@ class Backend:
         return array
 
     def with_slopes(self, function: Any, *rows: Any) -> Array:
-        """Evaluate a function of numbers of a row that states its derivatives (`Spread`).
+        """Evaluate a function of numbers of a row that states its derivatives (`AnchorTerm`).
 
         The rows are arrays (..., 1) or numbers. An adapter that can hand derivatives to its library
         computes ``function.value`` and hands ``function.slopes``; others differentiate
@@ -364,7 +365,3 @@ class Backend:
         The operands and results are those of `blockwise`.
         """
         raise NotImplementedError
-
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compile a function of arrays, where the library can."""
-        return function

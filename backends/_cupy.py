@@ -30,9 +30,6 @@ class CuPy(Backend):
             raise ImportError(f"CuPy is installed, but has no device: {error}") from error
         return xp
 
-    def device(self, array: Array) -> Any:
-        return array.device
-
     def devices(self) -> tuple[Any, ...]:
         return tuple(range(self.xp.cuda.runtime.getDeviceCount()))
 
@@ -65,7 +62,7 @@ class CuPy(Backend):
         with arrays[0].device:
             return super().value(build, arrays, options)
 
-    def closed(
+    def closed_form(
         self,
         build: Callable[..., Any],
         ask: Callable[..., Any],
@@ -74,11 +71,11 @@ class CuPy(Backend):
         *more: Any,
     ) -> Any:
         with arrays[0].device:
-            return super().closed(build, ask, arrays, options, *more)
+            return super().closed_form(build, ask, arrays, options, *more)
 
     def along(self, axis: int) -> Backend:
         # Neighbouring threads take elements in the order of the axes, whatever lies in memory.
-        return self if axis == self.axis else self.at(axis)
+        return self.at(axis)
 
     def streams(self, rows: Array) -> bool:
         return True

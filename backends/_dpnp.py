@@ -24,12 +24,6 @@ class Dpnp(Backend):
             raise ImportError(f"dpnp is installed, but has no device: {error}") from error
         return xp
 
-    def device(self, array: Array) -> Any:
-        return array.device
-
-    def devices(self) -> tuple[Any, ...]:
-        return tuple(self.xp.__array_namespace_info__().devices())
-
     def scan(
         self,
         step: Callable[..., tuple[Any, tuple[Array, ...]]],
@@ -84,9 +78,6 @@ class Dpnp(Backend):
         known = self.xp.__array_namespace_info__().dtypes(kind="real floating")
         half = ("float16",) if self.xp.empty(0).sycl_device.has_aspect_fp16 else ()
         return (*half, *sorted(known))
-
-    def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
-        return self.xp.asarray(np.asarray(host, dtype=dtype), device=device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return self.xp.asnumpy(array)

@@ -33,7 +33,7 @@ class Jax(Backend):
 
     def along(self, axis: int) -> Backend:
         # XLA would write what it transposes, on the way in and on the way out.
-        return self if axis == self.axis else self.at(axis)
+        return self.at(axis)
 
     def refuses(self, array: Array) -> str | None:
         if not isinstance(array, self.jax.Array):
@@ -239,9 +239,6 @@ class Jax(Backend):
 
     def stop_gradient(self, array: Array) -> Array:
         return self.jax.lax.stop_gradient(array)
-
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return self.jax.jit(function)
 
 
 BACKEND = Jax()

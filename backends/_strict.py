@@ -18,9 +18,6 @@ class Strict(Backend):
         # Its other devices mimic accelerators.
         return array.device == self.xp.Device("CPU_DEVICE")
 
-    def devices(self) -> tuple[object, ...]:
-        return self.xp.__array_namespace_info__().devices()
-
     def to_numpy(self, array: Array) -> np.ndarray:
         host = self.xp.asarray(array, device=self.xp.Device("CPU_DEVICE"))
         return np.array(np.from_dlpack(host))

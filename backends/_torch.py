@@ -27,9 +27,6 @@ class Torch(Backend):
             return f"got a tensor of layout {array.layout}, wanted a dense one; use to_dense()"
         return None
 
-    def device(self, array: Array) -> Any:
-        return array.device
-
     def devices(self) -> tuple[Any, ...]:
         accelerator = self.torch.accelerator
         return (
@@ -70,7 +67,7 @@ class Torch(Backend):
         found = _torch_eager.value(build, arrays, options)
         return super().value(build, arrays, options) if found is None else found
 
-    def closed(
+    def closed_form(
         self,
         build: Callable[..., Any],
         ask: Callable[..., Any],
@@ -80,14 +77,12 @@ class Torch(Backend):
     ) -> Any:
         tensors = _torch_eager.tensors_of((*arrays, *more), options)
         if not _torch_eager.is_eager(*tensors.values()) or _torch_eager.differentiated(tensors):
-            return super().closed(build, ask, arrays, options, *more)
-        return _torch_eager.Closed(build, arrays, options).ask(ask, *more)
+            return super().closed_form(build, ask, arrays, options, *more)
+        return _torch_eager.ClosedForm(build, arrays, options).ask(ask, *more)
 
     def along(self, axis: int) -> Backend:
         # Views are free, but Inductor makes what follows in the memory order of the result.
-        if axis == self.axis or not self.torch.compiler.is_compiling():
-            return self
-        return self.at(axis)
+        return self.at(axis) if self.torch.compiler.is_compiling() else self
 
     def pick(self, x: Array, index: Array) -> Array:
         if self.torch.compiler.is_compiling() and x.requires_grad:
@@ -175,9 +170,6 @@ class Torch(Backend):
 
     def stop_gradient(self, array: Array) -> Array:
         return array.detach()
-
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return self.torch.compile(function, fullgraph=True)
 
 
 BACKEND = Torch()

@@ -51,6 +51,17 @@ def lent(given: Any) -> Any:
     return None if hasattr(given, "dtype") else given
 
 
+def beside(given: Any) -> Any:
+    """Give NumPy what is asked for beside a loss's own arrays: converted where not shared."""
+    if not isinstance(given, torch.Tensor):
+        return given
+    view = on_host(given)
+    if view is None:  # never dropped: None would say that there is no cotangent
+        exact = given.float() if given.dtype == torch.bfloat16 else given
+        view = exact.numpy(force=True)
+    return view
+
+
 def from_host(found: Any) -> Any:
     """View NumPy's results as tensors: an array, or a nest of tuples of arrays."""
     if isinstance(found, tuple):
@@ -61,7 +72,7 @@ def from_host(found: Any) -> Any:
     return torch.from_numpy(array)
 
 
-class Closed:
+class ClosedForm:
     """The evaluation of a loss in closed form: on NumPy's kernels where memory can be shared."""
 
     def __init__(
@@ -81,8 +92,8 @@ class Closed:
         if not self.shares:
             with torch.no_grad():
                 return ask(self.found, *more)
-        views = (on_host(x) if isinstance(x, torch.Tensor) else x for x in more)
-        return from_host(_threads.at_most(torch.get_num_threads(), ask, self.found, *views))
+        threads = torch.get_num_threads()
+        return from_host(_threads.at_most(threads, ask, self.found, *map(beside, more)))
 
 
 class Call(NamedTuple):
@@ -91,7 +102,7 @@ class Call(NamedTuple):
     build: Callable[..., Any]
     arrays: tuple[Array, ...]
     options: dict[str, Any]
-    closed: Closed
+    closed: ClosedForm
     places: tuple[int | str, ...]  # of these tensors: a position, or an option's name
     names: tuple[str, ...]  # what the evaluation calls them
 
@@ -165,7 +176,7 @@ def value(
     tensors = tensors_of(arrays, options)
     if not is_eager(*tensors.values()):
         return None
-    places, closed = differentiated(tensors), Closed(build, arrays, options)
+    places, closed = differentiated(tensors), ClosedForm(build, arrays, options)
     if not places:
         return closed.ask(lambda found: found.value())
     arguments, variables = closed.found.arguments, closed.found.variables

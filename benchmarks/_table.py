@@ -73,8 +73,7 @@ def _devices(library: str) -> Iterator[tuple[str, Any]]:
         elif library == "jax":
             yield ("cpu" if device.platform == "cpu" else "gpu"), device
         else:
-            on_host = library == "numpy" or str(device).startswith("cpu")
-            yield ("cpu" if on_host else "gpu"), device
+            yield ("cpu" if str(device).startswith("cpu") else "gpu"), device
 
 
 def places(case: Case) -> list[Place]:

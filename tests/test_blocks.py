@@ -186,3 +186,25 @@ def test_means_in_any_memory_layout() -> None:
     y = (x > 0).astype(np.float32)
     mean = xp_xent.binary_cross_entropy_with_logits
     assert mean(x, y) == mean(np.asfortranarray(x), np.asfortranarray(y))
+
+
+def test_denominators_in_any_memory_layout() -> None:
+    """Weights of a mean are summed in that order too."""
+    z, y = RNG.normal(size=(300, 700, 3)), np.zeros((300, 700), int)
+    for _ in range(8):
+        weight = RNG.lognormal(size=y.shape).astype(np.float32)
+        each = [
+            value_and_grad(cross_entropy)(z.astype(np.float32), y, sample_weight=w)
+            for w in (weight, np.asfortranarray(weight))
+        ]
+        assert each[0][0] == each[1][0]
+        assert np.array_equal(each[0][1], each[1][1])
+
+
+def test_weights_whose_product_overflows_do_not_warn() -> None:
+    big = np.full(3, 1e30, np.float32)
+    with np.errstate(all="raise"):
+        mean = cross_entropy(
+            np.zeros((3, 3), np.float32), np.zeros(3, int), weight=big, sample_weight=big
+        )
+    assert not np.isfinite(mean) or mean == 0

@@ -40,6 +40,9 @@ class TestBalanced:
         kept = np.array([40, 1, 2])
         got = call(backend, "float32", balanced_class_weights, LABELS, 4, ignore_index=2)
         near(got, [*43 / (4 * kept[:2]), 0, 43 / (4 * kept[2])])
+        for beyond in (2**32 - 100, -(2**70)):  # no label of any dtype
+            got = call(backend, "float32", balanced_class_weights, LABELS, 4, ignore_index=beyond)
+            near(got, 50 / (4 * COUNTS))
 
     def test_a_class_without_labels(self, backend: Backend) -> None:
         got = call(backend, "float32", balanced_class_weights, LABELS, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,34 @@ def test_views() -> None:
     imaginary = torch.complex(base, base).conj().imag  # a negated view
     y = torch.zeros(6, dtype=torch.int64)
     assert torch.allclose(cross_entropy(imaginary, y), cross_entropy(-base, y), rtol=1e-14, atol=0)
+
+
+def negated(x: np.ndarray) -> Any:
+    """View numbers whose sign is a bit of the view, which NumPy cannot share."""
+    return torch.complex(torch.zeros(x.shape, dtype=torch.float64), -torch.tensor(x)).conj().imag
+
+
+def test_no_cotangent_is_dropped() -> None:
+    z, y = leaves()
+    by = np.linspace(0.5, 2.0, 6)
+    how: dict[str, Any] = {"reduction": "none", **OPTIONS}
+    _, want = xp_xent.value_and_grad(cross_entropy)(LOGITS, LABELS, cotangent=by, **how)
+    _, got = xp_xent.value_and_grad(cross_entropy)(z.detach(), y, cotangent=negated(by), **how)
+    assert np.array_equal(got.numpy(), want)
+    cross_entropy(z, y, **how).backward(negated(by))
+    assert np.array_equal(z.grad.numpy(), want)
+    along = xp_xent.hvp(cross_entropy)(z.detach(), y, negated(LOGITS), **OPTIONS)
+    assert np.array_equal(
+        along.numpy(), xp_xent.hvp(cross_entropy)(LOGITS, LABELS, LOGITS, **OPTIONS)
+    )
+
+
+def test_no_cotangent_is_dropped_for_its_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy has no bfloat16 of its own."""
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    z, y = leaves("float32")
+    by = torch.tensor([0.5, 1, 1.5, 2, 2.5, 3], dtype=torch.bfloat16)
+    ask = xp_xent.value_and_grad(cross_entropy)
+    _, got = ask(z.detach(), y, cotangent=by, reduction="none")
+    _, want = ask(z.detach(), y, cotangent=by.float(), reduction="none")
+    assert torch.equal(got, want)

@@ -13,7 +13,7 @@ one, else the largest class.
 
 from typing import Any
 
-from xp_xent._spread import Spread, anchor_slope
+from xp_xent._anchor_term import AnchorTerm, anchor_slope
 from xp_xent._stable import expm1, product
 
 Array = Any
@@ -88,7 +88,7 @@ class Anchored:
     @property
     def nll(self) -> Array:
         """Give −log p of the anchor."""
-        return self.spread(1.0, 0.0)
+        return self.anchor_term(1.0, 0.0)
 
     @property
     def probability(self) -> Array:
@@ -107,12 +107,12 @@ class Anchored:
 
     def cross(self, q: Array, on: Array, off: Array) -> Array:
         """Give Σ q_j (−log p_j); `on` and `off` are the masses of q at the anchor and elsewhere."""
-        return self.off_sum(product(self.xp, q, self.shift - self.z)) + self.spread(on, off)
+        return self.off_sum(product(self.xp, q, self.shift - self.z)) + self.anchor_term(on, off)
 
-    def spread(self, on: Array | float, off: Array | float) -> Array:
+    def anchor_term(self, on: Array | float, off: Array | float) -> Array:
         """Give on·(−log p_k) + off·log Σ exp(z_j − m), the anchor's part of `cross`."""
-        return self.backend.with_slopes(Spread(self.xp), self.lead, self.rest, on, off)
+        return self.backend.with_slopes(AnchorTerm(self.xp), self.lead, self.rest, on, off)
 
-    def spread_slope(self, on: Array | float, off: Array | float) -> Array:
+    def anchor_term_slope(self, on: Array | float, off: Array | float) -> Array:
         """Give the derivative of a cross-entropy with these masses by the anchor's logit."""
         return anchor_slope(self.xp, self.rest < self.own_e, self.at, self.away, on, off)

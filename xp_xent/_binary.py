@@ -5,11 +5,11 @@ from typing import Any
 
 from xp_xent import _checks as check
 from xp_xent._binary_rows import BinaryRows, SigmoidFocalRows
-from xp_xent._evaluation import Evaluation, Layout, loss
+from xp_xent._evaluation import Evaluation, loss
+from xp_xent._layout import Layout
 from xp_xent._problem import RowOptions, loss_dtype
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
-from xp_xent.backends import backend_of
 
 Array = Any
 
@@ -158,9 +158,8 @@ def _elementwise(
     arrays = {"logits": logits, "targets": targets, **options.arrays()}
     if pos_weight is not None:
         arrays["pos_weight"] = pos_weight
-    backend = backend_of(**arrays)
+    backend = check.together(**arrays)
     check.floating("logits", logits)
-    check.same_device(backend, **arrays)
     if check.kind(targets) == "other":
         check.numeric("targets", targets)
     shape, xp, where = tuple(logits.shape), backend.xp, options.where
@@ -174,13 +173,13 @@ def _elementwise(
         check.numeric(name, array)
         check.broadcastable(name, array, shape)
         aligned = (1,) * (len(shape) - len(array.shape)) + tuple(array.shape)
-        return layout.inward(xp.reshape(xp.astype(array, dtype, copy=False), aligned))
+        return layout.inward(xp.reshape(backend.cast(array, dtype), aligned))
 
     share = None
     if where is not None:
         check.boolean("where", where)
         check.shape("where", where, shape, "the logits'")
-        share = xp.astype(where, dtype)
+        share = backend.cast(where, dtype)
         where = layout.inward(where)
     rows = Rows(
         layout.inward(logits),

@@ -28,7 +28,7 @@ class BinaryRows:
         return close_loss(backend, rows, self._loss(backend.xp, x, positive, negative))
 
     def value_and_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the logits."""
         xp = backend.xp
@@ -39,7 +39,7 @@ class BinaryRows:
         return loss, close_gradient(backend, rows, gradient, cotangent)
 
     def value_and_target_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the targets."""
         xp = backend.xp
@@ -50,12 +50,12 @@ class BinaryRows:
         gradient = (1 - self.label_smoothing) * (hit - (tail + up))
         return loss, close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
 
-    def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Give the Hessian, which is diagonal, times a vector."""
         vector = open_rows(backend, rows, self.dtype, vector)
         return close_gradient(backend, rows, self._bend(backend, rows) * vector, cotangent)
 
-    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Give the second derivative of each element's loss, times its cotangent."""
         return close_gradient(backend, rows, self._bend(backend, rows), cotangent)
 
@@ -98,14 +98,14 @@ class SigmoidFocalRows:
         return close_loss(backend, rows, self._derivatives(backend, rows)[0])
 
     def value_and_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the logits."""
         loss, slope, _ = self._derivatives(backend, rows, order=1)
         return close_loss(backend, rows, loss), close_gradient(backend, rows, slope, cotangent)
 
     def value_and_target_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the targets."""
         xp = backend.xp
@@ -122,13 +122,13 @@ class SigmoidFocalRows:
             backend, rows, gradient, cotangent, rows.probabilities
         )
 
-    def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Give the Hessian, which is diagonal, times a vector."""
         bend = self._derivatives(backend, rows, order=2)[2]
         vector = open_rows(backend, rows, self.dtype, vector)
         return close_gradient(backend, rows, bend * vector, cotangent)
 
-    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Give the second derivative of each element's loss, times its cotangent."""
         bend = self._derivatives(backend, rows, order=2)[2]
         return close_gradient(backend, rows, bend, cotangent)

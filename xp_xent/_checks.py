@@ -4,7 +4,7 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
-from xp_xent.backends import dtype_name, is_symbolic
+from xp_xent.backends import Backend, backend_of, dtype_name, is_symbolic
 
 Array = Any
 
@@ -69,8 +69,9 @@ def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
         )
 
 
-def axis(value: Any, ndim: int, shape: tuple[int, ...], name: str = "logits") -> int:
+def axis(value: Any, shape: tuple[int, ...], name: str = "logits") -> int:
     """Give a class axis counted from 0; the axis must exist and not be empty."""
+    ndim = len(shape)
     value = integer("axis", value, "one integer")
     if not -ndim <= value < ndim:
         raise ValueError(
@@ -113,11 +114,11 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: got {value!r}, wanted one of {', '.join(map(repr, choices))}")
 
 
-def same_device(backend: Any, **arrays: Array | None) -> None:
-    """Refuse arrays on different devices, where these are known."""
-    first, where = "", None
+def together(**arrays: Array) -> Backend:
+    """Find the one backend of all arrays; refuse several libraries, or devices where known."""
+    backend, first, where = backend_of(**arrays), "", None
     for name, array in arrays.items():
-        device = None if array is None else backend.device(array)
+        device = backend.device(array)
         if device is None:
             continue
         if where is None:
@@ -127,6 +128,7 @@ def same_device(backend: Any, **arrays: Array | None) -> None:
                 f"{name}: got an array on {device}, but {first} is on {where}; no array is copied "
                 "to another device silently, so move one explicitly"
             )
+    return backend
 
 
 def fits_another_axis(

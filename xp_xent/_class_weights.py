@@ -133,17 +133,17 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
     if check.kind(targets) == "other":
         check.numeric("targets", targets)
     xp, shape = backend.xp, tuple(targets.shape)
-    axis = check.axis(axis, len(shape), shape, "targets")
+    axis = check.axis(axis, shape, "targets")
     if check.kind(targets) != "floating":
-        targets = xp.astype(targets, _default_float(xp))
+        targets = backend.cast(targets, _default_float(xp))
     # Counts of half precision stop at 2048.
-    positives = xp.sum(xp.astype(targets, loss_dtype(xp, targets), copy=False), axis=axis)
+    positives = xp.sum(backend.cast(targets, loss_dtype(xp, targets)), axis=axis)
     if backend.is_readable(positives) and not bool(xp.all(positives > 0)):
         raise ValueError(
             "targets: got a class without a positive sample, wanted at least one each; "
             "leave the class out, or give its pos_weight yourself"
         )
-    return xp.astype((shape[axis] - positives) / positives, targets.dtype, copy=False)
+    return backend.cast((shape[axis] - positives) / positives, targets.dtype)
 
 
 def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[Any, Array]:
@@ -156,13 +156,14 @@ def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}, wanted at least 1")
     classes = backend.arange(num_classes + 1, like=labels)
-    flat = xp.reshape(xp.astype(labels, classes.dtype, copy=False), (-1,))
+    flat = xp.reshape(backend.cast(labels, classes.dtype), (-1,))
     if ignore_index is not None:
         ignored = check.integer("ignore_index", ignore_index)
-        flat = xp.where(flat == ignored, -1, flat)
+        if 0 <= ignored < num_classes:  # no other label is counted in any case
+            flat = xp.where(flat == ignored, -1, flat)
     # In sorted labels each class is one run, found by bisection: no table of N × K.
     edges = xp.searchsorted(xp.sort(flat), classes)
-    return xp, xp.astype(edges[1:] - edges[:-1], _default_float(xp))
+    return xp, backend.cast(edges[1:] - edges[:-1], _default_float(xp))
 
 
 def _default_float(xp: Any) -> Any:

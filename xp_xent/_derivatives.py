@@ -5,8 +5,7 @@ from numbers import Real
 from typing import Any
 
 from xp_xent import _checks as check
-from xp_xent._evaluation import closed, opened
-from xp_xent.backends import backend_of
+from xp_xent._evaluation import closed_form, evaluation_of
 
 Array = Any
 Argument = int | str
@@ -59,7 +58,7 @@ def value_and_grad(
     >>> print(f"{value:.5g} {gradient[0]:.5g}")
     4.1223e-09 -4.1223e-09
     """
-    built, single = opened(loss), not isinstance(argnums, tuple)
+    built, single = evaluation_of(loss), not isinstance(argnums, tuple)
     wanted = argnums if isinstance(argnums, tuple) else (argnums,)
     if not wanted:
         raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
@@ -70,7 +69,7 @@ def value_and_grad(
     def call(*arrays: Array, cotangent: Any = None, **options: Any) -> tuple[Array, Any]:
         if cotangent is not None and not isinstance(cotangent, Real):
             _together(arrays, cotangent=cotangent)
-        value, gradients = closed(built, ask, arrays, options, cotangent)
+        value, gradients = closed_form(built, ask, arrays, options, cotangent)
         return value, gradients[0] if single else gradients
 
     return call
@@ -104,14 +103,14 @@ def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hvp(cross_entropy)(logits, np.asarray([0]), vector))
     [[ 0.25 -0.25]]
     """
-    built = opened(loss)
+    built = evaluation_of(loss)
 
     def call(*arrays: Array, **options: Any) -> Array:
         if len(arrays) < 2:
             raise TypeError("hvp: wanted the loss's arrays and then the vector, all positional")
         _together(arrays[:-1], vector=arrays[-1])
         *given, vector = arrays
-        return closed(built, lambda found, v: found.hvp(v), tuple(given), options, vector)
+        return closed_form(built, lambda found, v: found.hvp(v), tuple(given), options, vector)
 
     return call
 
@@ -143,18 +142,17 @@ def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hessian_diagonal(binary_cross_entropy_with_logits)(logits, targets, reduction="sum"))
     [0.25 0.25]
     """
-    built = opened(loss)
+    built = evaluation_of(loss)
 
     def call(*arrays: Array, **options: Any) -> Array:
-        return closed(built, lambda found: found.hessian_diagonal(), arrays, options)
+        return closed_form(built, lambda found: found.hessian_diagonal(), arrays, options)
 
     return call
 
 
 def _together(arrays: tuple[Array, ...], **more: Array) -> None:
     """Refuse arrays of several libraries or devices."""
-    named = {f"argument {i}": array for i, array in enumerate(arrays)} | more
-    check.same_device(backend_of(**named), **named)
+    check.together(**{f"argument {i}": array for i, array in enumerate(arrays)}, **more)
 
 
 def _name(found: Any, argument: Argument) -> str:

@@ -79,7 +79,7 @@ def diagnose(logits: Array, targets: Array, /, *, axis: int = -1) -> tuple[Findi
     """
     backend = backend_of(logits=logits, targets=targets)
     check.floating("logits", logits)
-    axis = check.axis(axis, len(logits.shape), tuple(logits.shape))
+    axis = check.axis(axis, tuple(logits.shape))
     z = np.moveaxis(np.asarray(backend.to_numpy(logits), dtype=np.float64), axis, -1)
     y = backend.to_numpy(targets)
     with np.errstate(all="ignore"):

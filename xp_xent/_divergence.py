@@ -7,8 +7,6 @@ from xp_xent._evaluation import Evaluation, loss
 from xp_xent._heads import Head
 from xp_xent._other_rows import EntropyRows
 from xp_xent._problem import RowOptions, open_problem
-from xp_xent._reduction import Reduction
-from xp_xent._rows import Rows
 from xp_xent._smoothing import Smoothing
 from xp_xent._softmax_rows import DivergenceRows
 from xp_xent._targets import probability_rows
@@ -119,14 +117,8 @@ def entropy(
     >>> print(round(float(entropy(np.zeros((1, 4)))), 6))
     1.386294
     """
-    problem = open_problem({"logits": logits}, axis, RowOptions(where=where))
-    xp, counted = problem.backend.xp, problem.column(where)
-    share = None if where is None else xp.astype(where, problem.dtype)
-    return Evaluation(
-        problem.backend,
-        EntropyRows(problem.dtype),
-        Rows(problem.logits, counted=counted),
-        problem.layout,
-        Reduction(reduction, share),
-        ("logits",),
-    )
+    problem = open_problem({"logits": logits}, axis, RowOptions(where=where, reduction=reduction))
+    rows, reduce = probability_rows(problem, None)
+    rows = rows._replace(logits=problem.logits)
+    kernel = EntropyRows(problem.dtype)
+    return Evaluation(problem.backend, kernel, rows, problem.layout, reduce, problem.names)

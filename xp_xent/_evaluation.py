@@ -10,67 +10,19 @@ from typing import Any, NamedTuple, ParamSpec
 
 from xp_xent import _checks as check
 from xp_xent._label_rows import streamed
+from xp_xent._layout import Layout
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
-from xp_xent.backends import owner_of
+from xp_xent.backends import Backend, get, owner_of
 
 Array = Any
 P = ParamSpec("P")
 
 
-class Layout(NamedTuple):
-    """Where the class axis is in the user's arrays; None: each element is a row of its own.
-
-    `inside` is where kernels find it, counted from the end: last, or where it is already.
-    """
-
-    xp: Any
-    axis: int | None
-    inside: int = -1
-
-    def inward(self, array: Array) -> Array:
-        """View an array of the logits' shape as kernels take it."""
-        if self.axis is None:
-            return self.xp.expand_dims(array, axis=-1)
-        if self.axis == len(array.shape) + self.inside:
-            return array
-        # Not moveaxis, for which torch.vmap has no rule.
-        others = [axis for axis in range(len(array.shape)) if axis != self.axis]
-        return self.xp.permute_dims(array, (*others, self.axis))
-
-    def outward(self, array: Array) -> Array:
-        """Undo `inward`."""
-        if self.axis is None:
-            return self.xp.squeeze(array, axis=-1)
-        if self.axis == len(array.shape) + self.inside:
-            return array
-        axes = list(range(len(array.shape) - 1))
-        axes.insert(self.axis, len(axes))
-        return self.xp.permute_dims(array, tuple(axes))
-
-    def losses_shape(self, rows: Array) -> tuple[int, ...]:
-        """Give the shape in which the user sees the losses of rows (..., K)."""
-        shape = list(rows.shape)
-        del shape[self.inside]
-        return tuple(shape)
-
-    def column(self, array: Array) -> Array:
-        """View one number a row as (..., 1)."""
-        return array[(..., None, *(slice(None),) * (-1 - self.inside))]
-
-    def losses_outward(self, losses: Array) -> Array:
-        """Give losses (..., 1) the shape that the user sees."""
-        return self.xp.squeeze(losses, axis=self.inside)
-
-    def cotangent_inward(self, cotangent: Array) -> Array:
-        """Undo `losses_outward`."""
-        return self.xp.expand_dims(cotangent, axis=self.inside)
-
-
 class Evaluation(NamedTuple):
     """A loss of given arrays: a kernel, its rows, and how the rows' losses are reduced.
 
-    `arguments` names the positional arrays, in order; `wrt` is one of these names.
+    `arguments` names the positional arrays, in order: what derivatives are asked by.
     """
 
     backend: Any
@@ -93,7 +45,7 @@ class Evaluation(NamedTuple):
     def value(self) -> Array:
         """Give the reduced loss."""
         with self.backend.quiet():
-            return self._reduced(self._run(self.kernel.value))
+            return self._reduced(self._run("value"))
 
     def value_and_grads(
         self, wrt: tuple[str, ...], cotangent: Any = None
@@ -113,16 +65,16 @@ class Evaluation(NamedTuple):
         check.floating("vector", vector)
         with self.backend.quiet():
             factor, vector = self._factor(cotangent), self.layout.inward(vector)
-            return self.layout.outward(self._run(self.kernel.hvp, factor, vector))
+            return self.layout.outward(self._run("hvp", factor, vector))
 
     def hessian_diagonal(self, cotangent: Any = None) -> Array:
         """Give the diagonal of the Hessian of the reduced loss by the logits."""
         with self.backend.quiet():
             factor = self._factor(cotangent)
-            return self.layout.outward(self._run(self.kernel.hessian_diagonal, factor))
+            return self.layout.outward(self._run("hessian_diagonal", factor))
 
-    def _run(self, method: Callable[..., Any], *others: Array | None) -> Any:
-        return run(self.backend, method, self.rows, *others)
+    def _run(self, method: str, *others: Array | float) -> Any:
+        return run(self.backend, self.kernel, method, self.rows, *others)
 
     def _reduced(self, losses: Array) -> Array:
         return self.reduction.of(self.backend, self.layout.losses_outward(losses))
@@ -131,21 +83,22 @@ class Evaluation(NamedTuple):
         """Give the derivative of the reduced loss by each row's loss, times a cotangent."""
         xp, rows = self.backend.xp, self.rows.logits
         shape = self.layout.losses_shape(rows)
-        factor = self.reduction.factor(xp, shape, cotangent, self.kernel.dtype)
+        factor = self.reduction.factor(self.backend, shape, cotangent, self.kernel.dtype)
         if isinstance(factor, (int, float)):
             return factor
         if len(factor.shape) == 0:
             return xp.reshape(factor, (1,) * len(rows.shape))
         return self.layout.cotangent_inward(factor)
 
-    def _derivative_by(self, wrt: str) -> Callable[..., Any]:
+    def _derivative_by(self, wrt: str) -> str:
+        """Name the kernel's method."""
         if wrt == self.arguments[0]:
-            return self.kernel.value_and_gradient
+            return "value_and_gradient"
         if wrt in self.arguments[1:]:
             targets = self.rows.probabilities
             if targets is None or check.kind(targets) != "floating":
                 raise TypeError(f"argnums: got {wrt!r}, but only floating targets have a gradient")
-            return self.kernel.value_and_target_gradient
+            return "value_and_target_gradient"
         raise ValueError(
             f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, self.arguments))}"
         )
@@ -153,22 +106,23 @@ class Evaluation(NamedTuple):
 
 def run(
     backend: Any,
-    method: Callable[..., Any],
+    kernel: Any,
+    method: str,
     rows: Rows,
-    *others: Array | None,
+    *others: Array | float | None,
     logits_needed: bool = True,
 ) -> Any:
     """Call a kernel's method on the rows and on other arrays beside them, block by block.
 
     A result may be written over logits that are needed no more, but for rows that stream.
     """
-    whole = streamed(method, rows) if backend.streams(rows.logits) else None
+    whole = streamed(kernel, method, rows) if backend.streams(rows.logits) else None
     if whole is not None:
-        return whole(backend, rows, *others)
+        return getattr(whole, method)(backend, rows, *others)
     count, walk = len(Rows._fields), backend.blockwise if logits_needed else backend.blockwise_
 
     def on_block(*parts: Array | None) -> Any:
-        return method(backend, Rows(*parts[:count]), *parts[count:])
+        return getattr(kernel, method)(backend, Rows(*parts[:count]), *parts[count:])
 
     return walk(on_block, *rows, *others)
 
@@ -178,35 +132,34 @@ def loss(evaluation: Callable[P, Any]) -> Callable[P, Array]:
 
     @wraps(evaluation)
     def call(*arrays: P.args, **options: P.kwargs) -> Array:
-        backend = owner_of(arrays[0]) if arrays else None
-        if backend is None:  # the evaluation refuses it, by its name
-            return evaluation(*arrays, **options).value()
-        return backend.value(evaluation, arrays, options)
+        return _driver(arrays).value(evaluation, arrays, options)
 
     call.__annotations__ = evaluation.__annotations__ | {"return": Array}
     call.evaluation = evaluation  # type: ignore[attr-defined]
     return call
 
 
-def closed(
+def closed_form(
     built: "partial[Any]",
     ask: Callable[..., Any],
     arrays: tuple[Array, ...],
     options: dict[str, Any],
     *more: Any,
 ) -> Any:
-    """Ask the evaluation of `opened` for a closed form, in the way of the arrays' backend."""
+    """Ask what `evaluation_of` gave for a closed form, in the way of the arrays' backend."""
     build, arrays, options = built.func, (*built.args, *arrays), built.keywords | options
-    backend = owner_of(arrays[0]) if arrays else None
-    if backend is None:  # the evaluation refuses it, by its name
-        return ask(build(*arrays, **options), *more)
-    return backend.closed(build, ask, arrays, options, *more)
+    return _driver(arrays).closed_form(build, ask, arrays, options, *more)
 
 
-def opened(function: Any) -> partial[Any]:
+def _driver(arrays: tuple[Any, ...]) -> Backend:
+    """Give the backend of the first array; NumPy's for what is none, which the loss refuses."""
+    return (owner_of(arrays[0]) if arrays else None) or get("numpy")
+
+
+def evaluation_of(function: Any) -> partial[Any]:
     """Take a public loss, a loss object, or a partial of one, apart: evaluation and options."""
     if isinstance(function, partial):
-        inner = opened(function.func)
+        inner = evaluation_of(function.func)
         return partial(inner, *function.args, **function.keywords)
     found = getattr(function, "evaluation", None)
     if found is None:

@@ -77,7 +77,7 @@ def softmax_focal_loss(
     if alpha is not None and not hasattr(alpha, "dtype"):
         factor, backend = check.number("alpha", alpha), backend_of(logits=logits)
         check.floating("logits", logits)
-        classes = logits.shape[check.axis(axis, len(logits.shape), tuple(logits.shape))]
+        classes = logits.shape[check.axis(axis, tuple(logits.shape))]
         alpha = backend.full((classes,), factor, loss_dtype(backend.xp, logits), like=logits)
     options = RowOptions(
         None, sample_weight, where, ignore_index, reduction, normalizer, alpha=alpha

@@ -6,7 +6,7 @@ automatic differentiation too.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from xp_xent._anchored import Anchored
 from xp_xent._stable import expm1, power, product
@@ -18,10 +18,7 @@ Array = Any
 class Head:
     """Cross-entropy itself: f(ℓ) = ℓ."""
 
-    @property
-    def is_linear(self) -> bool:
-        """Tell if the second derivative is 0 everywhere."""
-        return type(self) is Head
+    is_linear: ClassVar[bool] = True  # the second derivative is 0 everywhere
 
     def value(self, row: Anchored) -> Array:
         """Give f(ℓ)."""
@@ -40,6 +37,7 @@ class Head:
 class FocalHead(Head):
     """Focal loss: f(ℓ) = (1 − p)^γ ℓ."""
 
+    is_linear = False
     gamma: float
 
     def value(self, row: Anchored) -> Array:
@@ -51,16 +49,16 @@ class FocalHead(Head):
 
     def slope(self, row: Anchored) -> Array:
         """Give f'(ℓ)."""
-        _, rest, p, ratio = self._parts(row)
-        return power(row.xp, rest, self.gamma) * (1 + self.gamma * product(row.xp, p, ratio))
+        _, away, p, ratio = self._parts(row)
+        return power(row.xp, away, self.gamma) * (1 + self.gamma * product(row.xp, p, ratio))
 
     def bend(self, row: Anchored) -> Array:
         """Give f''(ℓ)."""
-        nll, rest, p, ratio = self._parts(row)
-        gamma, safe = self.gamma, row.xp.where(rest == 0, 1.0, rest)
+        nll, away, p, ratio = self._parts(row)
+        gamma, safe = self.gamma, row.xp.where(away == 0, 1.0, away)
         return (
             gamma
-            * power(row.xp, rest, gamma)
+            * power(row.xp, away, gamma)
             / safe
             * (2 * p - product(row.xp, p, nll) + (gamma - 1) * p * product(row.xp, p, ratio))
         )
@@ -68,15 +66,16 @@ class FocalHead(Head):
     def _parts(self, row: Anchored) -> tuple[Array, Array, Array, Array]:
         """Give ℓ, 1 − p, p, and ℓ/(1 − p), which tends to 1 as ℓ does to 0."""
         xp, nll = row.xp, row.nll
-        rest = -expm1(xp, -nll)
-        zero = rest == 0
-        return nll, rest, xp.exp(-nll), xp.where(zero, 1.0, nll / xp.where(zero, 1.0, rest))
+        away = -expm1(xp, -nll)
+        zero = away == 0
+        return nll, away, xp.exp(-nll), xp.where(zero, 1.0, nll / xp.where(zero, 1.0, away))
 
 
 @dataclass(frozen=True)
 class PolyHead(Head):
     """Poly-1 loss: f(ℓ) = ℓ + ε(1 − p)."""
 
+    is_linear = False
     epsilon: float
 
     def value(self, row: Anchored) -> Array:

@@ -6,7 +6,6 @@ sums and one that writes the gradient, and an adapter may have a fused kernel fo
 `gradient`). Everything between them is computed once for all rows, not once a block.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from xp_xent._anchored import Anchored
@@ -33,13 +32,11 @@ class LabelRows(SoftmaxRows):
         return close_loss(backend, rows, self._loss(self._summed(backend, rows)))
 
     def value_and_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the logits."""
         block, factor = self._summed(backend, rows), row_factor(rows, cotangent)
-        by_class, entry = self._row_slopes(block)
-        if factor is not None:
-            by_class, entry = by_class * factor, entry * factor
+        by_class, entry = (slope * factor for slope in self._row_slopes(block))
         shift, label = block.row.shift, block.row.anchor
         gradient = backend.gradient(rows.logits, shift, by_class, label, entry, rows.counted)
         return close_loss(backend, rows, self._loss(block)), gradient
@@ -49,11 +46,10 @@ class LabelRows(SoftmaxRows):
         return Open(row, None, None, self._label_mass(rows), None, 0.0, 0.0)
 
 
-def streamed(method: Callable[..., Any], rows: Rows) -> Callable[..., Any] | None:
-    """Give the method that does the same in such walks; None where there is no such method."""
-    kernel, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
-    if type(kernel) is not SoftmaxRows or name not in vars(LabelRows):
+def streamed(kernel: Any, method: str, rows: Rows) -> LabelRows | None:
+    """Give the kernel whose method does the same in such walks; None where there is none."""
+    if type(kernel) is not SoftmaxRows or method not in vars(LabelRows):
         return None
     if kernel.softcap is not None or rows.spread is not None or rows.label is None:
         return None
-    return getattr(LabelRows(**vars(kernel)), name)
+    return LabelRows(**vars(kernel))

@@ -8,7 +8,6 @@ from xp_xent._evaluation import loss
 from xp_xent._linear_evaluation import Layer, LinearEvaluation
 from xp_xent._problem import RowOptions, open_problem
 from xp_xent._targets import smoothing_of, target_rows
-from xp_xent.backends import backend_of
 
 Array = Any
 
@@ -84,8 +83,7 @@ def linear_cross_entropy(
     parts = {"features": features, "classifier": classifier}
     if bias is not None:
         parts["bias"] = bias
-    backend = backend_of(**parts)
-    check.same_device(backend, **parts)
+    backend = check.together(**parts)
     for name, array in parts.items():
         check.floating(name, array)
         if array.dtype != features.dtype:
@@ -103,9 +101,9 @@ def linear_cross_entropy(
     arrays = {"features": features, "targets": targets}
     names, classes = ("logits", "targets"), classifier.shape[0]
     problem = open_problem(arrays, -1, options, names, classes)
-    spread = smoothing_of(label_smoothing, smoothing, classes)
-    rows, reduced = target_rows(problem, targets, -1, spread)
-    kernel = softmax_kernel(z_loss, softcap)(problem.dtype, spread)
+    smoother = smoothing_of(label_smoothing, smoothing, classes)
+    rows, reduced = target_rows(problem, targets, -1, smoother)
+    kernel = softmax_kernel(z_loss, softcap)(problem.dtype, smoother)
     weights = backend.cast(classifier, problem.dtype)
     layer = Layer(backend, features, classifier, bias, weights, problem.dtype)
     return LinearEvaluation(backend, kernel, rows, reduced, layer)

@@ -71,7 +71,7 @@ class LinearEvaluation:
 
         def step(total: Any, features: Array, rows: Rows) -> tuple[Any, tuple[Array, ...]]:
             rows = rows._replace(logits=self.layer.logits(features))
-            return total, (run(self.backend, self.kernel.value, rows),)
+            return total, (run(self.backend, self.kernel, "value", rows),)
 
         _, (losses,) = self._walk(step, ())
         return self._reduced(losses)
@@ -89,11 +89,11 @@ class LinearEvaluation:
             rows, out = rows._replace(logits=layer.logits(features)), {}
             losses = slope = None
             if "targets" in wrt:
-                method = kernel.value_and_target_gradient
-                losses, out["targets"] = run(backend, method, rows, factor)
+                method = "value_and_target_gradient"
+                losses, out["targets"] = run(backend, kernel, method, rows, factor)
             if set(wrt) - {"targets"}:
-                method = kernel.value_and_gradient
-                losses, slope = run(backend, method, rows, factor, logits_needed=False)
+                method = "value_and_gradient"
+                losses, slope = run(backend, kernel, method, rows, factor, logits_needed=False)
             if "features" in wrt:
                 out["features"] = layer.by_features(slope)
             if "classifier" in wrt:
@@ -129,7 +129,7 @@ class LinearEvaluation:
         ) -> tuple[Any, tuple[Array, ...]]:
             rows = rows._replace(logits=self.layer.logits(features))
             along = self.layer.forward(self.layer.widened(vector))
-            slope = run(self.backend, self.kernel.hvp, rows, factor, along)
+            slope = run(self.backend, self.kernel, "hvp", rows, factor, along)
             return total, (self.layer.by_features(slope),)
 
         flat = self.backend.xp.reshape(vector, (-1, features.shape[-1]))
@@ -176,15 +176,16 @@ class LinearEvaluation:
         """Give the derivative of the reduced loss by each row's loss, (n, 1) or (1, 1)."""
         xp, like = self.backend.xp, self.layer.features
         shape = tuple(like.shape[:-1])
-        factor = self.reduction.factor(xp, shape, cotangent, self.layer.dtype)
+        factor = self.reduction.factor(self.backend, shape, cotangent, self.layer.dtype)
         if isinstance(factor, (int, float)):
             return self.backend.full((1, 1), factor, self.layer.dtype, like=like)
         return xp.reshape(factor, (-1, 1))
 
     def _check(self, wrt: tuple[str, ...]) -> None:
+        given = self.arguments if self.layer.bias is None else (*self.arguments, "bias")
         for name in wrt:
-            if name not in ("bias", *self.arguments) or getattr(self.layer, name, 0) is None:
-                known = ", ".join(map(repr, (*self.arguments, "bias")))
-                raise ValueError(f"argnums: got {name!r}, wanted one of {known} that is given")
+            if name not in given:
+                known = ", ".join(map(repr, given))
+                raise ValueError(f"argnums: got {name!r}, wanted one of {known}")
         if "targets" in wrt and self.rows.probabilities is None:
             raise TypeError("argnums: got 'targets', but only floating targets have a gradient")

@@ -5,7 +5,7 @@ from typing import Any
 
 from xp_xent import _checks as check
 from xp_xent._anchored import Anchored
-from xp_xent._evaluation import Layout
+from xp_xent._layout import Layout
 from xp_xent._problem import loss_dtype
 from xp_xent._stable import sigmoid_pair, softplus_parts
 from xp_xent.backends import Backend, backend_of
@@ -181,7 +181,7 @@ def _along(x: Array, axis: int, function: Callable[[Backend, Array], Array]) -> 
     """Apply a function of rows (..., K) along an axis."""
     backend_of(x=x)
     check.floating("x", x)
-    return _by_row(x, check.axis(axis, len(x.shape), tuple(x.shape), "x"), function)
+    return _by_row(x, check.axis(axis, tuple(x.shape), "x"), function)
 
 
 def _by_row(x: Array, axis: int | None, function: Callable[[Backend, Array], Array]) -> Array:

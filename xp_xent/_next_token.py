@@ -4,7 +4,8 @@ from typing import Any
 
 from xp_xent import _checks as check
 from xp_xent._cross_entropy import softmax_kernel
-from xp_xent._evaluation import Evaluation, Layout, loss
+from xp_xent._evaluation import Evaluation, loss
+from xp_xent._layout import Layout
 from xp_xent._problem import RowOptions
 from xp_xent._targets import softmax_evaluation
 from xp_xent.backends import backend_of, dtype_name

@@ -27,7 +27,7 @@ class EntropyRows:
         return close_loss(backend, rows, row.nll + mean)
 
     def value_and_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each row's entropy, and the derivative of Σ cotangent·entropy by the logits."""
         row, below, mean = self._open(backend, rows)
@@ -35,7 +35,7 @@ class EntropyRows:
         loss = close_loss(backend, rows, row.nll + mean)
         return loss, close_gradient(backend, rows, gradient, cotangent)
 
-    def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Give the Hessian of Σ cotangent·entropy times a vector of the logits' shape."""
         row, below, mean = self._open(backend, rows)
         p, deviation = row.probability, below - mean
@@ -46,13 +46,13 @@ class EntropyRows:
         result = p * ((along - centre) * (deviation - 1) - change)
         return close_gradient(backend, rows, result, cotangent)
 
-    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Give the diagonal of the Hessian of Σ cotangent·entropy."""
         xp = backend.xp
         row, below, mean = self._open(backend, rows)
         p, deviation = row.probability, below - mean
-        rest = xp.where(row.off, 1 - p, row.away)
-        result = p * (rest * (deviation - 1) - p * deviation)
+        away = xp.where(row.off, 1 - p, row.away)
+        result = p * (away * (deviation - 1) - p * deviation)
         return close_gradient(backend, rows, result, cotangent)
 
     def _open(self, backend: Any, rows: Rows) -> tuple[Anchored, Array, Array]:
@@ -73,48 +73,43 @@ class LogProbRows:
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each row's loss, (..., 1)."""
-        xp = backend.xp
-        x, q = self._open(backend, rows)
-        return close_loss(backend, rows, backend.row_sum(product(xp, q, -x)))
+        return self._loss(backend, rows, *self._open(backend, rows))
 
     def value_and_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the log-probabilities."""
-        xp = backend.xp
         x, q = self._open(backend, rows)
-        loss = close_loss(backend, rows, backend.row_sum(product(xp, q, -x)))
-        return loss, close_gradient(backend, rows, xp.zeros_like(x) - q, cotangent)
+        gradient = backend.xp.zeros_like(x) - q
+        return self._loss(backend, rows, x, q), close_gradient(backend, rows, gradient, cotangent)
 
     def value_and_target_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the probabilities."""
-        xp = backend.xp
         x, q = self._open(backend, rows)
-        loss = close_loss(backend, rows, backend.row_sum(product(xp, q, -x)))
-        surprisal = xp.where(xp.isinf(x) & (rows.probabilities == 0), 0.0, -x)
-        if rows.class_weight is not None:
-            surprisal = product(xp, rows.class_weight, surprisal)
-        gradient = self.smoothing.transpose(backend, surprisal)
-        return loss, close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
+        gradient = self.smoothing.by_probabilities(backend, rows, -x)
+        gradient = close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
+        return self._loss(backend, rows, x, q), gradient
 
-    def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Give 0, of the vector's shape."""
         zero = backend.xp.zeros_like(open_rows(backend, rows, self.dtype))
         return close_gradient(backend, rows, zero, cotangent)
 
-    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Give 0, of the logits' shape."""
         return self.hvp(backend, rows, cotangent, rows.logits)
+
+    def _loss(self, backend: Any, rows: Rows, x: Array, q: Array) -> Array:
+        return close_loss(backend, rows, backend.row_sum(product(backend.xp, q, -x)))
 
     def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
         """Give the log-probabilities and the mass q on each class."""
         xp = backend.xp
         x = open_rows(backend, rows, self.dtype)
         if rows.probabilities is not None:
-            q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
-            return x, q if rows.class_weight is None else rows.class_weight * q
+            return x, self.smoothing.masses(backend, rows, self.dtype)
         on_label = backend.places(x) == rows.label
         mass = rows.label_weight
         if mass is None:

@@ -3,15 +3,15 @@
 from typing import Any, NamedTuple
 
 from xp_xent import _checks as check
-from xp_xent._evaluation import Layout
-from xp_xent.backends import backend_of, dtype_name
+from xp_xent._layout import Layout
+from xp_xent.backends import HALF, dtype_name
 
 Array = Any
 
 
 def loss_dtype(xp: Any, logits: Array) -> Any:
     """Give the dtype in which a loss of these logits is computed and returned."""
-    return xp.float32 if dtype_name(logits.dtype) in ("float16", "bfloat16") else logits.dtype
+    return xp.float32 if dtype_name(logits.dtype) in HALF else logits.dtype
 
 
 class RowOptions(NamedTuple):
@@ -39,7 +39,7 @@ class RowOptions(NamedTuple):
 
 
 class RowProblem(NamedTuple):
-    """Checked arrays of a softmax loss: what the functions below turn into `Rows`."""
+    """Checked arrays of a softmax loss: which `_targets` turns into `Rows`."""
 
     backend: Any
     layout: Layout
@@ -89,11 +89,10 @@ def open_problem(
     """
     named = arrays | options.arrays()
     name, like = next(iter(arrays.items()))
-    backend = backend_of(**named)
+    backend = check.together(**named)
     check.floating(name, like)
-    check.same_device(backend, **named)
     shape = tuple(like.shape) if classes is None else (*like.shape[:-1], classes)
-    place = check.axis(axis, len(shape), shape)
+    place = check.axis(axis, shape)
     backend = backend.along(place - len(shape))
     problem = RowProblem(
         backend,

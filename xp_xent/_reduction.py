@@ -47,9 +47,11 @@ class Reduction:
         total = backend.total(losses)
         if self.kind == "sum":
             return total
-        return total / self._denominator(backend.xp, tuple(losses.shape), losses.dtype)
+        return total / self._denominator(backend, tuple(losses.shape), losses.dtype)
 
-    def factor(self, xp: Any, shape: tuple[int, ...], cotangent: Any, dtype: Any) -> Array | float:
+    def factor(
+        self, backend: Any, shape: tuple[int, ...], cotangent: Any, dtype: Any
+    ) -> Array | float:
         """Give cotangent · ∂result/∂loss of a row: an array (...,) or (), or a number."""
         if cotangent is None:
             cotangent = 1.0
@@ -59,17 +61,17 @@ class Reduction:
             wanted = shape if self.kind == "none" else ()
             check.shape("cotangent", cotangent, wanted, "the shape of the loss")
             check.floating("cotangent", cotangent)
-            cotangent = xp.astype(cotangent, dtype, copy=False)
+            cotangent = backend.cast(cotangent, dtype)
         if self.kind != "mean":
             return cotangent
-        denominator = self._denominator(xp, shape, dtype)
+        denominator = self._denominator(backend, shape, dtype)
         if isinstance(denominator, float) and denominator == 0:
             return math.nan
         return cotangent / denominator
 
-    def _denominator(self, xp: Any, shape: tuple[int, ...], dtype: Any) -> Array | float:
+    def _denominator(self, backend: Any, shape: tuple[int, ...], dtype: Any) -> Array | float:
         if self.normalizer is None:
-            return math.prod(shape) * 1.0 if self.share is None else xp.sum(self.share)
+            return math.prod(shape) * 1.0 if self.share is None else backend.total(self.share)
         if check.is_number(self.normalizer):
             return check.number("normalizer", self.normalizer)
-        return xp.astype(self.normalizer, dtype, copy=False)
+        return backend.cast(self.normalizer, dtype)

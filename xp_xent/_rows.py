@@ -1,4 +1,4 @@
-"""The arrays of a loss as kernels see them, and the steps that every kernel ends with."""
+"""The arrays of a loss as kernels see them, and the steps that kernels begin and end with."""
 
 from typing import Any, NamedTuple
 
@@ -51,12 +51,10 @@ def close_loss(backend: Any, rows: Rows, loss: Array) -> Array:
 
 
 def close_gradient(
-    backend: Any, rows: Rows, gradient: Array, cotangent: Array | None, like: Array | None = None
+    backend: Any, rows: Rows, gradient: Array, cotangent: Array | float, like: Array | None = None
 ) -> Array:
     """Scale gradients that a kernel made, then as `settle_gradient`."""
-    factor = row_factor(rows, cotangent)
-    if factor is not None:
-        gradient = backend.multiply_(gradient, factor)
+    gradient = backend.multiply_(gradient, row_factor(rows, cotangent))
     return settle_gradient(backend, rows, gradient, rows.logits if like is None else like)
 
 
@@ -67,10 +65,10 @@ def settle_gradient(backend: Any, rows: Rows, gradient: Array, like: Array) -> A
     return backend.cast(gradient, like.dtype)
 
 
-def row_factor(rows: Rows, cotangent: Array | None) -> Array | None:
+def row_factor(rows: Rows, cotangent: Array | float) -> Array | float:
     """Give what a row's gradient is multiplied by, (..., 1): its scale, `fine` and cotangent."""
     factor = cotangent
     for other in (rows.scale, rows.fine):
         if other is not None:
-            factor = other if factor is None else other * factor
+            factor = other * factor
     return factor

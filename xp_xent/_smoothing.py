@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from xp_xent._rows import Rows, open_rows
+from xp_xent._stable import product
+
 Array = Any
 
 KINDS = ("uniform", "others")
@@ -40,3 +43,18 @@ class Smoothing:
         if self.spares_label:
             return kept + self.share(x.shape[backend.axis]) * (backend.row_sum(x) - x)
         return kept
+
+    def masses(self, backend: Any, rows: Rows, dtype: Any) -> Array:
+        """Give the mass on each class of rows with probabilities: smoothed, times its weight."""
+        q = self.of(backend, open_rows(backend, rows, dtype, rows.probabilities))
+        return q if rows.class_weight is None else rows.class_weight * q
+
+    def by_probabilities(self, backend: Any, rows: Rows, surprisal: Array) -> Array:
+        """Give the derivative of Σ q_j ℓ_j by the probabilities that `masses` makes q of."""
+        xp = backend.xp
+        # A masked class without mass stays without: its derivative is 0, not infinite.
+        void = xp.isinf(surprisal) & (rows.probabilities == 0)
+        surprisal = xp.where(void, 0.0, surprisal)
+        if rows.class_weight is not None:
+            surprisal = product(xp, rows.class_weight, surprisal)
+        return self.transpose(backend, surprisal)

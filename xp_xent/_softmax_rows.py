@@ -51,13 +51,13 @@ class SoftmaxRows:
         return self._evaluated(self._value, backend, rows, sums_only=True)
 
     def value_and_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | float | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the logits."""
         return self._evaluated(self._value_and_gradient, backend, rows, cotangent)
 
     def value_and_target_gradient(
-        self, backend: Any, rows: Rows, cotangent: Array | None
+        self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each row's loss, and the derivative of Σ cotangent·loss by the probabilities."""
         block = self._open(backend, rows)
@@ -65,7 +65,7 @@ class SoftmaxRows:
         gradient = self._target_gradient(block, rows)
         return loss, close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
 
-    def hvp(self, backend: Any, rows: Rows, cotangent: Array | None, vector: Array) -> Array:
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Give the Hessian of Σ cotangent·loss times a vector of the logits' shape."""
         block = self._open(backend, rows)
         vector = backend.arranged(vector, self.dtype)
@@ -84,7 +84,7 @@ class SoftmaxRows:
             result = result * block.slope + self._gradient(block) * self._cap_bend(block) * vector
         return close_gradient(backend, rows, result, cotangent)
 
-    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | None) -> Array:
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Give the diagonal of the Hessian of Σ cotangent·loss."""
         xp, block = backend.xp, self._open(backend, rows)
         top = Anchored(backend, block.row.z, None)
@@ -135,7 +135,7 @@ class SoftmaxRows:
         return close_loss(backend, rows, self._loss(block))
 
     def _value_and_gradient(
-        self, block: Open, backend: Any, rows: Rows, cotangent: Array | float | None
+        self, block: Open, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         loss = close_loss(backend, rows, self._loss(block))
         # Last, for it gives up the row's exponentials.
@@ -152,8 +152,7 @@ class SoftmaxRows:
         counted = rows.counted if cap is None else None
         row = Anchored(backend, z, rows.label, counted, sums_only=sums_only)
         if rows.probabilities is not None:
-            q = self.smoothing.of(backend, open_rows(backend, rows, self.dtype, rows.probabilities))
-            q = q if rows.class_weight is None else rows.class_weight * q
+            q = self.smoothing.masses(backend, rows, self.dtype)
             return Open(row, cap, slope, None, q, backend.pick(q, row.anchor), row.off_sum(q))
         mass = self._label_mass(rows)
         if rows.spread is None:
@@ -190,7 +189,7 @@ class SoftmaxRows:
             loss = cross if loss is None else loss + cross
         return loss + self.z_loss * row.lse * row.lse if self.z_loss != 0 else loss
 
-    def _gradient(self, block: Open, factor: Array | float | None = None) -> Array:
+    def _gradient(self, block: Open, factor: Array | float = 1.0) -> Array:
         """Give the derivative of a row's loss by its capped logits, times a factor of the row.
 
         It uses up the exponentials of the row.
@@ -198,36 +197,27 @@ class SoftmaxRows:
         row, put, multiply = block.row, block.row.backend.put_, block.row.backend.multiply_
         if block.q is None and self.z_loss == 0:
             # By the total first: the weights' own product might be out of range.
-            share = (1.0 if factor is None else factor) / row.total
-            share = block.mass * self.head.slope(row) * share
+            share = block.mass * self.head.slope(row) * (factor / row.total)
             return multiply(put(row.e, row.place, -row.rest), share)
         by_class, anchor = self._row_slopes(block)
         if block.q is not None:
             gradient = put(multiply(row.e, by_class) - block.q, row.anchor, anchor)
-            return gradient if factor is None else multiply(gradient, factor)
-        if factor is not None:
-            by_class, anchor = by_class * factor, anchor * factor
-        return put(multiply(row.e, by_class), row.place, anchor)
+            return multiply(gradient, factor)
+        return put(multiply(row.e, by_class * factor), row.place, anchor * factor)
 
     def _row_slopes(self, block: Open) -> tuple[Array, Array]:
         """Give what makes a gradient of exponentials, q apart, and the anchor's entry (..., 1)."""
         row, on = block.row, block.on
         if block.mass is not None:
             on = on + block.mass * self.head.slope(row)
-        others, anchor = on + block.off, row.spread_slope(on, block.off)
+        others, anchor = on + block.off, row.anchor_term_slope(on, block.off)
         if self.z_loss != 0:
             push = 2 * self.z_loss * row.lse
             others, anchor = others + push, anchor + push * row.at
         return others / row.total, anchor
 
     def _target_gradient(self, block: Open, rows: Rows) -> Array:
-        row = block.row
-        # A masked class without mass stays without: its derivative is 0, not infinite.
-        void = row.xp.isinf(row.surprisal) & (rows.probabilities == 0)
-        surprisal = row.xp.where(void, 0.0, row.surprisal)
-        if rows.class_weight is not None:
-            surprisal = product(row.xp, rows.class_weight, surprisal)
-        return self.smoothing.transpose(row.backend, surprisal)
+        return self.smoothing.by_probabilities(block.row.backend, rows, block.row.surprisal)
 
     def _mass(self, block: Open) -> Array:
         """Give G + 2λ·lse, the factor of p in the gradient."""

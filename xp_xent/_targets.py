@@ -30,11 +30,11 @@ def softmax_evaluation(
 ) -> Evaluation:
     """Check and lay out a softmax loss; `kernel` makes its formulas for a dtype and smoothing."""
     problem = open_problem(dict(zip(names, (logits, targets), strict=True)), axis, options)
-    spread = smoothing_of(label_smoothing, smoothing, problem.classes)
-    rows, reduction = target_rows(problem, targets, axis, spread, labels_only)
+    smoother = smoothing_of(label_smoothing, smoothing, problem.classes)
+    rows, reduction = target_rows(problem, targets, axis, smoother, labels_only)
     return Evaluation(
         problem.backend,
-        kernel(problem.dtype, spread),
+        kernel(problem.dtype, smoother),
         rows._replace(logits=problem.logits),
         problem.layout,
         reduction,
@@ -146,14 +146,14 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     return rows, Reduction(options.reduction, share, options.normalizer)
 
 
-def probability_rows(problem: RowProblem, targets: Array) -> tuple[Rows, Reduction]:
-    """Lay out the rows of probability targets."""
+def probability_rows(problem: RowProblem, targets: Array | None) -> tuple[Rows, Reduction]:
+    """Lay out the rows of probability targets, or of a loss without targets."""
     counted = counted_rows(problem.backend, problem.options, None)
     scale, share = _scale_and_share(problem, counted, None)
     rows = Rows(
         counted=problem.column(counted),
         scale=problem.column(scale),
-        probabilities=problem.layout.inward(targets),
+        probabilities=None if targets is None else problem.layout.inward(targets),
         class_weight=problem.class_row(problem.options.weight),
     )
     return rows, Reduction(problem.options.reduction, share, problem.options.normalizer)
@@ -183,18 +183,21 @@ def _scale_and_share(
     if scale is None or class_weight is None:
         share = class_weight if scale is None else scale
     else:
-        share = scale * class_weight
+        with problem.backend.quiet():  # out of range in the mean alone, where it is stated
+            share = scale * class_weight
     if counted is not None:
         share = (
-            xp.astype(counted, problem.dtype) if share is None else xp.where(counted, share, 0.0)
+            problem.backend.cast(counted, problem.dtype)
+            if share is None
+            else xp.where(counted, share, 0.0)
         )
     return scale, share
 
 
-def _refuse_out_of_range(problem: RowProblem, labels: Array, fine: Array) -> None:
-    if problem.backend.holds(fine):
+def _refuse_out_of_range(problem: RowProblem, labels: Array, passed: Array) -> None:
+    if problem.backend.holds(passed):
         return
-    bad = ~problem.backend.to_numpy(fine)
+    bad = ~problem.backend.to_numpy(passed)
     first = np.argwhere(bad)[0]
     value = problem.backend.to_numpy(labels)[tuple(first)]
     if problem.options.shifted:

@@ -16,7 +16,7 @@ Array = Any
 Mass = Any  # (..., 1) or a number
 
 
-class Spread(NamedTuple):
+class AnchorTerm(NamedTuple):
     """The function for a backend to evaluate; everything has the shape (..., 1)."""
 
     xp: Any
