@@ -86,7 +86,7 @@ def resident(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Return what the allocator keeps of freed memory, so that its reuse is seen."""
     gc.collect()
     name = ctypes.util.find_library("c")
@@ -107,7 +107,7 @@ def measure(asked: dict[str, Any]) -> int:
     call = getattr(ready, asked["what"])
     if way.how in ("compiled", "jit"):
         ready.wait(call())  # the compiler's own memory is not the loss's
-    _give_back()
+    give_back()
     if place.kind != "cpu":
         return _on_device(way.library, device, ready, call)
     before = resident("VmRSS")

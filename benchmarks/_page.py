@@ -73,7 +73,7 @@ def filled(text: str, report: Report, pictures: dict[str, str]) -> str:
 
 
 def write(page: Path, report: Report) -> list[Path]:
-    """Write the page, and its pictures and the JSON into the folder of its name beside it."""
+    """Write the page, and its pictures into the folder of its name beside it."""
     folder = page.with_suffix("")
     text = page.read_text(encoding="utf-8")
     drawn = _plots.draw(report, folder)

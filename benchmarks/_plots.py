@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from xp_xent.benchmarks._scaling import FIRST_MEMORY
 from xp_xent.benchmarks._shapes import ITEM_BYTES
-from xp_xent.benchmarks._text import floor, good
+from xp_xent.benchmarks._text import beside_copy, floor, good
 
 Record = dict[str, Any]
 Report = dict[str, Any]
@@ -52,7 +52,7 @@ def _series(records: list[Record]) -> Iterator[tuple[str, list[Record], bool]]:
 
 def curve(report: Report, name: str, path: Path) -> Path:
     """Draw time and memory over the number of elements, both axes logarithmic."""
-    records = [one for one in good(report["sections"]["scaling"]) if one["curve"] == name]
+    records = [one for one in beside_copy(report["sections"]["scaling"]) if one["curve"] == name]
     figure, (time, memory) = _figure(2)
     shades = iter(COLOURS * 2)
     for label, points, mine in _series(records):

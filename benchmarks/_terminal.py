@@ -9,7 +9,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from xp_xent.benchmarks import _markdown
-from xp_xent.benchmarks._text import EMPTY, floor, good, seconds
+from xp_xent.benchmarks._text import EMPTY, beside_copy, floor, good, seconds
 
 Report = dict[str, Any]
 # Blocks that the list of cells says already
@@ -24,7 +24,7 @@ def cells(report: Report) -> Table:
         table.add_column(heading)
     for heading in ("ours", "peer's", "ratio", "middle half", "goal", "× floor"):
         table.add_column(heading, justify="right")
-    for one in good(report["sections"]["table"]):
+    for one in beside_copy(report["sections"]["table"]):
         for peer in one["peers"]:
             found, goal = peer["ratio"], one["goal"] if peer is one["peers"][0] else None
             least = floor(one, limits[0]) if limits else None

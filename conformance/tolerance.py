@@ -1,4 +1,4 @@
-"""Every tolerance of the project, in units in the last place, derived and never flat.
+"""Every tolerance of conformance, in units in the last place, derived and not flat.
 
 A row of K logits has for each class c its log-odds against the others, t_c = log(p_c/(1 − p_c)).
 Rounding the logits' differences once, which no implementation can avoid, changes p_c by up to

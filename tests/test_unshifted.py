@@ -13,7 +13,7 @@ from xp_xent import _softmax_rows, backends, cross_entropy, softmax_focal_loss, 
 RNG = np.random.default_rng(11)
 INF, NAN = np.inf, np.nan
 # What is added to a row of normal logits: all in reach of plain exponentials, and none.
-OFFSETS = [0.0, 30.0, -30.0, 1e4, -1e4, 41.0, 42.0, -41.0, -200.0, 1e30]
+OFFSETS = [0.0, 30.0, -3.0, -12.0, -20.0, -30.0, 1e4, -1e4, 41.0, 42.0, -41.0, -200.0, 1e30]
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"z_loss": 0.01},
@@ -31,7 +31,7 @@ MASSES: list[dict[str, Any]] = [
 
 def rows_of(classes: int, dtype: str) -> tuple[Any, Any]:
     """Rows at every offset, then hopeless, confident, masked, infinite and undefined ones."""
-    z = RNG.normal(size=(len(OFFSETS) + 7, classes))
+    z = RNG.normal(size=(len(OFFSETS) + 8, classes))
     z[: len(OFFSETS)] += np.asarray(OFFSETS)[:, None]
     y = RNG.integers(0, classes, len(z))
     special = np.arange(len(OFFSETS), len(z))
@@ -42,6 +42,8 @@ def rows_of(classes: int, dtype: str) -> tuple[Any, Any]:
     z[special[4]] = -INF
     z[special[5], 0] = INF
     z[special[6], 1] = NAN
+    z[special[7]] -= 15  # low, with a class whose exponential underflows, and its p does not
+    z[special[7], (y[special[7]] + 1) % classes] = -95
     with np.errstate(over="ignore"):
         return z.astype(dtype), y
 

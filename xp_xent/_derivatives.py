@@ -27,8 +27,8 @@ def value_and_grad(
         A loss of this package, a `CrossEntropyLoss` or `BCEWithLogitsLoss`, or a
         `functools.partial` of one.
     argnums : int, str, or tuple of these, default 0
-        The arrays to differentiate by: positions, or the name of an array option (``"bias"``).
-        Position 1 of `cross_entropy` stands for probability targets.
+        The arrays to differentiate by: positions or names of the positional ones, or ``"bias"`` of
+        `linear_cross_entropy`. Position 1 of `cross_entropy` stands for probability targets.
 
     Returns
     -------

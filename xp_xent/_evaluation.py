@@ -6,6 +6,7 @@ Every public loss builds an `Evaluation` and asks for its value; the functions o
 
 from collections.abc import Callable
 from functools import partial, wraps
+from inspect import signature
 from typing import Any, NamedTuple, ParamSpec
 
 from xp_xent import _checks as check
@@ -135,6 +136,9 @@ def loss(evaluation: Callable[P, Any]) -> Callable[P, Array]:
         return _driver(arrays).value(evaluation, arrays, options)
 
     call.__annotations__ = evaluation.__annotations__ | {"return": Array}
+    call.__signature__ = signature(evaluation).replace(  # type: ignore[attr-defined]
+        return_annotation=Array
+    )
     call.evaluation = evaluation  # type: ignore[attr-defined]
     return call
 

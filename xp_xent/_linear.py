@@ -58,9 +58,9 @@ def linear_cross_entropy(
 
     Notes
     -----
-    The logits never exist as a whole: they are computed, used and dropped for some rows at a
-    time, in the gradient too. Where PyTorch compiles, exports or transforms the loss
-    (`torch.compile`, `torch.func`), these steps are the compiler's.
+    The logits are computed, used and dropped for some rows at a time, in the gradient too. Where
+    PyTorch compiles, exports or transforms the loss (`torch.compile`, `torch.export`,
+    `torch.func`) all rows are one step, and the logits take as much memory as without it.
 
     Raises
     ------

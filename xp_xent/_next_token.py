@@ -40,7 +40,7 @@ def next_token_cross_entropy(
     ----------
     logits : array, shape (..., T, V)
         A row of logits over the vocabulary for each position. The last row predicts nothing that
-        is known: its loss and gradient are 0.
+        is known: it has no loss, and its gradient is 0.
     tokens : integer array, shape (..., T)
         The tokens that the model read.
     sample_weight, where : array, shape (..., T), optional

@@ -9,6 +9,7 @@ Only the label's own term can be had in this way; where mass lies on several cla
 each is wanted, and logits with a common offset would cancel.
 """
 
+import math
 from typing import Any
 
 from xp_xent._anchored import Anchored
@@ -16,8 +17,8 @@ from xp_xent._anchored import Anchored
 Array = Any
 
 # Between these, quotients of exponentials do not overflow in float32, nor does a factor of 1e-23
-# of a gradient underflow when it is divided by a total.
-LOW, HIGH = 2.0**-60, 2.0**50
+# of a gradient underflow when it is divided by a total, or one of 1e29 overflow.
+LEAST_OWN, LEAST_TOTAL, MOST = 2.0**-60, 2.0**-30, 2.0**50
 
 
 class Unshifted(Anchored):
@@ -33,15 +34,28 @@ class Unshifted(Anchored):
     def all_fit(self) -> bool:
         """Tell if every row `fits`: a row's own exponential is never above its total."""
         spans = self.backend.spans
-        return spans(self.total, 0.5, HIGH) and spans(self.own_e, LOW, HIGH)
+        if not spans(self.own_e, LEAST_OWN, MOST):
+            return False
+        if spans(self.total, 0.5, MOST):
+            return True
+        return spans(self.total, LEAST_TOTAL, MOST) and spans(self.z, self._least_logit, MOST)
 
     @property
     def fits(self) -> Array:
         """Tell which rows' numbers are accurate, (..., 1).
 
-        With a total of 0.5 or more, an exponential that underflows is of a p that does.
+        With a total of 0.5 or more, an exponential that underflows is of a p that does; with less,
+        none may.
         """
-        return (self.total >= 0.5) & (self.total <= HIGH) & (self.own_e >= LOW)
+        least = self.xp.min(self.z, axis=self.backend.axis, keepdims=True)
+        none_underflows = (self.total >= LEAST_TOTAL) & (least >= self._least_logit)
+        within = (self.own_e >= LEAST_OWN) & (self.total <= MOST)
+        return within & ((self.total >= 0.5) | none_underflows)
+
+    @property
+    def _least_logit(self) -> float:
+        """Give the logarithm of the smallest number with all its digits."""
+        return math.log(float(self.xp.finfo(self.z.dtype).smallest_normal))
 
     @property
     def nll(self) -> Array:
