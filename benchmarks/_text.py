@@ -51,8 +51,9 @@ def beside_copy(records: Iterable[Record]) -> list[Record]:
     kept = good(records)
     fastest: dict[tuple[Any, ...], Record] = {}
     for one in kept:
-        key = one["elements"], one["device"], one["dtype"]
-        fastest[key] = min(fastest.get(key, one["copy"]), one["copy"], key=lambda x: x["median"])
+        key, copy = (one["elements"], one["device"], one["dtype"]), one["copy"]
+        if key not in fastest or copy["median"] < fastest[key]["median"]:
+            fastest[key] = copy
     return [one | {"copy": fastest[one["elements"], one["device"], one["dtype"]]} for one in kept]
 
 

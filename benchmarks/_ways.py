@@ -60,7 +60,7 @@ class Way:
         floats = tuple(
             backend.asarray(x, dtype=problem.dtype, device=device) for x in problem.floats
         )
-        index = backends.dtype_name(backend.index_dtype(floats[0]))
+        index = "int32" if self.library == "jax" and problem.dtype != "float64" else "int64"
         labels = backend.asarray(problem.labels, dtype=index, device=device)
         return _HOW[self.how](_Placed(backend, problem, floats, labels), _loss(self.who, problem))
 

@@ -4,14 +4,14 @@ from typing import Any, NamedTuple
 
 from xp_xent import _checks as check
 from xp_xent._layout import Layout
-from xp_xent.backends import HALF, dtype_name
+from xp_xent.backends import dtype_name
 
 Array = Any
 
 
 def loss_dtype(xp: Any, logits: Array) -> Any:
     """Give the dtype in which a loss of these logits is computed and returned."""
-    return xp.float32 if dtype_name(logits.dtype) in HALF else logits.dtype
+    return xp.float32 if dtype_name(logits.dtype) in ("float16", "bfloat16") else logits.dtype
 
 
 class RowOptions(NamedTuple):
