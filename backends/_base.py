@@ -167,8 +167,9 @@ class Backend:
 
     def places(self, x: Array) -> Array:
         """Give the class indices 0 … K − 1 of rows x (..., K), broadcastable to them."""
-        places = self.arange(x.shape[self.axis], like=x)
-        return places[(..., *(None,) * (-1 - self.axis))]
+        shape = [1] * len(x.shape)
+        shape[self.axis] = x.shape[self.axis]
+        return self.xp.reshape(self.arange(x.shape[self.axis], like=x), tuple(shape))
 
     def arange(self, stop: int, like: Array) -> Array:
         """Give 0 … stop − 1 in the library's index dtype, beside `like`."""

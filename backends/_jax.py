@@ -229,7 +229,7 @@ class Jax(Backend):
 
         end = count - count % size
         rows = [x for w, x in zip(walked, arrays, strict=True) if w]
-        groups = [xp.reshape(x[:end], (-1, size, *x.shape[1:])) for x in rows]
+        groups = [xp.reshape(x[:end], (end // size, size, *x.shape[1:])) for x in rows]
         totals, found = lax.scan(on_rows, totals, groups)
         found = tuple(xp.reshape(x, (end, *x.shape[2:])) for x in found)
         if end == count:

@@ -85,7 +85,10 @@ class NumPy(Backend):
         return total
 
     def cast(self, x: Array, dtype: Any) -> Array:
-        return x.astype(dtype, copy=False)
+        if x.dtype == dtype:
+            return x
+        with self.quiet():
+            return x.astype(dtype)
 
     def arranged(self, x: Array, dtype: Any) -> Array:
         return laid_out(self.cast(x, dtype))

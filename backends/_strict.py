@@ -22,6 +22,10 @@ class Strict(Backend):
         host = self.xp.asarray(array, device=self.xp.Device("CPU_DEVICE"))
         return np.array(np.from_dlpack(host))
 
+    def cast(self, x: Array, dtype: Any) -> Array:
+        with self.quiet():
+            return super().cast(x, dtype)
+
     def quiet(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")  # it computes with NumPy
 

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -121,7 +121,9 @@ def each(function: Callable[[Item], object], items: Iterable[Item], count: int) 
         work()
 
     # A copy of the context a thread: it holds how NumPy treats floating-point errors.
-    started = [_pool.submit(copy_context().run, help_out) for _ in range(helpers)]
+    started: list[Future[object]] = []
+    with suppress(RuntimeError):  # at the interpreter's end there are no threads to be had
+        started.extend(_pool.submit(copy_context().run, help_out) for _ in range(helpers))
     try:
         work()
     finally:

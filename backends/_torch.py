@@ -164,9 +164,11 @@ class Torch(Backend):
         arrays: tuple[Array, ...],
         size: int,
     ) -> tuple[Any, tuple[Array, ...]]:
-        if _torch_eager.is_eager(arrays[0]):
-            return super().scan(step, totals, arrays, size)
-        return step(totals, *arrays)  # a loop would tie what is compiled to the number of rows
+        # Products are in the loss's dtype, whatever autocast says of others.
+        with self.torch.autocast(arrays[0].device.type, enabled=False):
+            if _torch_eager.is_eager(arrays[0]):
+                return super().scan(step, totals, arrays, size)
+            return step(totals, *arrays)  # a loop would tie what is compiled to the number of rows
 
     def stop_gradient(self, array: Array) -> Array:
         return array.detach()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch._C._functorch import is_legacy_batchedtensor
 
 from xp_xent.backends import _threads
 from xp_xent.backends._base import Array
@@ -21,7 +22,7 @@ def is_eager(*tensors: Any) -> bool:
     # Fake, functional and distributed tensors are other types; those of torch.func are wrapped.
     return (
         not torch.compiler.is_compiling()
-        and all(type(x) in PLAIN for x in tensors)
+        and all(type(x) in PLAIN and not is_legacy_batchedtensor(x) for x in tensors)
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch.autograd.forward_ad._current_level < 0
@@ -105,6 +106,7 @@ class Call(NamedTuple):
     closed: ClosedForm
     places: tuple[int | str, ...]  # of these tensors: a position, or an option's name
     names: tuple[str, ...]  # what the evaluation calls them
+    others: tuple[Array, ...]  # tensors that the gradient depends on as well
 
     def value_and_grads(self, cotangent: Any = None) -> tuple[Array, tuple[Array, ...]]:
         """Give the loss, and its gradients times a cotangent."""
@@ -116,6 +118,13 @@ class Call(NamedTuple):
         arrays = [given.get(place, x) for place, x in enumerate(self.arrays)]
         options = {name: given.get(name, x) for name, x in self.options.items()}
         return self.build(*arrays, **options).value()
+
+    def derived(self, tensors: tuple[Array, ...], by: Array) -> tuple[Array, ...]:
+        """Differentiate the formula: again, or by cotangents that are not plain tensors."""
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            value = self.formula(tensors)
+        return torch.autograd.grad(value, tensors, by, create_graph=again)
 
 
 class Fused(torch.autograd.Function):
@@ -129,7 +138,7 @@ class Fused(torch.autograd.Function):
         underflowing; one of unreduced losses waits for its cotangents.
         """
         ctx.call, ctx.gradients = call, None
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*tensors, *call.others)
         reduced = call.closed.found.reduction.kind != "none"
         ctx.ahead = reduced and tensors[0].dtype.itemsize >= 4
         if not ctx.ahead:
@@ -140,13 +149,10 @@ class Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Array) -> tuple[Array | None, ...]:
         """Hand the gradients over; where backward is differentiated, through the formula."""
-        tensors = ctx.saved_tensors  # raises if one was written to since
+        tensors = ctx.saved_tensors[: len(ctx.call.places)]  # raises if one was written to since
         gradients, ctx.gradients = ctx.gradients, None
-        if torch.is_grad_enabled():
-            value = ctx.call.formula(tensors)
-            by = [t for t in tensors if t.requires_grad]
-            found = iter(torch.autograd.grad(value, by, cotangent, create_graph=True))
-            return None, *(next(found) if t.requires_grad else None for t in tensors)
+        if torch.is_grad_enabled() or not is_eager(cotangent):
+            return None, *ctx.call.derived(tensors, cotangent)
         if not ctx.ahead:
             return None, *ctx.call.value_and_grads(cotangent)[1]
         if gradients is None:  # handed over before: the same steps again, to the same bits
@@ -183,5 +189,6 @@ def value(
     names = tuple(arguments[x] if isinstance(x, int) else x for x in places)
     if not set(names) <= set(variables):
         return None
-    call = Call(build, arrays, options, closed, places, names)
+    others = tuple(x for place, x in tensors.items() if place not in places)
+    call = Call(build, arrays, options, closed, places, names, others)
     return Fused.apply(call, *(tensors[place] for place in places))

@@ -208,6 +208,7 @@ def test_focal_at_an_infinite_loss(name: str) -> None:
     for loss, logits, targets in (
         (xp_xent.softmax_focal_loss, [[0.0, -np.inf], [1.0, 2.0]], [1, 0]),
         (xp_xent.sigmoid_focal_loss, [np.inf, -np.inf, 1.0], [0, 1, 1]),
+        (xp_xent.sigmoid_focal_loss, [np.inf, -np.inf, 1.0], [0.5, 0.25, 0.5]),
     ):
         z, y = backend.asarray(np.asarray(logits)), backend.asarray(np.asarray(targets))
         _, wanted = xp_xent.value_and_grad(loss)(z, y, reduction="sum")
@@ -216,3 +217,51 @@ def test_focal_at_an_infinite_loss(name: str) -> None:
             name, lambda z, loss=loss, y=y: loss(z, y, reduction="sum"), [z], one
         )
         assert_agree(got, wanted, np.ones(1))
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("loss", [xp_xent.cross_entropy, xp_xent.kl_divergence])
+def test_by_a_target_of_0_on_a_masked_class(name: str, loss: Any) -> None:
+    """It is 0 there, by the closed form and by the formula."""
+    if name not in FRAMEWORKS:
+        pytest.skip(f"{name} is not installed")
+    backend = backends.get(name)
+    z = backend.asarray(np.array([[1.0, -np.inf, 0.5], [0.0, 2.0, -np.inf]]))
+    q = backend.asarray(np.array([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]]))
+    _, wanted = xp_xent.value_and_grad(loss, 1)(z, q, reduction="sum")
+    one = backend.asarray(np.asarray(1.0))
+    (got,) = differentiate(name, lambda q: loss(z, q, reduction="sum"), [q], one)
+    assert_agree(got, wanted, np.ones(1))
+    assert float(backend.to_numpy(got)[0, 1]) == 0
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("gamma", [0.05, 0.25, 0.5, 0.9])
+def test_curvature_of_a_confident_row_with_a_small_gamma(name: str, gamma: float) -> None:
+    """(1 − p)^γ has no second derivative in float32 there; its product with ℓ has."""
+    if name not in FRAMEWORKS:
+        pytest.skip(f"{name} is not installed")
+    backend = backends.get(name)
+    logits = np.zeros((5, 3))
+    logits[:, 0] = [1, 15, 17, 30, 60]  # on both sides of where the form changes
+    z = backend.asarray(logits, dtype="float32")
+    y = backend.asarray(np.zeros(5, dtype=np.int32))
+
+    def total(z: Any) -> Any:
+        return xp_xent.softmax_focal_loss(z, y, gamma=gamma, reduction="sum")
+
+    if name == "torch":
+        import torch
+
+        z.requires_grad_()
+        (slope,) = torch.autograd.grad(total(z), z, create_graph=True)
+        got = torch.autograd.grad(slope[:, 0].sum(), z)[0].numpy()[:, 0]
+    else:
+        import jax
+
+        got = np.asarray(jax.grad(lambda z: jax.grad(total)(z)[:, 0].sum())(z))[:, 0]
+    exact = xp_xent.hessian_diagonal(xp_xent.softmax_focal_loss)(
+        logits, np.zeros(5, int), gamma=gamma, reduction="sum"
+    )[:, 0]
+    # JAX on a CPU takes numbers below the smallest normal one for 0.
+    np.testing.assert_allclose(got, exact, rtol=1e-4, atol=2e-38)

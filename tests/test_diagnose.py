@@ -94,3 +94,9 @@ def test_wrong_arguments() -> None:
     assert "logits" in str(error_of(diagnose, LOGITS.tolist(), LABELS))
     assert "axis" in str(error_of(diagnose, LOGITS, LABELS, axis=2))
     assert xp_xent.Finding("code", "message").code == "code"
+
+
+def test_a_row_of_nothing() -> None:
+    """Its loss is NaN, whatever its label; no label of it is masked."""
+    logits = np.array([[0.0, 1.0, 2.0], [-np.inf] * 3])
+    assert [finding.code for finding in diagnose(logits, np.array([0, 1]))] == ["non-finite"]

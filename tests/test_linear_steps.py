@@ -139,3 +139,16 @@ def test_gradients_written_over_the_logits_of_a_step(
     near(value, want)
     near(by_features, slope @ w)
     near(by_classifier, slope.T @ x)
+
+
+def test_no_feature(backend: Backend) -> None:
+    """Logits are the bias, or 0."""
+    features, classifier = backend.asarray(np.zeros((2, 7, 0))), backend.asarray(np.zeros((5, 0)))
+    labels, bias = backend.asarray(LABELS), backend.asarray(BIAS)
+    near(backend.to_numpy(linear_cross_entropy(features, classifier, labels)), np.log(5))
+    want = cross_entropy(np.broadcast_to(BIAS, (2, 7, 5)), LABELS)
+    ask = xp_xent.value_and_grad(linear_cross_entropy, (0, "bias"))
+    value, (by_features, by_bias) = ask(features, classifier, labels, bias=bias)
+    near(backend.to_numpy(value), want)
+    assert tuple(by_features.shape) == (2, 7, 0)
+    assert tuple(by_bias.shape) == (5,)

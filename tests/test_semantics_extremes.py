@@ -203,3 +203,41 @@ class TestHalfPrecision:
             xp_xent.sigmoid(backend.asarray(x, dtype=dtype)).dtype
             == backend.asarray(x, dtype=dtype).dtype
         )
+
+
+class TestSigmoidFocal:
+    """At infinite logits the limits, as binary cross-entropy has them."""
+
+    X, Y = np.array([INF, -INF, INF, INF, -INF]), np.array([0.0, 1.0, 0.5, 1.0, 0.0])
+
+    @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+    def test_slopes_and_curvature(self, backend: Backend, gamma: float) -> None:
+        loss, options = xp_xent.sigmoid_focal_loss, {"gamma": gamma, "reduction": "none"}
+        x, y = backend.asarray(self.X, dtype="float32"), backend.asarray(self.Y, dtype="float32")
+        value, slope = xp_xent.value_and_grad(loss)(x, y, **options)
+        assert np.array_equal(backend.to_numpy(value), [INF, INF, INF, 0, 0])
+        want = [1, -1, 0.5 * 0.5**gamma, 0, 0]
+        np.testing.assert_allclose(backend.to_numpy(slope), want, rtol=1e-6)
+        bend = xp_xent.hessian_diagonal(loss)(x, y, **options)
+        assert np.array_equal(backend.to_numpy(bend), np.zeros(5))
+        _, by_target = xp_xent.value_and_grad(loss, 1)(x[3:], y[3:], **options)
+        want = [-INF, INF] if gamma == 0 else [0, 0]
+        assert np.array_equal(backend.to_numpy(by_target), want)
+
+    def test_a_positive_class_without_weight(self, backend: Backend) -> None:
+        x, y = backend.asarray(np.array([-INF])), backend.asarray(np.array([1.0]))
+        nothing = backend.asarray(np.array([0.0]))
+        _, slope = xp_xent.value_and_grad(bce, 1)(x, y, pos_weight=nothing, reduction="sum")
+        assert float(backend.to_numpy(slope)[0]) == 0
+
+
+def test_weights_out_of_the_losses_range_do_not_warn() -> None:
+    """Float64 weights of float32 logits; what underflows is 0, what overflows is seen."""
+    z, y = np.zeros((2, 3), np.float32), np.array([0, 1])
+    with np.errstate(all="raise"):
+        for weight in (np.full(3, 1e-50), np.full(3, 1e39)):
+            cross_entropy(z, y, weight=weight)
+            cross_entropy(z, y, sample_weight=weight[:2])
+            bce(z, z, pos_weight=weight)
+        xp_xent.positive_class_weight(np.eye(70000, 1, dtype=np.float16))
+        xp_xent.LossAccumulator().update(np.array([INF, -INF]))

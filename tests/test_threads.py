@@ -166,3 +166,19 @@ def test_one_thread_in_a_worker_process() -> None:
         capture_output=True, text=True, timeout=120, check=True, env=environment,
     )  # fmt: skip
     assert done.stdout.strip() == "1"
+
+
+def test_when_the_interpreter_ends() -> None:
+    """A thread that goes on and what is called at exit get no more threads, and do without."""
+    code = (
+        "import atexit, threading, numpy as np, xp_xent\n"
+        "z, y = np.zeros((200000, 10), np.float32), np.zeros(200000, int)\n"
+        "def loss(): print(round(float(xp_xent.cross_entropy(z, y)), 5), flush=True)\n"
+        "def late(): threading.main_thread().join(); loss()\n"
+        "atexit.register(loss)\n"
+        "threading.Thread(target=late).start()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.split() == ["2.30259"] * 2, done.stderr

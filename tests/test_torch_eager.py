@@ -151,3 +151,61 @@ def test_no_cotangent_is_dropped_for_its_dtype(monkeypatch: pytest.MonkeyPatch) 
     _, got = ask(z.detach(), y, cotangent=by, reduction="none")
     _, want = ask(z.detach(), y, cotangent=by.float(), reduction="none")
     assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_cotangents_in_a_batch(memory: str, reduction: str) -> None:
+    """The ways in which PyTorch calls backward once for many cotangents."""
+    z, y = leaves()
+
+    def losses(z: Any) -> Any:
+        one = cross_entropy(z, y, reduction=reduction, **OPTIONS)
+        return one if reduction == "none" else torch.stack([one, cross_entropy(2 * z, y)])
+
+    want = torch.autograd.functional.jacobian(losses, z)
+    assert torch.count_nonzero(want) > 0
+    one_by_one = torch.stack([torch.autograd.grad(losses(z)[at], z)[0] for at in range(len(want))])
+    close: dict[str, Any] = {"rtol": 1e-13, "atol": 1e-16}
+    assert torch.allclose(want, one_by_one, **close)
+    assert torch.allclose(
+        torch.autograd.functional.jacobian(losses, z, vectorize=True), want, **close
+    )
+    value, each = losses(z), torch.eye(len(want), dtype=torch.float64)
+    (batched,) = torch.autograd.grad(value, z, each, is_grads_batched=True, retain_graph=True)
+    assert torch.allclose(batched, want, **close)
+    got = torch.func.vmap(lambda by: torch.autograd.grad(value, z, by, retain_graph=True)[0])(each)
+    assert torch.allclose(got, want, **close)
+
+
+@pytest.mark.parametrize("changed", ["labels", "weight", "sample_weight"])
+def test_a_write_to_what_else_a_gradient_depends_on_is_refused(memory: str, changed: str) -> None:
+    z, y = leaves()
+    weights = {
+        "weight": torch.ones(5, dtype=torch.float64),
+        "sample_weight": torch.ones(6, dtype=torch.float64),
+    }
+    loss = cross_entropy(z, y, reduction="none", **weights).sum()
+    (y if changed == "labels" else weights[changed])[0] = 2
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_products_under_autocast(dtype: str) -> None:
+    """They are in the loss's dtype on every path, whatever autocast says."""
+    backend, rng = backends.get("torch"), np.random.default_rng(2)
+    x = backend.asarray(rng.normal(size=(64, 32)), dtype=dtype)
+    classifier = backend.asarray(rng.normal(size=(50, 32)), dtype=dtype)
+    y = backend.asarray(rng.integers(0, 50, 64))
+    loss = xp_xent.linear_cross_entropy
+    want = loss(x, classifier, y)
+    weight = torch.ones(50, requires_grad=True)  # takes the formula
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = (
+            loss(x, classifier, y),
+            loss(x, classifier, y, weight=weight),
+            torch.func.vmap(lambda x: loss(x, classifier, y))(x[None])[0],
+            torch.compile(loss, backend="aot_eager", fullgraph=True)(x, classifier, y),
+        )
+    for got in values:
+        assert abs(float(got.detach()) - float(want)) < 1e-6 * float(want)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from _cases import send
 from _registry import NOT_LOSSES, Entry, closed_gradients, variants
 from _tools import assert_same
-from _transforms import transform
+from _transforms import ONCE, transform
 
 import xp_xent
 from xp_xent import backends
@@ -30,6 +31,19 @@ def test_gradients(case: Entry) -> None:
     by_key = dict(zip(case.floats, slopes, strict=True))
     if closed := closed_gradients(case, backends.get("numpy")):
         assert_same([by_key[key] for key in case.closed], closed)
+
+
+@transform(
+    "jax", "`numpy_rank_promotion` and `numpy_dtype_promotion` at their strictest", once=ONCE
+)
+def test_strict_promotion(case: Entry) -> None:
+    """Nothing is broadcast to more axes or converted without being asked to."""
+    import jax
+
+    function, values, places = scalar(case)
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        slopes = jax.grad(function, places)(*values)
+    assert all(np.isfinite(slope).all() for slope in slopes)
 
 
 @transform("jax", "`test_util.check_grads(order=2)`, forward and reverse mode")

@@ -46,7 +46,8 @@ class BinaryRows:
         x, positive, negative = self._open(backend, rows)
         tail, down, up = softplus_parts(xp, x)
         loss = close_loss(backend, rows, self._loss(xp, x, positive, negative))
-        hit = tail + down if rows.class_weight is None else rows.class_weight * (tail + down)
+        weight = 1.0 if rows.class_weight is None else rows.class_weight
+        hit = product(xp, weight, tail + down)
         gradient = (1 - self.label_smoothing) * (hit - (tail + up))
         return loss, close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
 
@@ -113,7 +114,8 @@ class SigmoidFocalRows:
         _, less, more = softplus_parts(xp, x)
         u = y * down + (1 - y) * up
         loss = self._cross(xp, x, y)
-        by_y = power(xp, u, self.gamma) * ((less - more) + self._ratio(xp, loss, u) * (down - up))
+        by_y = (less - more) + self._ratio(xp, loss, u) * (down - up)
+        by_y = product(xp, power(xp, u, self.gamma), by_y)
         gradient = alpha * by_y
         if self.alpha is not None:
             gradient = gradient + (2 * self.alpha - 1) * power(xp, u, self.gamma) * loss
@@ -150,7 +152,7 @@ class SigmoidFocalRows:
     def _ratio(self, xp: Any, loss: Array, u: Array) -> Array:
         """Give γ·loss/u, 0 where u is."""
         zero = u == 0
-        return self.gamma * xp.where(zero, 0.0, loss / xp.where(zero, 1.0, u))
+        return product(xp, self.gamma, xp.where(zero, 0.0, loss / xp.where(zero, 1.0, u)))
 
     def _derivatives(
         self, backend: Any, rows: Rows, order: int = 0
@@ -161,9 +163,11 @@ class SigmoidFocalRows:
         u, cross = y * down + (1 - y) * up, self._cross(xp, x, y)
         outer = alpha * power(xp, u, self.gamma)
         if order == 0:
-            endless = xp.isinf(cross)  # there the factor is α, and its derivative 0 · ∞
+            # There u is 1 − y or y, but its derivative by x would be 0 · ∞.
+            endless, last = xp.isinf(cross), xp.where(x > 0, 1 - y, y)
             finite = outer * xp.where(endless, 0.0, cross)
-            return xp.where(endless, alpha * cross, finite), None, None
+            infinite = alpha * power(xp, xp.where(endless, last, 1.0), self.gamma) * cross
+            return xp.where(endless, infinite, finite), None, None
         by_x, slope = (1 - 2 * y) * up * down, (1 - y) * up - y * down  # u' and cross'
         ratio = self._ratio(xp, cross, u)
         first = outer * (product(xp, by_x, ratio) + slope)
@@ -171,7 +175,7 @@ class SigmoidFocalRows:
             return outer * cross, first, None
         safe = xp.where(u == 0, 1.0, u)
         second = (
-            ratio * ((self.gamma - 1) * by_x * by_x / safe + by_x * (down - up))
+            product(xp, (self.gamma - 1) * by_x * by_x / safe + by_x * (down - up), ratio)
             + 2 * self.gamma * by_x * slope / safe
             + up * down
         )

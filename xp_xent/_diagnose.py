@@ -96,6 +96,8 @@ def _of_logits(z: np.ndarray) -> Iterator[Finding]:
     if np.isnan(z).any() or (z == np.inf).any():
         count = int((np.isnan(z) | (z == np.inf)).sum())
         yield Finding("non-finite", f"{count} logits are NaN or +inf; their rows' losses are NaN")
+    if dead := int((z == -np.inf).all(axis=-1).sum()):
+        yield Finding("non-finite", f"{dead} rows are −inf throughout; their losses are NaN")
     if not finite.size:
         return
     total = z.sum(axis=-1)
@@ -141,7 +143,8 @@ def _of_labels(
         )
     elif y.shape == z.shape[:-1]:
         at_label = np.take_along_axis(z, np.where(y == -100, 0, y)[..., None], axis=-1)[..., 0]
-        masked = int(((at_label == -np.inf) & (y != -100)).sum())
+        alive = (z > -np.inf).any(axis=-1)
+        masked = int(((at_label == -np.inf) & alive & (y != -100)).sum())
         if masked:
             yield Finding("masked-label", f"{masked} labels are of classes masked by −inf: +inf")
     if counted.size > 1 and low == high:

@@ -119,7 +119,8 @@ def poly_cross_entropy(
     axis : int, default -1
         The class axis.
     epsilon : float, default 2.0
-        The coefficient of the polynomial's first term, ≥ −1.
+        The coefficient of the polynomial's first term, ≥ −1. Towards −1 a confident row's two
+        terms cancel, and digits with them.
     weight, sample_weight, where, ignore_index, reduction, normalizer
         As in `cross_entropy`.
 

@@ -6,6 +6,7 @@ for the rows of one step:
     ∂L/∂X = G W        ∂L/∂W = Gᵀ X        ∂L/∂bias = Σ_rows G
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,12 @@ class Layer:
         """Convert to the loss's dtype."""
         return self.backend.cast(array, self.dtype)
 
+    def flat(self, features: Array) -> Array:
+        """View features (..., D) as (n, D)."""
+        *rows, size = features.shape
+        # Of no elements, the rows cannot be told from the rest.
+        return self.backend.xp.reshape(features, (-1 if size else math.prod(rows), size))
+
     def forward(self, features: Array) -> Array:
         """Multiply features (n, D) to (n, K), without the bias."""
         return self.backend.xp.matmul(features, self.backend.xp.matrix_transpose(self.weights))
@@ -44,7 +51,7 @@ class Layer:
     def logits(self, features: Array) -> Array:
         """Give the logits (n, K) of features (n, D)."""
         logits = self.forward(features)
-        return logits if self.bias is None else logits + self.widened(self.bias)
+        return logits if self.bias is None else logits + self.widened(self.bias)[None, :]
 
     def by_features(self, slope: Array) -> Array:
         """Carry a derivative by the logits back to the features, in their dtype."""
@@ -132,8 +139,8 @@ class LinearEvaluation:
             slope = run(self.backend, self.kernel, "hvp", rows, factor, along)
             return total, (self.layer.by_features(slope),)
 
-        flat = self.backend.xp.reshape(vector, (-1, features.shape[-1]))
-        _, (found,) = self._walk(step, (), self._factor(cotangent), flat)
+        along = self.layer.flat(vector)
+        _, (found,) = self._walk(step, (), self._factor(cotangent), along)
         return self.backend.xp.reshape(found, features.shape)
 
     def hessian_diagonal(self, cotangent: Any = None) -> Array:
@@ -150,7 +157,7 @@ class LinearEvaluation:
     def _walk(self, step: Callable[..., Any], totals: Any, *others: Array) -> Any:
         """Take steps over groups of rows: features, `Rows`, and other arrays beside them."""
         backend, layer, xp = self.backend, self.layer, self.backend.xp
-        count, (classes, size) = len(Rows._fields), layer.classifier.shape
+        count, classes = len(Rows._fields), layer.classifier.shape[0]
 
         def flat(array: Array | None) -> Array | None:
             return None if array is None else xp.reshape(array, (-1, array.shape[-1]))
@@ -162,7 +169,7 @@ class LinearEvaluation:
                 features = xp.where(rows.counted, features, xp.zeros_like(features))
             return step(totals, features, rows, *parts[count:])
 
-        features = xp.reshape(layer.features, (-1, size))
+        features = layer.flat(layer.features)
         arrays = (features, *(flat(x) for x in self.rows), *others)
         with backend.quiet():
             return backend.scan(on_rows, totals, arrays, max(1, STEP // classes))

@@ -112,7 +112,9 @@ class LossAccumulator:
         """
         host = _host("losses", losses)
         share = float(host.size) if weights is None else float(np.sum(_host("weights", weights)))
-        return self + LossAccumulator(float(np.sum(host)), share)
+        with np.errstate(invalid="ignore"):  # ∞ − ∞ is stated: the mean is NaN
+            total = float(np.sum(host))
+        return self + LossAccumulator(total, share)
 
     def __add__(self, other: "LossAccumulator") -> "LossAccumulator":
         """Merge two accumulators."""

@@ -153,7 +153,11 @@ class SoftmaxRows:
         row = Anchored(backend, z, rows.label, counted, sums_only=sums_only)
         if rows.probabilities is not None:
             q = self.smoothing.masses(backend, rows, self.dtype)
-            return Open(row, cap, slope, None, q, backend.pick(q, row.anchor), row.off_sum(q))
+            reached = q
+            if backend.differentiable:  # by q, 0 at a masked class without mass
+                reached = xp.where((q == 0) & xp.isinf(row.z), 0.0, q)
+            on, off = backend.pick(q, row.anchor), row.off_sum(reached)
+            return Open(row, cap, slope, None, q, on, off)
         mass = self._label_mass(rows)
         if rows.spread is None:
             return Open(row, cap, slope, mass, None, 0.0, 0.0)

@@ -165,7 +165,8 @@ def counted_rows(backend: Backend, options: RowOptions, labels: Array | None) ->
     if labels is not None and options.ignore_index is not None:
         limits, index = backend.xp.iinfo(labels.dtype), int(options.ignore_index)
         if limits.min <= index <= limits.max:
-            kept = labels != index
+            # As an array of that dtype: JAX takes no number beyond int32.
+            kept = labels != backend.full((), index, labels.dtype, like=labels)
             counted = kept if counted is None else counted & kept
     known_now = counted is not None and backend.is_readable(counted)
     return None if known_now and backend.holds(counted) else counted
