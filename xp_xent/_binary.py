@@ -126,6 +126,12 @@ def sigmoid_focal_loss(
     TypeError, ValueError
         A dtype, library, shape, device or option that does not fit.
 
+    Notes
+    -----
+    With γ between 0 and 1, a second derivative by automatic differentiation is NaN where 1 − p_t is
+    below some 1e-20 in float32 (1e-150 in float64): that of (1 − p_t)^γ overflows there. `hvp` and
+    `hessian_diagonal` have it.
+
     References
     ----------
     .. [1] T.-Y. Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
