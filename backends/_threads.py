@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -122,8 +122,11 @@ def each(function: Callable[[Item], object], items: Iterable[Item], count: int) 
 
     # A copy of the context a thread: it holds how NumPy treats floating-point errors.
     started: list[Future[object]] = []
-    with suppress(RuntimeError):  # at the interpreter's end there are no threads to be had
+    try:
         started.extend(_pool.submit(copy_context().run, help_out) for _ in range(helpers))
+    except RuntimeError as error:
+        if " after " not in str(error):  # "… after shutdown": the interpreter ends, go on alone
+            raise
     try:
         work()
     finally:

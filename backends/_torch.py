@@ -1,6 +1,7 @@
 """PyTorch: the formula through its own autograd, functional transforms and compiler."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,9 @@ class Torch(Backend):
         size: int,
     ) -> tuple[Any, tuple[Array, ...]]:
         # Products are in the loss's dtype, whatever autocast says of others.
-        with self.torch.autocast(arrays[0].device.type, enabled=False):
+        amp, kind = self.torch.amp, arrays[0].device.type
+        lowered = amp.is_autocast_available(kind) and self.torch.is_autocast_enabled(kind)
+        with amp.autocast(kind, enabled=False) if lowered else nullcontext():
             if _torch_eager.is_eager(arrays[0]):
                 return super().scan(step, totals, arrays, size)
             return step(totals, *arrays)  # a loop would tie what is compiled to the number of rows

@@ -123,6 +123,8 @@ class Call(NamedTuple):
         """Differentiate the formula: again, or by cotangents that are not plain tensors."""
         again = torch.is_grad_enabled()
         with torch.enable_grad():
+            # As views, for one of them may have been computed from another.
+            tensors = tuple([x.view_as(x) for x in tensors])
             value = self.formula(tensors)
         return torch.autograd.grad(value, tensors, by, create_graph=again)
 
@@ -189,6 +191,9 @@ def value(
     names = tuple(arguments[x] if isinstance(x, int) else x for x in places)
     if not set(names) <= set(variables):
         return None
-    others = tuple(x for place, x in tensors.items() if place not in places)
+    # Inference tensors cannot be saved, and have no count of what is written to them.
+    others = tuple(
+        x for place, x in tensors.items() if place not in places and not x.is_inference()
+    )
     call = Call(build, arrays, options, closed, places, names, others)
     return Fused.apply(call, *(tensors[place] for place in places))

@@ -209,3 +209,39 @@ def test_products_under_autocast(dtype: str) -> None:
         )
     for got in values:
         assert abs(float(got.detach()) - float(want)) < 1e-6 * float(want)
+
+
+@pytest.mark.parametrize("memory", ["shared"], indirect=True)
+def test_an_argument_may_be_computed_from_another(memory: str) -> None:
+    """Tied embeddings: derivatives by each are partial, and are added up behind them."""
+    rng, tokens = np.random.default_rng(3), torch.tensor([0, 2, 4, 1])
+    weights = torch.tensor(rng.normal(size=(5, 4)), requires_grad=True)
+    y = torch.tensor([1, 2, 3, 0])
+
+    def loss(weights: Any) -> Any:
+        return xp_xent.linear_cross_entropy(torch.tanh(weights[tokens]), weights, y)
+
+    def plain(weights: Any) -> Any:
+        return cross_entropy(torch.tanh(weights[tokens]) @ weights.T, y)
+
+    close: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-15}
+    (want,) = torch.autograd.grad(plain(weights), weights)
+    for again in (False, True):
+        (got,) = torch.autograd.grad(loss(weights), weights, create_graph=again)
+        assert torch.allclose(got, want, **close)
+    each = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    (got,) = torch.autograd.grad(loss(weights), weights, each, is_grads_batched=True)
+    assert torch.allclose(got, torch.stack([want, 2 * want]), **close)
+    hessian = torch.autograd.functional.hessian
+    assert torch.allclose(hessian(loss, weights), hessian(plain, weights), **close)
+
+
+def test_what_is_not_differentiated_may_be_of_inference_mode(memory: str) -> None:
+    z, y = leaves()
+    with torch.inference_mode():
+        q, weight, labels = torch.softmax(z, -1), torch.ones(5, dtype=z.dtype), y.clone()
+    want = cross_entropy(z, y, weight=weight.clone())
+    cross_entropy(z, labels, weight=weight).backward()
+    assert torch.equal(cross_entropy(z, labels, weight=weight), want)
+    cross_entropy(z, q).backward()
+    assert torch.isfinite(z.grad).all()

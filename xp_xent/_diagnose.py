@@ -97,7 +97,7 @@ def _of_logits(z: np.ndarray) -> Iterator[Finding]:
         count = int((np.isnan(z) | (z == np.inf)).sum())
         yield Finding("non-finite", f"{count} logits are NaN or +inf; their rows' losses are NaN")
     if dead := int((z == -np.inf).all(axis=-1).sum()):
-        yield Finding("non-finite", f"{dead} rows are −inf throughout; their losses are NaN")
+        yield Finding("non-finite", f"{dead} rows are −inf throughout: no class is left")
     if not finite.size:
         return
     total = z.sum(axis=-1)

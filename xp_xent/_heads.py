@@ -44,6 +44,9 @@ class FocalHead(Head):
         """Give f(ℓ)."""
         xp, nll = row.xp, row.nll
         endless = xp.isinf(nll)  # there the factor is 1, and its derivative 0 · ∞
+        if self.gamma >= 1 or not row.backend.differentiable:
+            finite = xp.where(endless, 0.0, nll)
+            return xp.where(endless, nll, power(xp, -expm1(xp, -finite), self.gamma) * finite)
         # Far below 1 it is ℓ^(γ + 1), whose second derivative has a value where that of (1 − p)^γ
         # has none.
         small = nll < xp.finfo(nll.dtype).eps / 8
