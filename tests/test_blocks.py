@@ -207,4 +207,4 @@ def test_weights_whose_product_overflows_do_not_warn() -> None:
         mean = cross_entropy(
             np.zeros((3, 3), np.float32), np.zeros(3, int), weight=big, sample_weight=big
         )
-    assert not np.isfinite(mean) or mean == 0
+    assert np.isnan(mean)  # ∞ / ∞: an overflow stays visible

@@ -45,15 +45,16 @@ class FocalHead(Head):
         xp, nll = row.xp, row.nll
         endless = xp.isinf(nll)  # there the factor is 1, and its derivative 0 · ∞
         if self.gamma >= 1 or not row.backend.differentiable:
-            finite = xp.where(endless, 0.0, nll)
-            return xp.where(endless, nll, power(xp, -expm1(xp, -finite), self.gamma) * finite)
+            return xp.where(endless, nll, self._product(xp, xp.where(endless, 0.0, nll)))
         # Far below 1 it is ℓ^(γ + 1), whose second derivative has a value where that of (1 − p)^γ
         # has none.
         small = nll < xp.finfo(nll.dtype).eps / 8
-        finite = xp.where(endless | small, 0.0, nll)
-        value = power(xp, -expm1(xp, -finite), self.gamma) * finite
+        value = self._product(xp, xp.where(endless | small, 0.0, nll))
         value = xp.where(small, power(xp, xp.where(small, nll, 0.0), self.gamma + 1), value)
         return xp.where(endless, nll, value)
+
+    def _product(self, xp: Any, nll: Array) -> Array:
+        return power(xp, -expm1(xp, -nll), self.gamma) * nll
 
     def slope(self, row: Anchored) -> Array:
         """Give f'(ℓ)."""
