@@ -45,6 +45,21 @@ def forget_compiled() -> Iterator[None]:
         sys.modules["jax"].clear_caches()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that asks for the second tier."""
+    parser.addoption("--full", action="store_true", help="also run what is marked full: the rest")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the second tier unless it is asked for."""
+    if config.getoption("--full"):
+        return
+    later = [item for item in items if item.get_closest_marker("full")]
+    if later:
+        config.hook.pytest_deselected(items=later)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise over the libraries, or over the pairs of library and dtype that exist."""
     wanted = metafunc.fixturenames
