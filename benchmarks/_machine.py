@@ -6,14 +6,16 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import psutil
 
 from xp_xent import backends
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, spread
@@ -32,14 +34,9 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def _field(path: str, name: str) -> str | None:
-    """Read a line ``name: value`` of a file of the kernel's."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    found = (line.partition(":") for line in lines)
-    return next((value.strip() for key, _, value in found if key.strip() == name), None)
+def load() -> float:
+    """Return the mean number of busy processors in the last minute."""
+    return round(psutil.getloadavg()[0], 2)
 
 
 def prepare_libraries(dtype: str) -> None:
@@ -54,47 +51,37 @@ def prepare_libraries(dtype: str) -> None:
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Name what is measured."""
+    """Return the versions of what is measured."""
     found = {"python": platform.python_version()}
     for package in packages:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 
-def load() -> float | None:
-    """Give the mean number of busy processors in the last minute."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+def _processor() -> str:
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    return platform.processor() or "unknown"
 
 
 def describe() -> dict[str, Any]:
-    """Describe the processor, the memory, the devices and the versions."""
-    memory = _field("/proc/meminfo", "MemTotal")
-    about: dict[str, Any] = {
-        "processor": _field("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
-        "architecture": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "processors": processors(),
-        "memory_gb": round(int(memory.split()[0]) * 1024 / 1e9, 1) if memory else None,
-        "load": load(),
-        "versions": versions(),
-        "devices": {},
-    }
-    installed = backends.installed()
-    if "torch" in installed:
+    """Describe the processor, the memory, the accelerators and the versions."""
+    devices = {}
+    for name in sorted(set(backends.installed()) & {"torch", "jax", "cupy"}):
+        found = [str(device) for device in backends.get(name).devices()]
+        if not all("cpu" in device.lower() for device in found):
+            devices[name] = ", ".join(found)
+    if "torch" in devices:
         import torch
 
-        about["torch_threads"] = torch.get_num_threads()
-        if torch.cuda.is_available():
-            about["devices"]["torch"] = torch.cuda.get_device_name()
-    for name in ("jax", "cupy"):
-        if name in installed:
-            found = [str(device) for device in backends.get(name).devices()]
-            if not all("cpu" in device.lower() for device in found):
-                about["devices"][name] = ", ".join(found)
-    return about
+        devices["torch"] = torch.cuda.get_device_name()
+    return {
+        "processor": _processor(), "system": f"{platform.system()} {platform.release()}",
+        "processors": processors(), "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load": load(), "versions": versions(), "devices": devices,
+    }  # fmt: skip
 
 
 class HostCopy:
@@ -102,72 +89,39 @@ class HostCopy:
 
     def __init__(self, source: Array, threads: int) -> None:
         flat = source.reshape(-1)
-        target = np.zeros_like(flat)
-        # A page of zeros that was never written is not memory yet.
-        target[...] = flat
+        target = np.full_like(flat, 2)  # a page that was never written is not memory yet
         step = max(1 << 18, math.ceil(flat.size / threads))
-        self.parts = [
-            (target[start : start + step], flat[start : start + step])
-            for start in range(0, flat.size, step)
-        ]
-        self.pool = ThreadPoolExecutor(threads) if len(self.parts) > 1 else None
+        starts = range(0, flat.size, step)
+        self.parts = [(target[start:][:step], flat[start:][:step]) for start in starts]
+        self.pool = ThreadPoolExecutor(threads)  # its threads end with it
 
     def __call__(self) -> None:
-        if self.pool is None:
-            for target, source in self.parts:
-                np.copyto(target, source)
+        if len(self.parts) == 1:
+            np.copyto(*self.parts[0])
         else:
             list(self.pool.map(lambda part: np.copyto(*part), self.parts))
 
-    def close(self) -> None:
-        """End the threads."""
-        if self.pool is not None:
-            self.pool.shutdown()
 
-
-def device_copy(library: str, source: Array) -> Callable[[], Array]:
-    """Copy a device's array on the device."""
-    if library == "torch":
-        source, target = source.detach(), source.detach().clone()
-        return lambda: target.copy_(source)
-    if library == "cupy":
-        import cupy
-
-        target = cupy.array(source)
-
-        def copy() -> Array:
-            cupy.copyto(target, source)
-            return target
-
-        return copy
-    import jax.numpy as jnp
-
-    return lambda: jnp.copy(source)
-
-
-def limits(effort: Effort, megabytes: int) -> dict[str, Any]:
+def limits(effort: Effort, megabytes: int) -> list[dict[str, Any]]:
     """Measure what the host's memory and one exp an element allow.
 
-    Returns
-    -------
-    dict
-        Bytes a second read and written, into memory that is in use and into memory that the system
-        has to hand out first; seconds of one exp in cache on one processor, by dtype.
+    Bytes a second are read and written, into memory that is in use and into memory that the system
+    has to hand out first; one exp is in cache, on one processor.
     """
-    source = np.ones(megabytes * 1_000_000 // 4, np.float32)
-    threads = processors()
-    copies = {"copy_1_thread": HostCopy(source, 1), "copy": HostCopy(source, threads)}
-    calls = {name: Timed(copy) for name, copy in copies.items()}
-    calls["copy_to_new_memory"] = Timed(lambda: np.array(source))
-    times = interleaved(calls, effort)
-    for copy in copies.values():
-        copy.close()
-    found: dict[str, Any] = {
-        f"{name}_bytes_per_second": 2 * source.nbytes / spread(one)["median"]
-        for name, one in times.items()
+    source, threads = np.ones(megabytes * 1_000_000 // 4, np.float32), processors()
+    calls = {
+        f"memory read and written, threads: {count}": Timed(HostCopy(source, count))
+        for count in dict.fromkeys((1, threads))
     }
+    calls["the same to new memory, 1 thread"] = Timed(lambda: np.array(source))
+    records: list[dict[str, Any]] = [
+        {"limit": name, "bytes_per_second": 2 * source.nbytes / spread(one)["median"]}
+        for name, one in interleaved(calls, effort).items()
+    ]
     cached = {dtype: np.linspace(-8, 0, CACHED).astype(dtype) for dtype in ("float32", "float64")}
     calls = {name: Timed(partial(np.exp, x, out=np.empty_like(x))) for name, x in cached.items()}
-    exps = interleaved(calls, Effort(min(effort.seconds, 1.0), effort.least, effort.most))
-    found["exp_seconds"] = {name: spread(one)["median"] / CACHED for name, one in exps.items()}
-    return found | {"threads": threads, "megabytes": megabytes}
+    effort = Effort(min(effort.seconds, 1.0), effort.least, effort.most)
+    for dtype, one in interleaved(calls, effort).items():
+        about = {"limit": f"exp in cache, {dtype}, 1 thread", "dtype": dtype, "threads": threads}
+        records.append(about | {"exp_per_second": CACHED / spread(one)["median"]})
+    return records

@@ -17,9 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from xp_xent.benchmarks._lines import Place
 from xp_xent.benchmarks._machine import prepare_libraries
-from xp_xent.benchmarks._shapes import Problem, Shape, linear_problem, problem
-from xp_xent.benchmarks._table import Place
+from xp_xent.benchmarks._shapes import Shape, problem
 from xp_xent.benchmarks._ways import WAYS, Way
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -32,52 +32,21 @@ def can_measure(place: Place) -> bool:
 
 
 def extra_bytes(
-    way: Way, place: Place, shape: Shape, dtype: str, what: str, width: int | None = None
+    way: Way, kind: str, shape: Shape, dtype: str, what: str, width: int | None = None
 ) -> int:
-    """Measure one call in a fresh process.
+    """Measure one call in a fresh process: bytes, the results with them.
 
-    Parameters
-    ----------
-    way : Way
-        Whose loss.
-    place : Place
-        On which device.
-    shape : Shape
-        Of the logits.
-    dtype : str
-        Of the logits.
-    what : {"both", "loss"}
-        Loss and gradient, or the loss alone.
-    width : int, optional
-        Of the features, for a linear layer in front of the loss.
-
-    Returns
-    -------
-    int
-        Bytes, the results with them.
-
-    Raises
-    ------
-    RuntimeError
-        The process failed; its last words.
+    `kind` is a `Place`'s, `what` "both" loss and gradient or the "loss" alone, `width` that of the
+    features of a linear layer. RuntimeError has the last words of a process that failed.
     """
-    asked = {
-        "way": way.name, "library": place.library, "kind": place.kind, "shape": shape.option,
-        "dtype": dtype, "what": what, "width": width,
-    }  # fmt: skip
+    asked = json.dumps([way.name, kind, shape.option, dtype, what, width])
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", __name__, json.dumps(asked)],
-            cwd=folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        command = [sys.executable, "-P", "-m", __name__, asked]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise RuntimeError(f"{way.name}, {shape.name}: {last}")
     return int(done.stdout.split()[-1])
-
-
-def _given(shape: Shape, dtype: str, width: int | None) -> Problem:
-    return problem(shape, dtype) if width is None else linear_problem(shape, width, dtype)
 
 
 def resident(field: str) -> int:
@@ -95,21 +64,23 @@ def give_back() -> None:
         trim(0)
 
 
-def measure(asked: dict[str, Any]) -> int:
-    """Make one call, and give the bytes that it took at its peak."""
-    prepare_libraries(asked["dtype"])
-    way, place = WAYS[asked["way"]], Place(asked["library"], asked["kind"])
-    device, shape = place.device(way.library), Shape.parse(asked["shape"])
-    warm = way.ready(_given(WARM, asked["dtype"], asked["width"]), device)
+def measure(
+    name: str, kind: str, shape: str, dtype: str, what: str, width: int | None = None
+) -> int:
+    """Make one call, and return the bytes that it took at its peak."""
+    prepare_libraries(dtype)
+    way = WAYS[name]
+    device = Place(way.library, kind).device(way.library)
+    warm = way.ready(problem(WARM, dtype, width), device)
     for call in (warm.loss, warm.both):  # imports, threads, code
         warm.wait(call())
-    ready = way.ready(_given(shape, asked["dtype"], asked["width"]), device)
-    call = getattr(ready, asked["what"])
+    ready = way.ready(problem(Shape.parse(shape), dtype, width), device)
+    call = getattr(ready, what)
     if way.how in ("compiled", "jit"):
         ready.wait(call())  # the compiler's own memory is not the loss's
     give_back()
-    if place.kind != "cpu":
-        return _on_device(way.library, device, ready, call)
+    if kind != "cpu":
+        return _on_device(way.library, device, lambda: ready.wait(call()))
     before = resident("VmRSS")
     _CLEAR.write_text("5")
     result = call()
@@ -119,38 +90,33 @@ def measure(asked: dict[str, Any]) -> int:
     return max(0, peak - before)
 
 
-def _on_device(library: str, device: Any, ready: Any, call: Any) -> int:
+def _on_device(library: str, device: Any, call: Any) -> int:
     if library == "torch":
         import torch
 
         torch.accelerator.reset_peak_memory_stats()
         before = torch.accelerator.memory_allocated()
-        ready.wait(call())
+        call()
         return torch.accelerator.max_memory_allocated() - before
     if library == "jax":
         before = device.memory_stats()["bytes_in_use"]
-        ready.wait(call())
+        call()
         return device.memory_stats()["peak_bytes_in_use"] - before
-    return _on_cupy(ready, call)
-
-
-def _on_cupy(ready: Any, call: Any) -> int:
     import cupy
 
-    pool = cupy.get_default_memory_pool()
+    pool, peak = cupy.get_default_memory_pool(), [0]
 
-    class Peak(cupy.cuda.MemoryHook):
-        name = "peak"
-        bytes = 0
+    class Watch(cupy.cuda.MemoryHook):
+        name = "watch"
 
         def malloc_postprocess(self, **_: Any) -> None:
-            self.bytes = max(self.bytes, pool.used_bytes())
+            peak.append(pool.used_bytes())
 
     before = pool.used_bytes()
-    with Peak() as peak:
-        ready.wait(call())
-    return max(0, int(peak.bytes) - before)
+    with Watch():
+        call()
+    return max(0, max(peak) - before)
 
 
 if __name__ == "__main__":
-    print(measure(json.loads(sys.argv[1])))
+    print(measure(*json.loads(sys.argv[1])))

@@ -1,20 +1,19 @@
 """Writes a report's tables and pictures between the markers of a page of the documentation.
 
 A block is everything between ``<!-- bench: name -->`` and ``<!-- bench: end -->``: a table of
-`_markdown.BLOCKS`, or a picture of `_plots.draw`. A page is always of one report: what was not
+`_tables.BLOCKS`, or a picture of `_plots.draw`. A page is always of one report: what was not
 measured says so, and no figure of another day stays.
 """
 
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from xp_xent.benchmarks import _markdown, _plots
+from xp_xent.benchmarks import _plots, _tables
+from xp_xent.benchmarks._report import Report
 
-Report = dict[str, Any]
 _BLOCK: Final = re.compile(
     r"^<!-- bench: (?P<name>(?!end)[\w-]+) -->\n(?P<text>.*?)^<!-- bench: end -->$",
     re.MULTILINE | re.DOTALL,
@@ -29,40 +28,17 @@ NOT_MEASURED: Final = "Not measured.\n"
 
 
 def names(text: str) -> list[str]:
-    """List the blocks of a page."""
-    return [found["name"] for found in _BLOCK.finditer(text)]
-
-
-def check(page: Path | None, pictures: Path | None) -> None:
-    """See that a page can be filled and pictures drawn; ValueError if not."""
-    if page is not None:
-        filled(page.read_text(encoding="utf-8"), {"sections": {}}, {})
-    if (page or pictures) and find_spec("matplotlib") is None:
-        raise ValueError("pictures need matplotlib, which is not installed")
+    """List the blocks of a page; ValueError if it has unknown ones, or none."""
+    found = [found["name"] for found in _BLOCK.finditer(text)]
+    unknown = set(found) - set(_tables.BLOCKS) - set(PICTURES)
+    if unknown or not found:
+        raise ValueError(f"the page has unknown blocks: {sorted(unknown)}" if found else "no block")
+    return found
 
 
 def filled(text: str, report: Report, pictures: dict[str, str]) -> str:
-    """Replace the content of every block.
-
-    Parameters
-    ----------
-    text : str
-        The page.
-    report : dict
-        What was measured.
-    pictures : dict of str to str
-        Name of a picture to its address, as the page sees it.
-
-    Raises
-    ------
-    ValueError
-        The page has a block of an unknown name, or none at all.
-    """
-    found = names(text)
-    unknown = set(found) - set(_markdown.BLOCKS) - set(PICTURES)
-    if unknown or not found:
-        raise ValueError(f"the page has unknown blocks: {sorted(unknown)}" if found else "no block")
-    content = {name: f"{table}\n" for name, table in _markdown.blocks(report).items()}
+    """Replace the content of every block; `pictures` maps names to addresses."""
+    content = {name: f"{table}\n" for name, table in _tables.blocks(report).items()}
     content |= {name: f"![{PICTURES[name]}]({path})\n" for name, path in pictures.items()}
 
     def block(match: re.Match[str]) -> str:
@@ -74,9 +50,7 @@ def filled(text: str, report: Report, pictures: dict[str, str]) -> str:
 
 def write(page: Path, report: Report) -> list[Path]:
     """Write the page, and its pictures into the folder of its name beside it."""
-    folder = page.with_suffix("")
-    text = page.read_text(encoding="utf-8")
-    drawn = _plots.draw(report, folder)
+    drawn = _plots.draw(report, page.with_suffix(""))
     addresses = {name: path.relative_to(page.parent).as_posix() for name, path in drawn.items()}
-    page.write_text(filled(text, report, addresses), encoding="utf-8")
+    page.write_text(filled(page.read_text("utf-8"), report, addresses), encoding="utf-8")
     return [page, *drawn.values()]

@@ -1,143 +1,109 @@
-"""A report as pictures."""
+"""A report's pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from xp_xent.benchmarks._scaling import FIRST_MEMORY
+import pandas as pd
+
+from xp_xent.benchmarks._report import Report, frame
+from xp_xent.benchmarks._sections import FIRST_MEMORY
 from xp_xent.benchmarks._shapes import ITEM_BYTES
-from xp_xent.benchmarks._text import beside_copy, floor, good
+from xp_xent.benchmarks._tables import beside
 
-Record = dict[str, Any]
-Report = dict[str, Any]
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-WIDTH, HEIGHT = 9.0, 4.0
 TITLES: Final = {"rows": "1000 classes, more rows", "classes": "64 rows, more classes"}
+# The same report gives the same file, and text stays text.
+STYLE: Final = {"svg.hashsalt": "xp_xent", "svg.fonttype": "none", "legend.frameon": False,
+                "legend.fontsize": 7, "lines.markersize": 3, "lines.linewidth": 1.2}  # fmt: skip
 
 
-def _figure(panels: int) -> tuple[Any, Any]:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    # The same report gives the same file, and text stays text.
-    with rc_context({"svg.hashsalt": "xp_xent", "svg.fonttype": "none"}):
-        figure = Figure((WIDTH, HEIGHT), layout="constrained")
-        return figure, figure.subplots(1, panels, squeeze=False)[0]
-
-
-def _save(figure: Any, path: Path) -> Path:
-    from matplotlib import rc_context
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context({"svg.hashsalt": "xp_xent", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})
-    return path
-
-
-def _series(records: list[Record]) -> Iterator[tuple[str, list[Record], bool]]:
-    """Give each side of each line, and whether it is ours; a peer of two lines comes once."""
-    seen = set()
-    for name in dict.fromkeys(one["line"] for one in records):
-        mine = [one for one in records if one["line"] == name]
-        where = "" if mine[0]["device"] == "cpu" else f", {mine[0]['device']}"
-        points = [one["ours"] | {"elements": one["elements"]} for one in mine]
-        yield f"{points[0]['name']}{where}", points, True
-        peer = f"{mine[0]['peers'][0]['name']}{where}"
-        if peer not in seen:
-            seen.add(peer)
-            yield peer, [one["peers"][0] | {"elements": one["elements"]} for one in mine], False
-
-
-def curve(report: Report, name: str, path: Path) -> Path:
-    """Draw time and memory over the number of elements, both axes logarithmic."""
-    records = [one for one in beside_copy(report["sections"]["scaling"]) if one["curve"] == name]
-    figure, (time, memory) = _figure(2)
-    shades = iter(COLOURS * 2)
-    for label, points, mine in _series(records):
-        style: dict[str, Any] = {
-            "color": next(shades), "marker": "o" if mine else "s", "markersize": 3,
-            "linestyle": "-" if mine else "--", "linewidth": 1.2, "label": label,
-        }  # fmt: skip
-        time.plot([x["elements"] for x in points], [x["median"] for x in points], **style)
-        known = [x for x in points if x.get("bytes")]
-        if known:
-            memory.plot([x["elements"] for x in known], [x["bytes"] for x in known], **style)
-    on_host = [one for one in records if one["device"] == "cpu"]
-    limits = good(report["sections"].get("limits", []))
-    if limits and on_host:
-        least = {one["elements"]: floor(one, limits[0]) for one in on_host}
-        time.plot(list(least), list(least.values()), color="0.5", linestyle=":", label="the floor")
-    one = {x["elements"]: x["elements"] * ITEM_BYTES[x["dtype"]] for x in on_host}
-    one = {elements: size for elements, size in one.items() if elements >= FIRST_MEMORY}
-    if one:
-        memory.plot(list(one), list(one.values()), color="0.5", linestyle=":", label="the gradient")
-    for axes, what in ((time, "seconds, loss and gradient"), (memory, "bytes at the peak")):
-        axes.set(xlabel="elements", ylabel=what, title=TITLES[name])
-        axes.grid(visible=True, which="major", color="0.9")
-        if axes.lines:  # a quick run has no memory
-            axes.set(xscale="log", yscale="log")
-            axes.legend(fontsize=7, frameon=False)
-    return _save(figure, path)
-
-
-def threads(report: Report, path: Path) -> Path:
-    """Draw the time over the number of threads, a panel a shape."""
-    records = good(report["sections"]["threads"])
-    figure, panels = _figure(len(records))
-    for axes, one in zip(panels, records, strict=True):
-        for shade, (label, by_count) in zip(COLOURS, one["seconds"].items(), strict=False):
-            counts = [int(count) for count in by_count]
-            middle = [1e3 * times["median"] for times in by_count.values()]
-            low = [1e3 * (times["median"] - times["q1"]) for times in by_count.values()]
-            high = [1e3 * (times["q3"] - times["median"]) for times in by_count.values()]
-            axes.errorbar(
-                counts, middle, yerr=[low, high], color=shade, marker="o", markersize=3,
-                linewidth=1.2, capsize=2, label=label,
-            )  # fmt: skip
-        axes.set(xticks=counts, xlabel="threads", title=one["shape"], ylabel="milliseconds")
-        axes.set_ylim(bottom=0)
-        axes.legend(fontsize=7, frameon=False)
-    return _save(figure, path)
-
-
-def ratios(report: Report, path: Path) -> Path:
-    """Draw the table: ours over the peer's, with the middle half of the rounds, and the goals.
+def ratios(report: Report, figure: Any) -> None:
+    """Draw the table: ours over the peer's, the middle half of the rounds, and the goals.
 
     A bar hangs down from 1 where this library is faster.
     """
-    records = good(report["sections"]["table"])
-    lines = list(dict.fromkeys(one["line"] for one in records))
-    shapes = list(dict.fromkeys(one["shape"] for one in records))
-    figure, (axes,) = _figure(1)
+    found, axes = beside(report, "table"), figure.subplots()
+    lines, shapes = list(found["line"].unique()), list(found["shape"].unique())
     width = 0.8 / len(lines)
-    for index, (name, shade) in enumerate(zip(lines, COLOURS * 2, strict=False)):
-        for one in (one for one in records if one["line"] == name):
-            at = shapes.index(one["shape"]) + (index - (len(lines) - 1) / 2) * width
-            found = one["peers"][0]["ratio"]
-            first = one["shape"] == shapes[0]
-            label = name if first else None
-            axes.bar(at, found["median"] - 1, width * 0.9, bottom=1, color=shade, label=label)
-            axes.vlines(at, found["q1"], found["q3"], color="0.2", linewidth=1)
-            if one["goal"] is not None:
-                half = width * 0.45
-                axes.hlines(one["goal"], at - half, at + half, color="0", linewidth=1.5)
+    for (name, of_line), shade in zip(found.groupby("line", sort=False), COLOURS * 2, strict=False):
+        at = of_line["shape"].map(shapes.index) + (lines.index(name) - (len(lines) - 1) / 2) * width
+        axes.bar(at, of_line["ratio"] - 1, width * 0.9, bottom=1, color=shade, label=name)
+        axes.vlines(at, of_line["ratio_q1"], of_line["ratio_q3"], color="0.2", linewidth=1)
+        half = width * 0.45
+        axes.hlines(of_line["goal"].astype(float), at - half, at + half, color="0", linewidth=1.5)
     axes.axhline(1.0, color="0.5", linewidth=0.8, linestyle=":")
     axes.set(yscale="log", ylabel="time, ours / the peer's (a black line is the goal)")
     axes.set_xticks(range(len(shapes)), shapes, fontsize=7)
-    axes.legend(fontsize=7, frameon=False)
-    return _save(figure, path)
+    axes.legend()
+
+
+def threads(report: Report, figure: Any) -> None:
+    """Draw the time over the number of threads, a panel a shape."""
+    by_shape = list(frame(report, "threads").groupby("shape", sort=False))
+    panels = figure.subplots(1, len(by_shape), squeeze=False)[0]
+    for axes, (shape, found) in zip(panels, by_shape, strict=True):
+        for shade, (who, one) in zip(COLOURS, found.groupby("who", sort=False), strict=False):
+            low, high = one["median"] - one["q1"], one["q3"] - one["median"]
+            bars = 1e3 * pd.concat([low, high], axis=1).to_numpy().T
+            axes.errorbar(one["threads"], 1e3 * one["median"], bars, color=shade, marker="o",
+                          capsize=2, label=who)  # fmt: skip
+        axes.set(xticks=found["threads"].unique(), xlabel="threads", title=shape)
+        axes.set(ylabel="milliseconds")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+
+
+def curve(report: Report, figure: Any, name: str) -> None:
+    """Draw time and memory over the number of elements, both axes logarithmic."""
+    found, ours = frame(report, "scaling"), beside(report, "scaling")
+    found, ours = found[found["curve"] == name], ours[ours["curve"] == name]
+    found = found.reindex(columns=found.columns.union(["bytes"]))
+    by_way = found.drop_duplicates(["who", "device", "elements"]).groupby(
+        ["who", "device"], sort=False
+    )
+    axes = figure.subplots(1, 2)
+    for shade, ((who, device), one) in zip(COLOURS * 2, by_way, strict=False):
+        style = "s--" if one["peer"].iloc[0] else "o-"
+        label = who if device == "cpu" else f"{who}, {device}"
+        for panel, what in zip(axes, ("median", "bytes"), strict=True):
+            known = one.dropna(subset=what)
+            panel.plot(known["elements"], known[what], style, color=shade, label=label)
+    host = ours[ours["device"] == "cpu"].drop_duplicates("elements")
+    if "floor" in host:
+        axes[0].plot(host["elements"], host["floor"], ":", color="0.5", label="the floor")
+    host = host[host["elements"] >= FIRST_MEMORY]
+    gradient = host["elements"] * host["dtype"].map(ITEM_BYTES)
+    axes[1].plot(host["elements"], gradient, ":", color="0.5", label="the gradient")
+    for panel, what in zip(axes, ("seconds, loss and gradient", "bytes at the peak"), strict=True):
+        panel.set(xlabel="elements", ylabel=what, title=TITLES[name])
+        if any(len(drawn.get_xdata()) for drawn in panel.lines):  # a quick run has no memory
+            panel.set(xscale="log", yscale="log")
+        panel.grid(visible=True, which="major", color="0.9")
+        panel.legend()
 
 
 def draw(report: Report, folder: Path) -> dict[str, Path]:
-    """Draw every picture whose sections have been measured: its name and its file."""
-    sections, found = report["sections"], {}
-    if good(sections.get("table", [])):
-        found["ratios"] = ratios(report, folder / "ratios.svg")
-    if good(sections.get("threads", [])):
-        found["threads"] = threads(report, folder / "threads.svg")
-    for name in TITLES:
-        if any(one["curve"] == name for one in good(sections.get("scaling", []))):
-            found[f"scaling-{name}"] = curve(report, name, folder / f"scaling-{name}.svg")
-    return found
+    """Draw every picture whose section has been measured: its name and its file."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    drawings: dict[str, Any] = {"ratios": ratios, "threads": threads} | {
+        f"scaling-{name}": lambda report, figure, name=name: curve(report, figure, name)
+        for name in TITLES
+    }
+    sections = {"ratios": "table"} | dict.fromkeys(
+        (f"scaling-{name}" for name in TITLES), "scaling"
+    )
+    written = {}
+    for name, drawing in drawings.items():
+        if frame(report, sections.get(name, "scaling")).empty:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        with rc_context(STYLE):
+            figure = Figure((9.0, 4.0), layout="constrained")
+            drawing(report, figure)
+            written[name] = folder / f"{name}.svg"
+            figure.savefig(written[name], metadata={"Date": None})
+    return written

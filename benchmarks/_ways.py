@@ -19,21 +19,11 @@ Loss = Callable[..., Array]  # (*floats, labels) -> the mean
 
 @dataclass(frozen=True)
 class Ready:
-    """A loss whose inputs are in place.
-
-    Attributes
-    ----------
-    loss : callable
-        Computes the loss alone.
-    both : callable
-        Computes the loss and a tuple of gradients.
-    wait : callable
-        Returns once a result of either has been computed.
-    """
+    """A loss whose inputs are in place."""
 
     loss: Callable[[], Array]
-    both: Callable[[], tuple[Array, tuple[Array, ...]]]
-    wait: Callable[[Any], None]
+    both: Callable[[], tuple[Array, tuple[Array, ...]]]  # the loss, and a tuple of gradients
+    wait: Callable[[Any], None]  # returns once a result of either has been computed
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,9 @@ class Way:
         )
         index = "int32" if self.library == "jax" and problem.dtype != "float64" else "int64"
         labels = backend.asarray(problem.labels, dtype=index, device=device)
-        return _HOW[self.how](_Placed(backend, problem, floats, labels), _loss(self.who, problem))
+        return HOW[self.how](
+            _Placed(backend, problem.shape.axis, floats, labels), _loss(self.who, problem)
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ class _Placed:
     """A problem whose arrays are on a device."""
 
     backend: Backend
-    problem: Problem
+    axis: int
     floats: tuple[Array, ...]
     labels: Array
 
@@ -97,60 +89,45 @@ WAYS: Final = {
 
 def _loss(who: str, problem: Problem) -> Loss:
     """Choose the function of (*floats, labels)."""
-    axis = problem.shape.axis
+    axis, linear = problem.shape.axis, problem.linear
     if who == "xp_xent":
-        if problem.linear:
+        if linear:
             return xp_xent.linear_cross_entropy
         return lambda logits, labels: xp_xent.cross_entropy(logits, labels, axis=axis)
     if who == "optax":
-        return _optax(axis, problem.linear)
+        import jax.numpy as jnp
+        from optax.losses import softmax_cross_entropy_with_integer_labels as rows
+
+        if linear:
+            return lambda x, w, labels: rows(x @ w.T, labels).mean()
+        # Its classes come last; a user with another layout moves them there.
+        return lambda z, labels: rows(jnp.moveaxis(z, axis, -1), labels).mean()
     if who == "liger":
-        return _liger(problem.linear)
-    return _torch_native(problem.linear, chunked=who.endswith("chunked"))
+        from liger_kernel.transformers import functional as liger
 
-
-def _torch_native(linear: bool, chunked: bool) -> Loss:
+        if linear:
+            fused: Loss = liger.liger_fused_linear_cross_entropy
+            return fused
+        # It writes the gradient over the logits, which are needed again.
+        return lambda z, labels: liger.liger_cross_entropy(z.clone(), labels)
     import torch
     from torch.nn import functional
 
     if not linear:
         return functional.cross_entropy
-    if not hasattr(functional, "linear_cross_entropy"):
-        return lambda x, w, labels: functional.cross_entropy(functional.linear(x, w), labels)
-    options = torch.nn.LinearCrossEntropyOptions() if chunked else None
+    options = torch.nn.LinearCrossEntropyOptions() if who.endswith("chunked") else None
     return lambda x, w, labels: functional.linear_cross_entropy(x, w, labels, options=options)
-
-
-def _optax(axis: int, linear: bool) -> Loss:
-    import jax.numpy as jnp
-    from optax.losses import softmax_cross_entropy_with_integer_labels as rows
-
-    if linear:
-        return lambda x, w, labels: rows(x @ w.T, labels).mean()
-    # Its classes come last; a user with another layout moves them there.
-    return lambda z, labels: rows(jnp.moveaxis(z, axis, -1), labels).mean()
-
-
-def _liger(linear: bool) -> Loss:
-    from liger_kernel.transformers import functional
-
-    if linear:
-        fused: Loss = functional.liger_fused_linear_cross_entropy
-        return fused
-    # It writes the gradient over the logits, which are needed again.
-    return lambda z, labels: functional.liger_cross_entropy(z.clone(), labels)
 
 
 def _closed(placed: _Placed, loss: Loss) -> Ready:
     """Take this library's closed form."""
     floats, labels = placed.floats, placed.labels
-    if placed.problem.linear:
-        both = xp_xent.value_and_grad(xp_xent.linear_cross_entropy, argnums=(0, 1))
-        return Ready(lambda: loss(*floats, labels), lambda: both(*floats, labels), placed.wait)
-    axis = placed.problem.shape.axis
-    single = xp_xent.value_and_grad(xp_xent.cross_entropy, argnums=(0,))
+    linear = len(floats) == 2
+    function = xp_xent.linear_cross_entropy if linear else xp_xent.cross_entropy
+    options = {} if linear else {"axis": placed.axis}
+    both = xp_xent.value_and_grad(function, argnums=(0, 1) if linear else (0,))
     return Ready(
-        lambda: loss(*floats, labels), lambda: single(*floats, labels, axis=axis), placed.wait
+        lambda: loss(*floats, labels), lambda: both(*floats, labels, **options), placed.wait
     )
 
 
@@ -170,11 +147,7 @@ def _backward(placed: _Placed, loss: Loss) -> Ready:
             leaf.grad = None  # or the next call would reuse its memory, and seem to take none
         return value.detach(), gradients
 
-    def alone() -> Array:
-        with torch.no_grad():
-            return loss(*floats, labels)
-
-    return Ready(alone, both, placed.wait)
+    return Ready(torch.no_grad()(lambda: loss(*floats, labels)), both, placed.wait)
 
 
 def _compiled(placed: _Placed, loss: Loss) -> Ready:
@@ -188,19 +161,16 @@ def _jit(placed: _Placed, loss: Loss) -> Ready:
     """Differentiate with JAX, and compile both."""
     import jax
 
-    floats, labels = placed.floats, placed.labels
+    floats, labels, wait = placed.floats, placed.labels, jax.block_until_ready
     both = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(floats)))))
     alone = jax.jit(loss)
-    wait: Callable[[Any], Any] = jax.block_until_ready
-    if all(device.platform == "cpu" for device in labels.devices()):
-        # Calls return early on the CPU as well; there, nobody queues them.
-        return Ready(
-            lambda: wait(alone(*floats, labels)), lambda: wait(both(*floats, labels)), wait
-        )
-    return Ready(lambda: alone(*floats, labels), lambda: both(*floats, labels), wait)
+    # Calls return early on the CPU as well; there, nobody queues them.
+    on_host = all(device.platform == "cpu" for device in labels.devices())
+    now: Callable[[Any], Any] = wait if on_host else lambda result: result
+    return Ready(lambda: now(alone(*floats, labels)), lambda: now(both(*floats, labels)), wait)
 
 
-_HOW: Final[dict[str, Callable[[_Placed, Loss], Ready]]] = {
+HOW: Final[dict[str, Callable[[_Placed, Loss], Ready]]] = {
     "value_and_grad": _closed, "backward": _backward, "compiled": _compiled, "jit": _jit,
 }  # fmt: skip
 

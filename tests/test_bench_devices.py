@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from xp_xent.benchmarks import _markdown, _table, _ways
+from xp_xent.benchmarks import _lines, _measure, _tables, _ways
+from xp_xent.benchmarks._lines import CASES, Line, Place, lines
 from xp_xent.benchmarks._shapes import Shape
-from xp_xent.benchmarks._table import CASES, Place, cell, line, lines, peers
 from xp_xent.benchmarks._timing import Effort
 
 DEVICES = {
@@ -30,21 +30,19 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def get(name: str) -> Any:
         return SimpleNamespace(devices=lambda: DEVICES[name])
 
-    monkeypatch.setattr(_table.backends, "get", get)
+    monkeypatch.setattr(_lines.backends, "get", get)
     monkeypatch.setattr(_ways, "find_spec", lambda name: SimpleNamespace())
 
 
 @pytest.mark.usefixtures("machine")
 def test_lines_of_a_gpu_appear() -> None:
-    found, absent = lines(())
+    found, absent = lines()
     assert absent == {}
-    assert [(case.name, place.kind) for case, place in found] == [
+    assert [(one.case.name, one.place.kind) for one in found] == [
         ("numpy", "cpu"), ("torch", "cpu"), ("torch", "gpu"), ("torch-compiled", "cpu"),
         ("torch-compiled", "gpu"), ("jax", "gpu"), ("cupy", "gpu"),
     ]  # fmt: skip
-    named = {
-        (case.name, place.kind): [way.name for way in peers(case, place)] for case, place in found
-    }
+    named = {(one.case.name, one.place.kind): [way.name for way in one.peers()] for one in found}
     assert named["torch", "cpu"] == ["PyTorch"]
     assert named["torch", "gpu"] == ["PyTorch", "PyTorch compiled", "Liger"]
     assert named["jax", "gpu"] == ["optax"]
@@ -57,7 +55,7 @@ def test_a_place_is_the_same_device_to_each_library() -> None:
     assert place.device("cupy") == 0
     assert place.device("torch") == "cuda"
     assert Place("numpy", "cpu").device("torch") == "cpu"
-    assert line(TORCH, place) == "PyTorch, loss.backward(), gpu"
+    assert Line(TORCH, place).title == "PyTorch, loss.backward(), gpu"
 
 
 def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,17 +67,20 @@ def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
     broken = replace(_ways.WAYS["PyTorch"], name="broken", how="broken")
     monkeypatch.setitem(_ways.WAYS, "broken", broken)
-    monkeypatch.setitem(_ways._HOW, "broken", failing)
-    monkeypatch.setattr(_table, "GPU_PEERS", {"torch": ("xp_xent, PyTorch", "broken")})
-    monkeypatch.setattr(_table, "_devices", lambda library: iter([("gpu", "cpu")]))
-    found = cell(TORCH, Place("torch", "gpu"), Shape((64, 10)), "float32", QUICK)
-    assert found["goal"] is None
-    assert found["failed"] == {"broken": "RuntimeError: no kernel for this device"}
-    assert [peer["name"] for peer in found["peers"]] == ["PyTorch", "xp_xent, PyTorch"]
-    written = _markdown.blocks({"sections": {"table": [found]}} | ABOUT)
-    assert "| PyTorch, loss.backward(), gpu |" in written["bandwidth"]
+    monkeypatch.setitem(_ways.HOW, "broken", failing)
+    monkeypatch.setattr(_lines, "GPU_PEERS", {"torch": ("PyTorch chunked", "broken")})
+    monkeypatch.setattr(_lines, "_devices", lambda library: iter([("gpu", "cpu")]))
+    line = Line(TORCH, Place("torch", "gpu"))
+    found = _measure.measure(line, Shape((64, 10)), "float32", QUICK)
+    assert found[1]["goal"] is None
+    assert [one["who"] for one in found if "failed" not in one] == [
+        "xp_xent, PyTorch", "PyTorch", "PyTorch chunked",
+    ]  # fmt: skip
+    assert found[-1]["failed"] == "RuntimeError: no kernel for this device"
+    written = _tables.blocks({"sections": {"table": found}} | ABOUT)
+    assert "| PyTorch, loss.backward(), gpu " in written["bandwidth"]
     assert "%" in written["bandwidth"]
-    assert "gpu / xp_xent, PyTorch |" in written["others"]
+    assert "gpu / PyTorch chunked |" in written["others"]
 
 
 ABOUT = {
@@ -94,8 +95,8 @@ ABOUT = {
 def test_other_losses_are_refused() -> None:
     """Two sides that compute different things are not compared."""
     with pytest.raises(ArithmeticError, match="differ"):
-        _table._same_loss("float32", {"a": 1.0, "b": 1.0001})
+        _measure.check_same("float32", {"a": 1.0, "b": 1.0001})
     with pytest.raises(ArithmeticError, match="differ"):
-        _table._same_loss("float32", {"a": 1.0, "b": float("nan")})
-    _table._same_loss("float32", {"a": 1.0, "b": 1.000001})
-    _table._same_loss("bfloat16", {"a": 1.0, "b": 1.0001})
+        _measure.check_same("float32", {"a": 1.0, "b": float("nan")})
+    _measure.check_same("float32", {"a": 1.0, "b": 1.000001})
+    _measure.check_same("bfloat16", {"a": 1.0, "b": 1.0001})
