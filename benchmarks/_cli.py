@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 console = Console()
 BUSY: Final = 0.5  # of the processors, before the run
@@ -64,10 +64,13 @@ def bench(
             return
         report = json.loads(read.read_text("utf-8")) if read else None
         if report is None or section:
-            tasks = {name: list(SECTIONS[name](settings)) for name in names}
-            if not any(tasks.values()):
+            tasks = [(name, task) for name in names for task in SECTIONS[name](settings)]
+            if not tasks:
                 raise ValueError("nothing to measure: see --list")
-            measured = _measure(settings, tasks)
+            if _machine.load() > BUSY * _machine.processors():
+                console.print("The machine is busy: do not believe the times.", style="red")
+            with Progress(*Progress.get_default_columns(), console=console) as progress:
+                measured = _report.execute(settings, tasks, progress)
             report = _report.merged(measured, report) if report else measured
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise typer.BadParameter(str(error)) from error
@@ -103,22 +106,3 @@ def _list(settings: Any, sections: tuple[str, ...]) -> None:
     said += [f"case {name}: not here, {why}" for name, why in absent.items()]
     said += [f"shape {shape.option}" for shape in settings.shapes]
     console.print(f"sections: {', '.join(sections)}", *said, sep="\n", highlight=False)
-
-
-def _measure(settings: Any, tasks: dict[str, Any]) -> dict[str, Any]:
-    from xp_xent.benchmarks import _machine, _report
-
-    if _machine.load() > BUSY * _machine.processors():
-        console.print("The machine is busy: do not believe the times.", style="red")
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("{task.description}"))  # fmt: skip
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=sum(map(len, tasks.values())))
-
-        def say(label: str | None) -> None:
-            if label is None:
-                progress.advance(bar)
-            else:
-                progress.update(bar, description=label)
-
-        return _report.execute(settings, tasks, say)

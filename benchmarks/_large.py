@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -14,27 +16,23 @@ from xp_xent.benchmarks import _memory
 from xp_xent.benchmarks._shapes import Shape, problem
 
 
-class Anonymous:
-    """The process's memory without the files that it maps, sampled while something runs."""
+@contextmanager
+def anonymous_memory() -> Iterator[list[int]]:
+    """Sample the process's memory, without the files that it maps, while something runs."""
+    stop, found = Event(), [0]
 
-    def __init__(self) -> None:
-        self.stop, self.peak = Event(), 0
-        self.thread = Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        if not Path("/proc/self/status").exists():
-            return
+    def watch() -> None:
         before = _memory.resident("RssAnon")
-        while not self.stop.wait(0.001):
-            self.peak = max(self.peak, _memory.resident("RssAnon") - before)
+        while not stop.wait(0.001):
+            found.append(_memory.resident("RssAnon") - before)
 
-    def __enter__(self) -> Anonymous:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
+    thread = Thread(target=watch, daemon=True)
+    if Path("/proc/self/status").exists():
+        thread.start()
+    yield found
+    stop.set()
+    if thread.ident:
+        thread.join()
 
 
 def large(folder: Path, shape: Shape) -> list[dict[str, Any]]:
@@ -51,7 +49,7 @@ def large(folder: Path, shape: Shape) -> list[dict[str, Any]]:
         labels = np.resize(given.labels, rows)
         expected = np.resize(xp_xent.cross_entropy(block, given.labels, reduction="none"), rows)
         _memory.give_back()
-        with Anonymous() as memory:
+        with anonymous_memory() as memory:
             start_time = time.perf_counter()
             found = xp_xent.cross_entropy(logits, labels, reduction="none")
             seconds = time.perf_counter() - start_time
@@ -63,4 +61,4 @@ def large(folder: Path, shape: Shape) -> list[dict[str, Any]]:
         raise ArithmeticError(f"{len(wrong)} rows differ, the first is {wrong[0]}")
     file_bytes = 2 * shape.elements
     return [{"shape": shape.name, "elements": shape.elements, "seconds": seconds,
-             "file_bytes": file_bytes, "bytes": memory.peak}]  # fmt: skip
+             "file_bytes": file_bytes, "bytes": max(memory)}]  # fmt: skip

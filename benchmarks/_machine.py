@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +16,7 @@ import numpy as np
 import psutil
 
 from xp_xent import backends
+from xp_xent.backends._threads import each
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, spread
 
 Array = Any
@@ -84,22 +83,12 @@ def describe() -> dict[str, Any]:
     }  # fmt: skip
 
 
-class HostCopy:
-    """One read of the logits and one write of a gradient that is in memory already."""
-
-    def __init__(self, source: Array, threads: int) -> None:
-        flat = source.reshape(-1)
-        target = np.full_like(flat, 2)  # a page that was never written is not memory yet
-        step = max(1 << 18, math.ceil(flat.size / threads))
-        starts = range(0, flat.size, step)
-        self.parts = [(target[start:][:step], flat[start:][:step]) for start in starts]
-        self.pool = ThreadPoolExecutor(threads)  # its threads end with it
-
-    def __call__(self) -> None:
-        if len(self.parts) == 1:
-            np.copyto(*self.parts[0])
-        else:
-            list(self.pool.map(lambda part: np.copyto(*part), self.parts))
+def host_copy(source: Array, threads: int) -> Timed:
+    """Read the logits once, and write a gradient that is in memory already."""
+    target = np.full_like(source, 2)  # a page that was never written is not memory yet
+    count = max(1, min(threads, source.size >> 18))
+    parts = list(zip(np.array_split(target, count), np.array_split(source, count), strict=True))
+    return Timed(lambda: each(lambda part: np.copyto(*part), parts, count))
 
 
 def limits(effort: Effort, megabytes: int) -> list[dict[str, Any]]:
@@ -110,7 +99,7 @@ def limits(effort: Effort, megabytes: int) -> list[dict[str, Any]]:
     """
     source, threads = np.ones(megabytes * 1_000_000 // 4, np.float32), processors()
     calls = {
-        f"memory read and written, threads: {count}": Timed(HostCopy(source, count))
+        f"memory read and written, threads: {count}": host_copy(source, count)
         for count in dict.fromkeys((1, threads))
     }
     calls["the same to new memory, 1 thread"] = Timed(lambda: np.array(source))

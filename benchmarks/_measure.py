@@ -8,8 +8,8 @@ import numpy as np
 
 from xp_xent import backends
 from xp_xent.benchmarks import _memory
-from xp_xent.benchmarks._lines import Line
-from xp_xent.benchmarks._machine import HostCopy, processors
+from xp_xent.benchmarks._lines import Line, device_of
+from xp_xent.benchmarks._machine import host_copy, processors
 from xp_xent.benchmarks._profile import profile
 from xp_xent.benchmarks._shapes import Problem, Shape, problem
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, ratio, spread
@@ -60,7 +60,7 @@ def measure(
     times = interleaved(calls, effort)
     ours = times[line.ours.name]
     about = labels | {
-        "case": line.case.name, "line": line.title, "device": line.place.kind, "dtype": dtype,
+        "case": line.case.name, "line": line.title, "device": line.kind, "dtype": dtype,
         "shape": shape.name, "elements": shape.elements, "rounds": len(ours),
         "copy": spread(times[COPY])["median"] if copy else None,
     }  # fmt: skip
@@ -71,9 +71,8 @@ def measure(
             records.append(one | {"failed": failed[way.name]})
             continue
         one |= spread(times[way.name]) | (ratio(ours, times[way.name]) if at else {})
-        if memory and _memory.can_measure(line.place):
-            kind = line.place.kind
-            one["bytes"] = _memory.extra_bytes(way, kind, shape, dtype, "both", width)
+        if memory and _memory.can_measure(line.kind):
+            one["bytes"] = _memory.extra_bytes(way, line.kind, shape, dtype, "both", width)
         records.append(one)
     records[1]["goal"] = goal
     above = goal is not None and records[1]["ratio"] > goal
@@ -90,7 +89,7 @@ def _prepare(
     ready, losses, failed = {}, {}, {}
     for at, way in enumerate(ways):
         try:
-            one = way.ready(given, line.place.device(way.library))
+            one = way.ready(given, device_of(way.library, line.kind))
             losses[way.name] = number(way, one.both())
         except Exception as error:
             if at < 2:
@@ -112,10 +111,10 @@ def check_same(dtype: str, losses: dict[str, float]) -> None:
 
 def _copy(given: Problem, line: Line, ready: Ready) -> Timed:
     """Prepare a copy of as many bytes as the logits have, where they are."""
-    if line.place.kind == "cpu":
-        width = {"float64": np.float64, "float32": np.float32}.get(given.dtype, np.float16)
-        return Timed(HostCopy(np.ones(given.shape.elements, width), processors()))
-    backend, device = backends.get(line.ours.library), line.place.device(line.ours.library)
     ones = np.ones(given.shape.elements, np.float32)
+    if line.kind == "cpu":
+        width = {"float64": np.float64, "float32": np.float32}.get(given.dtype, np.float16)
+        return host_copy(ones.astype(width), processors())
+    backend, device = backends.get(line.ours.library), device_of(line.ours.library, line.kind)
     source = backend.asarray(ones, dtype=given.dtype, device=device)
     return Timed(lambda: backend.xp.asarray(source, copy=True), ready.wait)

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from xp_xent.benchmarks._lines import Place
+from xp_xent.benchmarks._lines import device_of
 from xp_xent.benchmarks._machine import prepare_libraries
 from xp_xent.benchmarks._shapes import Shape, problem
 from xp_xent.benchmarks._ways import WAYS, Way
@@ -26,9 +26,9 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 WARM = Shape((8, 10))
 
 
-def can_measure(place: Place) -> bool:
+def can_measure(kind: str) -> bool:
     """Tell whether this system, or the device's library, knows a peak that can be reset."""
-    return place.kind != "cpu" or _CLEAR.exists()
+    return kind != "cpu" or _CLEAR.exists()
 
 
 def extra_bytes(
@@ -36,8 +36,8 @@ def extra_bytes(
 ) -> int:
     """Measure one call in a fresh process: bytes, the results with them.
 
-    `kind` is a `Place`'s, `what` "both" loss and gradient or the "loss" alone, `width` that of the
-    features of a linear layer. RuntimeError has the last words of a process that failed.
+    `kind` is that of the device, `what` "both" loss and gradient or the "loss" alone, `width` that
+    of a linear layer's features. RuntimeError has the last words of a process that failed.
     """
     asked = json.dumps([way.name, kind, shape.option, dtype, what, width])
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def measure(
     """Make one call, and return the bytes that it took at its peak."""
     prepare_libraries(dtype)
     way = WAYS[name]
-    device = Place(way.library, kind).device(way.library)
+    device = device_of(way.library, kind)
     warm = way.ready(problem(WARM, dtype, width), device)
     for call in (warm.loss, warm.both):  # imports, threads, code
         warm.wait(call())

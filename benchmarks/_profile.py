@@ -11,21 +11,16 @@ import xp_xent
 from xp_xent.benchmarks._ways import Ready, Way
 
 TOP: Final = 8
-CALLS: Final = 50  # of a call that takes microseconds
 
 
-def profile(way: Way, ready: Ready, calls: int = 1) -> list[dict[str, Any]]:
+def profile(way: Way, ready: Ready, calls: int) -> list[dict[str, Any]]:
     """List the functions in which loss and gradient spend most of their own time.
 
-    Returns
-    -------
-    list of dict
-        ``function``, ``calls`` of it in one loss and gradient, and its ``share`` of the time, the
-        largest first. What PyTorch compiled is timed by its own profiler, operator by operator;
-        everything else by Python's, on one thread.
+    What PyTorch compiled is timed by its own profiler, operator by operator; everything else by
+    Python's, on one thread.
     """
     ready.wait(ready.both())
-    found = (_of_operators if way.how == "compiled" else _of_functions)(ready, calls)
+    found = (_operators if way.how == "compiled" else _functions)(ready, calls)
     total = sum(seconds for _, seconds, _ in found)
     return [
         {"function": name, "calls": count / calls, "share": seconds / total}
@@ -33,24 +28,22 @@ def profile(way: Way, ready: Ready, calls: int = 1) -> list[dict[str, Any]]:
     ]
 
 
-def _of_functions(ready: Ready, calls: int) -> list[tuple[str, float, int]]:
+def _functions(ready: Ready, calls: int) -> list[tuple[str, float, int]]:
     with xp_xent.threads(1), cProfile.Profile() as profiler:
         for _ in range(calls):
             ready.both()
     stats: Any = pstats.Stats(profiler)
-    return [(_function(*where), own, count) for where, (_, count, own, _, _) in stats.stats.items()]
+    return [
+        # What is built in has no file.
+        (name if file == "~" else f"{Path(file).stem}.{name}", own, count)
+        for (file, _, name), (_, count, own, _, _) in stats.stats.items()
+    ]
 
 
-def _function(file: str, line: int, name: str) -> str:
-    """Name a function as a reader would; what is built in has no file."""
-    return name if file == "~" else f"{Path(file).stem}.{name}"
+def _operators(ready: Ready, calls: int) -> list[tuple[str, float, int]]:
+    from torch.profiler import ProfilerActivity, profile
 
-
-def _of_operators(ready: Ready, calls: int) -> list[tuple[str, float, int]]:
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as watch
-
-    with watch(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
         for _ in range(calls):
             ready.both()
     return [(e.key, e.self_cpu_time_total * 1e-6, e.count) for e in seen.key_averages()]

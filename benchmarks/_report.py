@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pandas as pd
+from rich.progress import Progress
 
 from xp_xent.benchmarks import _machine
 from xp_xent.benchmarks._sections import Settings, Task
@@ -15,30 +15,26 @@ Report = dict[str, Any]
 FORMAT: Final = 2
 
 
-def execute(
-    settings: Settings, tasks: dict[str, list[Task]], say: Callable[[str | None], None]
-) -> Report:
+def execute(settings: Settings, tasks: list[tuple[str, Task]], progress: Progress) -> Report:
     """Measure everything; one that fails is recorded with its error, and the others go on.
 
-    An interrupt ends the run, and what was measured before it is kept. `say` is told the label of
-    each task before it, and None after it.
+    An interrupt ends the run, and what was measured before it is kept.
     """
     asked = {"dtype": settings.dtype, "quick": settings.quick, "seconds": settings.effort.seconds}
     report: Report = {
         "format": FORMAT, "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine.describe(), "settings": asked, "sections": {},
     }  # fmt: skip
+    bar = progress.add_task("", total=len(tasks))
     try:
-        for name, listed in tasks.items():
-            records = report["sections"][name] = []
-            for task in listed:
-                say(task.label)
-                try:
-                    records += task.measure()
-                except Exception as error:  # noqa: BLE001 (a library's own errors are of any kind)
-                    failure = f"{type(error).__name__}: {error}"
-                    records.append({"label": task.label, "error": failure})
-                say(None)
+        for name, task in tasks:
+            progress.update(bar, description=task.label)
+            records = report["sections"].setdefault(name, [])
+            try:
+                records += task.measure()
+            except Exception as error:  # noqa: BLE001 (a library's own errors are of any kind)
+                records.append({"label": task.label, "error": f"{type(error).__name__}: {error}"})
+            progress.advance(bar)
     except KeyboardInterrupt:
         report["interrupted"] = True
     return report

@@ -68,7 +68,7 @@ def table(given: Settings) -> Iterator[Task]:
     """Plan the table of times."""
     for shape in given.shapes:
         for line in given.lines(compiled=True):
-            on_host = line.place.kind == "cpu"
+            on_host = line.kind == "cpu"
             wanted = goal(line.case.name, shape, given.dtype) if on_host else None
             call = partial(measure, line, shape, given.dtype, given.effort, goal=wanted)
             yield Task(f"{line.title}, {shape.name}", call)
@@ -79,12 +79,12 @@ def memory(given: Settings) -> Iterator[Task]:
     everyone: dict[tuple[str, str], tuple[Way, Line]] = {}
     for line in given.lines(compiled=True):
         for way in (line.ours, *line.peers()):
-            everyone.setdefault((way.name, line.place.kind), (way, line))
+            everyone.setdefault((way.name, line.kind), (way, line))
     ordered = sorted(everyone.values(), key=lambda pair: pair[0].who != "xp_xent")
     for way, line in ordered[:1] if given.quick else ordered:
-        if _memory.can_measure(line.place):
+        if _memory.can_measure(line.kind):
             for what in MEMORY_GOAL:
-                call = partial(_peak, way, line.place.kind, given, what)
+                call = partial(_peak, way, line.kind, given, what)
                 yield Task(f"memory, {way.name}, {what}", call)
 
 
@@ -104,7 +104,7 @@ def linear(given: Settings) -> Iterator[Task]:
     found = given.lines()
     shape, width = (Shape((64, 100)), 16) if given.quick else (LARGE, LINEAR_WIDTH)
     for line in found[:1] if given.quick else found:
-        goals = line.place.kind == "cpu" and not given.quick
+        goals = line.kind == "cpu" and not given.quick
         call = partial(
             measure, line, shape, given.dtype, given.effort, width=width, copy=False,
             memory=not given.quick, goal=LINEAR_GOAL if goals else None,

@@ -82,10 +82,6 @@ class Problem:
     floats: tuple[Array, ...] = field(repr=False)
     labels: Array = field(repr=False)
 
-    @property
-    def linear(self) -> bool:
-        return len(self.floats) == 2
-
 
 def problem(shape: Shape, dtype: str, width: int | None = None) -> Problem:
     """Draw normal logits, or features of a width and a classifier whose logits are as large.

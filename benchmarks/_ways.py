@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import xp_xent
 from xp_xent import backends
-from xp_xent.backends import Backend
 from xp_xent.benchmarks._shapes import Problem
 
 Array = Any
 Loss = Callable[..., Array]  # (*floats, labels) -> the mean
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(NamedTuple):
     """A loss whose inputs are in place."""
 
     loss: Callable[[], Array]
@@ -26,8 +24,7 @@ class Ready:
     wait: Callable[[Any], None]  # returns once a result of either has been computed
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """Whose loss it is, the library that it runs on, and how the gradient comes about."""
 
     name: str
@@ -46,28 +43,20 @@ class Way:
 
     def ready(self, problem: Problem, device: Any) -> Ready:
         """Put the inputs on the device, and prepare the calls; nothing is computed yet."""
-        backend = backends.get(self.library)
-        floats = tuple(
-            backend.asarray(x, dtype=problem.dtype, device=device) for x in problem.floats
-        )
+        backend, loss = backends.get(self.library), _loss(self.who, problem)
+        floats = [backend.asarray(x, problem.dtype, device) for x in problem.floats]
         index = "int32" if self.library == "jax" and problem.dtype != "float64" else "int64"
-        labels = backend.asarray(problem.labels, dtype=index, device=device)
-        return HOW[self.how](
-            _Placed(backend, problem.shape.axis, floats, labels), _loss(self.who, problem)
-        )
+        labels = backend.asarray(problem.labels, index, device)
+        both, alone = HOW[self.how](loss, floats, labels)
 
+        def wait(result: Any) -> None:
+            backend.synchronize(result[0] if isinstance(result, tuple) else result)
 
-@dataclass(frozen=True)
-class _Placed:
-    """A problem whose arrays are on a device."""
-
-    backend: Backend
-    axis: int
-    floats: tuple[Array, ...]
-    labels: Array
-
-    def wait(self, result: Any) -> None:
-        self.backend.synchronize(result[0] if isinstance(result, tuple) else result)
+        if self.how != "jit" or "cpu" not in str(labels.devices()).lower():
+            return Ready(alone, both, wait)
+        # Calls return early on the CPU as well; there, nobody queues them.
+        now = sys.modules["jax"].block_until_ready
+        return Ready(lambda: now(alone()), lambda: now(both()), wait)
 
 
 WAYS: Final = {
@@ -89,11 +78,9 @@ WAYS: Final = {
 
 def _loss(who: str, problem: Problem) -> Loss:
     """Choose the function of (*floats, labels)."""
-    axis, linear = problem.shape.axis, problem.linear
+    axis, linear = problem.shape.axis, len(problem.floats) == 2
     if who == "xp_xent":
-        if linear:
-            return xp_xent.linear_cross_entropy
-        return lambda logits, labels: xp_xent.cross_entropy(logits, labels, axis=axis)
+        return xp_xent.linear_cross_entropy if linear else partial(xp_xent.cross_entropy, axis=axis)
     if who == "optax":
         import jax.numpy as jnp
         from optax.losses import softmax_cross_entropy_with_integer_labels as rows
@@ -113,29 +100,24 @@ def _loss(who: str, problem: Problem) -> Loss:
     import torch
     from torch.nn import functional
 
-    if not linear:
-        return functional.cross_entropy
     options = torch.nn.LinearCrossEntropyOptions() if who.endswith("chunked") else None
-    return lambda x, w, labels: functional.linear_cross_entropy(x, w, labels, options=options)
+    return partial(functional.linear_cross_entropy, options=options) if linear \
+        else functional.cross_entropy  # fmt: skip
 
 
-def _closed(placed: _Placed, loss: Loss) -> Ready:
+Calls = tuple[Callable[[], Any], Callable[[], Any]]  # loss and gradients, and the loss alone
+
+
+def _closed(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     """Take this library's closed form."""
-    floats, labels = placed.floats, placed.labels
-    linear = len(floats) == 2
-    function = xp_xent.linear_cross_entropy if linear else xp_xent.cross_entropy
-    options = {} if linear else {"axis": placed.axis}
-    both = xp_xent.value_and_grad(function, argnums=(0, 1) if linear else (0,))
-    return Ready(
-        lambda: loss(*floats, labels), lambda: both(*floats, labels, **options), placed.wait
-    )
+    both = xp_xent.value_and_grad(loss, argnums=tuple(range(len(floats))))
+    return lambda: both(*floats, labels), lambda: loss(*floats, labels)
 
 
-def _backward(placed: _Placed, loss: Loss) -> Ready:
+def _backward(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     """Differentiate with PyTorch's autograd."""
     import torch
 
-    floats, labels = placed.floats, placed.labels
     for leaf in floats:
         leaf.requires_grad_()
 
@@ -147,30 +129,29 @@ def _backward(placed: _Placed, loss: Loss) -> Ready:
             leaf.grad = None  # or the next call would reuse its memory, and seem to take none
         return value.detach(), gradients
 
-    return Ready(torch.no_grad()(lambda: loss(*floats, labels)), both, placed.wait)
+    return both, torch.no_grad()(lambda: loss(*floats, labels))
 
 
-def _compiled(placed: _Placed, loss: Loss) -> Ready:
+def _compiled(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     """Differentiate what torch.compile made of the loss."""
     import torch
 
-    return _backward(placed, torch.compile(loss, dynamic=False))
+    def function(*arrays: Array) -> Array:
+        return loss(*arrays)
+
+    return _backward(torch.compile(function, dynamic=False), floats, labels)
 
 
-def _jit(placed: _Placed, loss: Loss) -> Ready:
+def _jit(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     """Differentiate with JAX, and compile both."""
     import jax
 
-    floats, labels, wait = placed.floats, placed.labels, jax.block_until_ready
     both = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(floats)))))
     alone = jax.jit(loss)
-    # Calls return early on the CPU as well; there, nobody queues them.
-    on_host = all(device.platform == "cpu" for device in labels.devices())
-    now: Callable[[Any], Any] = wait if on_host else lambda result: result
-    return Ready(lambda: now(alone(*floats, labels)), lambda: now(both(*floats, labels)), wait)
+    return lambda: both(*floats, labels), lambda: alone(*floats, labels)
 
 
-HOW: Final[dict[str, Callable[[_Placed, Loss], Ready]]] = {
+HOW: Final[dict[str, Callable[[Loss, list[Array], Array], Calls]]] = {
     "value_and_grad": _closed, "backward": _backward, "compiled": _compiled, "jit": _jit,
 }  # fmt: skip
 

@@ -15,11 +15,12 @@ import pytest
 
 pytest.importorskip("typer", reason="the command's packages are not installed")
 
+from rich.progress import Progress
 from typer.testing import CliRunner
 
 from xp_xent.__main__ import command
 from xp_xent.benchmarks import _memory, _page, _report, _tables
-from xp_xent.benchmarks._lines import Place, lines
+from xp_xent.benchmarks._lines import device_of, lines
 from xp_xent.benchmarks._sections import SECTIONS, Settings, Task
 from xp_xent.benchmarks._shapes import GOALS, SHAPES, Shape, goal, problem
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, ratio, spread
@@ -167,8 +168,8 @@ def test_an_interrupt_keeps_what_was_measured() -> None:
     def interrupted() -> list[dict[str, Any]]:
         raise KeyboardInterrupt
 
-    tasks = {"table": [Task("one", lambda: [{"n": 1}]), Task("two", interrupted)]}
-    report = _report.execute(Settings(), tasks, lambda label: None)
+    tasks = [("table", Task("one", lambda: [{"n": 1}])), ("table", Task("two", interrupted))]
+    report = _report.execute(Settings(), tasks, Progress(disable=True))
     assert report["sections"] == {"table": [{"n": 1}]}
     assert report["interrupted"]
 
@@ -201,7 +202,7 @@ def test_ways_agree(way: Any, shape: str) -> None:
         else problem(Shape.parse(shape), "float32")
     )
     expected = WAYS["xp_xent, NumPy"].ready(given, None).both()
-    ready = way.ready(given, Place(way.library, "cpu").device(way.library))
+    ready = way.ready(given, device_of(way.library, "cpu"))
     value, gradients = ready.both()
     np.testing.assert_array_max_ulp(np.float32(value), expected[0], maxulp=64)
     np.testing.assert_array_max_ulp(np.float32(ready.loss()), expected[0], maxulp=64)
@@ -212,8 +213,8 @@ def test_ways_agree(way: Any, shape: str) -> None:
 
 def test_peak_memory_is_seen() -> None:
     """PyTorch keeps the logits' size three times; the gradient alone is one of them."""
-    way, place = WAYS["PyTorch"], Place("torch", "cpu")
-    if way.missing() or not _memory.can_measure(place):
+    way = WAYS["PyTorch"]
+    if way.missing() or not _memory.can_measure("cpu"):
         pytest.skip("PyTorch, or a peak that can be reset, is missing here")
     shape = Shape((256, 32000))
     extra = _memory.extra_bytes(way, "cpu", shape, "float32", "both")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from xp_xent.benchmarks import _lines, _measure, _tables, _ways
-from xp_xent.benchmarks._lines import CASES, Line, Place, lines
+from xp_xent.benchmarks._lines import CASES, Line, device_of, lines
 from xp_xent.benchmarks._shapes import Shape
 from xp_xent.benchmarks._timing import Effort
 
@@ -38,11 +37,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lines_of_a_gpu_appear() -> None:
     found, absent = lines()
     assert absent == {}
-    assert [(one.case.name, one.place.kind) for one in found] == [
+    assert [(one.case.name, one.kind) for one in found] == [
         ("numpy", "cpu"), ("torch", "cpu"), ("torch", "gpu"), ("torch-compiled", "cpu"),
         ("torch-compiled", "gpu"), ("jax", "gpu"), ("cupy", "gpu"),
     ]  # fmt: skip
-    named = {(one.case.name, one.place.kind): [way.name for way in one.peers()] for one in found}
+    named = {(one.case.name, one.kind): [way.name for way in one.peers()] for one in found}
     assert named["torch", "cpu"] == ["PyTorch"]
     assert named["torch", "gpu"] == ["PyTorch", "PyTorch compiled", "Liger"]
     assert named["jax", "gpu"] == ["optax"]
@@ -51,11 +50,10 @@ def test_lines_of_a_gpu_appear() -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_a_place_is_the_same_device_to_each_library() -> None:
-    place = Place("cupy", "gpu")
-    assert place.device("cupy") == 0
-    assert place.device("torch") == "cuda"
-    assert Place("numpy", "cpu").device("torch") == "cpu"
-    assert Line(TORCH, place).title == "PyTorch, loss.backward(), gpu"
+    assert device_of("cupy", "gpu") == 0
+    assert device_of("torch", "gpu") == "cuda"
+    assert device_of("torch", "cpu") == "cpu"
+    assert Line(TORCH, "gpu").title == "PyTorch, loss.backward(), gpu"
 
 
 def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,12 +63,12 @@ def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: Any) -> Any:
         raise RuntimeError("no kernel for this device")
 
-    broken = replace(_ways.WAYS["PyTorch"], name="broken", how="broken")
+    broken = _ways.WAYS["PyTorch"]._replace(name="broken", how="broken")
     monkeypatch.setitem(_ways.WAYS, "broken", broken)
     monkeypatch.setitem(_ways.HOW, "broken", failing)
     monkeypatch.setattr(_lines, "GPU_PEERS", {"torch": ("PyTorch chunked", "broken")})
-    monkeypatch.setattr(_lines, "_devices", lambda library: iter([("gpu", "cpu")]))
-    line = Line(TORCH, Place("torch", "gpu"))
+    monkeypatch.setattr(_lines, "devices", lambda library: iter([("gpu", "cpu")]))
+    line = Line(TORCH, "gpu")
     found = _measure.measure(line, Shape((64, 10)), "float32", QUICK)
     assert found[1]["goal"] is None
     assert [one["who"] for one in found if "failed" not in one] == [
