@@ -18,7 +18,7 @@ _BLOCK: Final = re.compile(
     r"^<!-- bench: (?P<name>(?!end)[\w-]+) -->\n(?P<text>.*?)^<!-- bench: end -->$",
     re.MULTILINE | re.DOTALL,
 )
-PICTURES: Final = {
+ALT: Final = {  # what each picture of `_plots.PICTURES` shows
     "ratios": "Time over the peer's, by shape and library: bars that hang below 1 are faster.",
     "threads": "Time over the number of threads, for three shapes.",
     "scaling-rows": "Time and memory over the number of elements, with 1000 classes.",
@@ -30,7 +30,7 @@ NOT_MEASURED: Final = "Not measured.\n"
 def names(text: str) -> list[str]:
     """List the blocks of a page; ValueError if it has unknown ones, or none."""
     found = [found["name"] for found in _BLOCK.finditer(text)]
-    unknown = set(found) - set(_tables.BLOCKS) - set(PICTURES)
+    unknown = set(found) - set(_tables.BLOCKS) - set(ALT)
     if unknown or not found:
         raise ValueError(f"the page has unknown blocks: {sorted(unknown)}" if found else "no block")
     return found
@@ -39,7 +39,7 @@ def names(text: str) -> list[str]:
 def filled(text: str, report: Report, pictures: dict[str, str]) -> str:
     """Replace the content of every block; `pictures` maps names to addresses."""
     content = {name: f"{table}\n" for name, table in _tables.blocks(report).items()}
-    content |= {name: f"![{PICTURES[name]}]({path})\n" for name, path in pictures.items()}
+    content |= {name: f"![{ALT[name]}]({path})\n" for name, path in pictures.items()}
 
     def block(match: re.Match[str]) -> str:
         name = match["name"]

@@ -115,12 +115,12 @@ def test_an_earlier_report_fills_in(run: Run) -> None:
 def test_the_page_is_of_one_report(run: Run) -> None:
     text = run.page.read_text("utf-8")
     blocks = set(_page.names(text))
-    assert blocks == set(_tables.BLOCKS) | set(_page.PICTURES)
+    assert blocks == set(_tables.BLOCKS) | set(_page.ALT)
     assert _page.NOT_MEASURED not in text
     table = _tables.blocks(run.report)["table"]
     assert f"<!-- bench: table -->\n{table}\n<!-- bench: end -->" in text
     pictures = re.findall(r"^!\[[^]]+\]\((.+)\)$", text, re.MULTILINE)
-    assert len(pictures) == len(_page.PICTURES)
+    assert len(pictures) == len(_page.ALT)
     for picture in pictures:
         assert "<svg" in (run.page.parent / picture).read_text("utf-8")
     emptied = _page.filled(text, run.report | {"sections": {}}, {})
