@@ -8,7 +8,7 @@ from xp_xent._evaluation import Evaluation, loss
 from xp_xent._layout import Layout
 from xp_xent._problem import RowOptions
 from xp_xent._targets import softmax_evaluation
-from xp_xent.backends import backend_of, dtype_name
+from xp_xent.backends import backend_of
 
 Array = Any
 
@@ -75,8 +75,7 @@ def next_token_cross_entropy(
     given = {name: array for name, array in optional.items() if array is not None}
     backend = backend_of(logits=logits, tokens=tokens, **given)
     xp = backend.xp
-    if check.kind(tokens) != "integer":
-        raise TypeError(f"tokens: got dtype {dtype_name(tokens.dtype)}, wanted integers")
+    check.labels("tokens", tokens)
     if len(logits.shape) < 2:
         raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
     for name, array in {"tokens": tokens, **given}.items():
