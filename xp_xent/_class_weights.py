@@ -144,7 +144,8 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
             "targets: got a class without a positive sample, wanted at least one each; "
             "leave the class out, or give its pos_weight yourself"
         )
-    return backend.cast((shape[axis] - positives) / positives, targets.dtype)
+    with backend.quiet():  # endless or absent positives
+        return backend.cast((shape[axis] - positives) / positives, targets.dtype)
 
 
 def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[Any, Array]:

@@ -109,7 +109,8 @@ class _NextTokens(Layout):
         return tuple(self.losses_outward(rows[..., :1]).shape)
 
     def losses_outward(self, losses: Array) -> Array:
-        return super().losses_outward(losses)[..., :-1]
+        found = super().losses_outward(losses)
+        return found[..., :-1] if found.shape[-1] else found  # no position, none to hide
 
     def cotangent_inward(self, cotangent: Array) -> Array:
         padding = self.xp.zeros_like(self.xp.sum(cotangent, axis=-1, keepdims=True))
