@@ -29,7 +29,7 @@ def balanced_class_weights(
     Returns
     -------
     array, shape (num_classes,)
-        Weights in the library's default floating dtype on that device, for ``weight=`` of
+        Weights in the library's default floating dtype on the labels' device, for ``weight=`` of
         `cross_entropy`. A class without labels gets 0.
 
     Raises
@@ -68,8 +68,8 @@ def effective_number_weights(
     Returns
     -------
     array, shape (num_classes,)
-        Weights that sum to K, in the library's default floating dtype on that device. A class
-        without labels gets 0.
+        Weights that sum to K, in the library's default floating dtype on the labels' device. A
+        class without labels gets 0.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
     -------
     array
         Of the targets' shape without `axis`, in their dtype if it is floating, else in the
-        library's default floating dtype on that device; inf where nothing is positive and Python
+        library's default floating dtype on their device; inf where nothing is positive and Python
         cannot look.
 
     Raises

@@ -111,7 +111,7 @@ class LossAccumulator:
         -------
         LossAccumulator
         """
-        host, share = _host("losses", losses), None
+        host = _host("losses", losses)
         with np.errstate(invalid="ignore"):  # ∞ − ∞ is stated: the mean is NaN
             total = float(np.sum(host))
             share = host.size if weights is None else np.sum(_host("weights", weights))

@@ -110,7 +110,9 @@ class _NextTokens(Layout):
 
     def losses_outward(self, losses: Array) -> Array:
         found = super().losses_outward(losses)
-        return found[..., :-1] if found.shape[-1] else found  # no position, none to hide
+        # Without a position there is none to hide. A compiler's number of them is not asked.
+        length = found.shape[-1]
+        return found if isinstance(length, int) and length == 0 else found[..., :-1]
 
     def cotangent_inward(self, cotangent: Array) -> Array:
         padding = self.xp.zeros_like(self.xp.sum(cotangent, axis=-1, keepdims=True))
