@@ -28,14 +28,16 @@ def is_symbolic(number: Any) -> bool:
     return type(number) in SYMBOLIC
 
 
-# NumPy's own way to a dtype's name takes longer than a small loss.
-_NUMPY_NAMES = {
+# NumPy's own way to a dtype's name takes longer than a small loss, and gives none to a dtype whose
+# bytes are in the other order.
+_NATIVE = {
     np.dtype(name): name
     for name in (
         "bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64",
         "uint8", "uint16", "uint32", "uint64",
     )
 }  # fmt: skip
+_NUMPY_NAMES = _NATIVE | {dtype.newbyteorder(): name for dtype, name in _NATIVE.items()}
 
 
 def dtype_name(dtype: Any) -> str:

@@ -45,7 +45,8 @@ def cut(shape: tuple[int, ...], most: int, axis: int = -1) -> Iterator[Index]:
 
 def part(array: Any, index: Index, shape: tuple[int, ...]) -> Any:
     """View a block of an operand of rows; an axis along which it broadcasts is kept whole."""
-    if index == (Ellipsis,) or not hasattr(array, "shape"):  # a number is the same in each, as None
+    # A number is the same in each, as None is; NumPy's scalars are numbers that have a shape.
+    if index == (Ellipsis,) or not getattr(array, "shape", ()):
         return array
     narrowed = (
         slice(None) if array.shape[at] == 1 and shape[at] != 1 else one

@@ -86,9 +86,9 @@ def reduced() -> Iterator[Case]:
         more["where"] = [True, True, False, True]
         say = f"Rows of masses 1, 2 and 1/4, and a masked one ({kind})"
         yield case(f"soft-masses-where-{kind}", say, ROWS, masses, **more)
-    say = "-100 among probabilities is no label to ignore: labels are integers"
+    say = "Probabilities have no label to ignore: ignore_index=None says the same"
     logits, soft = [[0.5, 1.0, -1.0]] * 2, [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    yield case("soft-no-ignore", say, logits, soft, flags="Probabilities", ignore_index=0)
+    yield case("soft-no-ignore", say, logits, soft, flags="Probabilities", ignore_index=None)
     for dtype, wider in (("float16", "float32"), ("bfloat16", "float32"), ("float32", "float64")):
         say = f"Probabilities in {wider} for logits in {dtype}: rounded to what is computed in"
         more = {"flags": "Probabilities HalfPrecision", "targets_dtype": wider}

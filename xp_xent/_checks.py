@@ -10,6 +10,9 @@ Array = Any
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+CLASSES, SAMPLES = ("class", "classes"), ("sample", "samples")
+# Labels are floating where they come from a table of numbers, as those of boosting libraries do.
+CAST_LABELS = "; convert labels that are whole numbers to an integer dtype, int64 for example"
 _KINDS = (
     dict.fromkeys(FLOATS, "floating")
     | dict.fromkeys(INTEGERS, "integer")
@@ -32,10 +35,10 @@ def floating(name: str, array: Array) -> None:
         )
 
 
-def numeric(name: str, array: Array) -> None:
-    """Refuse complex, boolean and exotic dtypes."""
+def numeric(name: str, array: Array, of_mask: str = "; a mask is passed as where=") -> None:
+    """Refuse complex, boolean and exotic dtypes; `of_mask` is the hint for booleans."""
     if kind(array) not in ("floating", "integer"):
-        hint = "; a mask is passed as where=" if kind(array) == "bool" else ""
+        hint = of_mask if kind(array) == "bool" else ""
         raise TypeError(
             f"{name}: got dtype {dtype_name(array.dtype)}, wanted real floating or integer{hint}"
         )
@@ -69,18 +72,30 @@ def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
         )
 
 
-def axis(value: Any, shape: tuple[int, ...], name: str = "logits") -> int:
-    """Give a class axis counted from 0; the axis must exist and not be empty."""
-    ndim = len(shape)
+def labels(name: str, array: Array) -> None:
+    """Refuse labels that are not integers."""
+    if kind(array) != "integer":
+        hint = CAST_LABELS if kind(array) == "floating" else ""
+        raise TypeError(f"{name}: got dtype {dtype_name(array.dtype)}, wanted integers{hint}")
+
+
+def axis(
+    value: Any, shape: tuple[int, ...], name: str = "logits", of: tuple[str, str] = CLASSES
+) -> int:
+    """Give an axis counted from 0; it must exist and not be empty. `of`: what is along it."""
+    ndim, (one, many) = len(shape), of
     value = integer("axis", value, "one integer")
+    if ndim == 0:
+        raise ValueError(
+            f"axis: got {value} for {name} of shape (), wanted an array with a {one} axis"
+        )
     if not -ndim <= value < ndim:
         raise ValueError(
             f"axis: got {value}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
-            + ("; there must be a class axis" if ndim == 0 else "")
         )
     if shape[value] == 0:
         raise ValueError(
-            f"{name}: got no classes (shape {shape}, axis={value}), wanted at least one"
+            f"{name}: got no {many} (shape {shape}, axis={value}), wanted at least one"
         )
     return value % ndim
 
@@ -104,7 +119,10 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     # A compiler that settled on the number would compile again for the next one.
     number = value if is_symbolic(value) else float(value)
     if not (low <= number <= high and -math.inf < number < math.inf):
-        raise ValueError(f"{name}: got {value!r}, wanted a number in [{low:g}, {high:g}]")
+        opening, closing = "(["[low > -math.inf], ")]"[high < math.inf]
+        raise ValueError(
+            f"{name}: got {value!r}, wanted a number in {opening}{low:g}, {high:g}{closing}"
+        )
     return number
 
 

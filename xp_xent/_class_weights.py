@@ -5,7 +5,7 @@ from typing import Any
 
 from xp_xent import _checks as check
 from xp_xent._problem import loss_dtype
-from xp_xent.backends import backend_of, dtype_name
+from xp_xent.backends import Backend, backend_of
 
 Array = Any
 
@@ -29,8 +29,8 @@ def balanced_class_weights(
     Returns
     -------
     array, shape (num_classes,)
-        Weights in the library's default floating dtype, for ``weight=`` of `cross_entropy`. A
-        class without labels gets 0.
+        Weights in the library's default floating dtype on the labels' device, for ``weight=`` of
+        `cross_entropy`. A class without labels gets 0.
 
     Raises
     ------
@@ -68,8 +68,8 @@ def effective_number_weights(
     Returns
     -------
     array, shape (num_classes,)
-        Weights that sum to K, in the library's default floating dtype. A class without labels
-        gets 0.
+        Weights that sum to K, in the library's default floating dtype on the labels' device. A
+        class without labels gets 0.
 
     Raises
     ------
@@ -113,14 +113,15 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
     -------
     array
         Of the targets' shape without `axis`, in their dtype if it is floating, else in the
-        library's default floating dtype; inf where nothing is positive and Python cannot look.
+        library's default floating dtype on their device; inf where nothing is positive and Python
+        cannot look.
 
     Raises
     ------
     TypeError
         `targets` are complex.
     ValueError
-        A class has no positive, which no weight can repair, or there is no such axis.
+        A class has no positive, which no weight can repair, there is no sample, or no such axis.
 
     Examples
     --------
@@ -133,9 +134,9 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
     if check.kind(targets) == "other":
         check.numeric("targets", targets)
     xp, shape = backend.xp, tuple(targets.shape)
-    axis = check.axis(axis, shape, "targets")
+    axis = check.axis(axis, shape, "targets", check.SAMPLES)
     if check.kind(targets) != "floating":
-        targets = backend.cast(targets, _default_float(xp))
+        targets = backend.cast(targets, _default_float(backend, targets))
     # Counts of half precision stop at 2048.
     positives = xp.sum(backend.cast(targets, loss_dtype(xp, targets)), axis=axis)
     if backend.is_readable(positives) and not bool(xp.all(positives > 0)):
@@ -143,15 +144,15 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
             "targets: got a class without a positive sample, wanted at least one each; "
             "leave the class out, or give its pos_weight yourself"
         )
-    return backend.cast((shape[axis] - positives) / positives, targets.dtype)
+    with backend.quiet():  # endless or absent positives
+        return backend.cast((shape[axis] - positives) / positives, targets.dtype)
 
 
 def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[Any, Array]:
     """Count each class, in the default floating dtype."""
     backend = backend_of(labels=labels)
     xp = backend.xp
-    if check.kind(labels) != "integer":
-        raise TypeError(f"labels: got dtype {dtype_name(labels.dtype)}, wanted integers")
+    check.labels("labels", labels)
     num_classes = check.integer("num_classes", num_classes)
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}, wanted at least 1")
@@ -163,11 +164,12 @@ def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[
             flat = xp.where(flat == ignored, -1, flat)
     # In sorted labels each class is one run, found by bisection: no table of N × K.
     edges = xp.searchsorted(xp.sort(flat), classes)
-    return xp, backend.cast(edges[1:] - edges[:-1], _default_float(xp))
+    return xp, backend.cast(edges[1:] - edges[:-1], _default_float(backend, labels))
 
 
-def _default_float(xp: Any) -> Any:
+def _default_float(backend: Backend, like: Array) -> Any:
+    """Give the library's default floating dtype where that array lives."""
     # Imported here: it takes 30 ms, which `import xp_xent` need not spend.
     import array_api_extra as xpx
 
-    return xpx.default_dtype(xp, "real floating")
+    return xpx.default_dtype(backend.xp, "real floating", device=backend.device(like))

@@ -57,7 +57,8 @@ def cross_entropy(
     where : boolean array, labels' shape, optional
         The rows that count. Another row has loss 0 and gradient 0, even if it holds NaN.
     ignore_index : int or None, default -100
-        Rows with this label do not count. None: no label is special.
+        Rows with this label do not count. None: no label is special. With probabilities, which
+        have no label, any other number than the default is refused.
     label_smoothing : float in [0, 1], default 0.0
         Mass ε taken from the targets and spread over the classes.
     smoothing : {"uniform", "others"}, default "uniform"

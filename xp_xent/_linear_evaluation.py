@@ -183,7 +183,8 @@ class LinearEvaluation:
         """Give the derivative of the reduced loss by each row's loss, (n, 1) or (1, 1)."""
         xp, like = self.backend.xp, self.layer.features
         shape = tuple(like.shape[:-1])
-        factor = self.reduction.factor(self.backend, shape, cotangent, self.layer.dtype)
+        with self.backend.quiet():  # nothing counted: 1 / 0
+            factor = self.reduction.factor(self.backend, shape, cotangent, self.layer.dtype)
         if isinstance(factor, (int, float)):
             return self.backend.full((1, 1), factor, self.layer.dtype, like=like)
         return xp.reshape(factor, (-1, 1))

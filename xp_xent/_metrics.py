@@ -101,7 +101,8 @@ class LossAccumulator:
         Parameters
         ----------
         losses : array or float
-            Losses of rows (``reduction="none"``) or a sum of them (``reduction="sum"``).
+            Losses of rows (``reduction="none"``) or a sum of them (``reduction="sum"``), which
+            may be infinite.
         weights : array or float, optional
             The rows' shares in the mean, or their sum: the number of rows that counted. None: 1
             for each loss given, so pass it where rows were ignored or weighted.
@@ -111,10 +112,10 @@ class LossAccumulator:
         LossAccumulator
         """
         host = _host("losses", losses)
-        share = float(host.size) if weights is None else float(np.sum(_host("weights", weights)))
         with np.errstate(invalid="ignore"):  # ∞ − ∞ is stated: the mean is NaN
             total = float(np.sum(host))
-        return self + LossAccumulator(total, share)
+            share = host.size if weights is None else np.sum(_host("weights", weights))
+        return self + LossAccumulator(total, float(share))
 
     def __add__(self, other: "LossAccumulator") -> "LossAccumulator":
         """Merge two accumulators."""
@@ -143,8 +144,8 @@ class LossAccumulator:
 
 
 def _host(name: str, values: Array | float) -> np.ndarray:
-    if not hasattr(values, "dtype"):
-        return np.asarray(check.number(name, values))
+    if check.is_number(values) and not isinstance(values, bool):
+        return np.asarray(float(values))  # infinite, as an array's may be
     backend = backend_of(**{name: values})
-    check.numeric(name, values)
+    check.numeric(name, values, "; pass the number of rows that counted, the mask's sum")
     return np.asarray(backend.to_numpy(values), dtype=np.float64)

@@ -15,6 +15,9 @@ from xp_xent.backends import Backend, dtype_name
 
 Array = Any
 
+IGNORED = -100  # the default of ignore_index
+BINARY = "; one logit a row, with targets 0 or 1, is for binary_cross_entropy_with_logits"
+
 
 def softmax_evaluation(
     logits: Array,
@@ -53,6 +56,11 @@ def target_rows(
             f"{problem.names[1]}: got floating probabilities ({dtype_name(targets.dtype)}), wanted "
             "integer labels; from one-hot targets, take the argmax along the class axis"
         )
+    if problem.options.ignore_index not in (None, IGNORED):
+        raise ValueError(
+            f"ignore_index: got {problem.options.ignore_index}, but {problem.names[1]} are "
+            "probabilities, which no label marks; pass the rows that count as where="
+        )
     return probability_rows(problem, targets)
 
 
@@ -74,20 +82,21 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
         return True
     if kind == "floating" and got == logits:
         return False
+    binary = BINARY if problem.classes == 1 else ""
     if kind not in ("integer", "floating"):
         raise TypeError(
             f"{second}: got dtype {dtype_name(targets.dtype)}, wanted integer labels of shape "
-            f"{rows} or floating probabilities of shape {logits}"
+            f"{rows} or floating probabilities of shape {logits}{binary}"
         )
-    hint = ""
-    fitting = check.fits_another_axis(logits, got)
-    if kind == "integer" and got == logits:
-        hint = "; one-hot targets are probabilities: convert them to a floating dtype"
-    elif kind == "floating" and got == rows:
+    if kind == "floating" and got == rows:
         raise TypeError(
             f"{second}: got floating labels ({dtype_name(targets.dtype)}) of shape {got}, wanted "
             f"integer labels of that shape, or floating probabilities of shape {logits}"
+            f"{binary or check.CAST_LABELS}"
         )
+    hint, fitting = "", check.fits_another_axis(logits, got)
+    if kind == "integer" and got == logits:
+        hint = binary or "; one-hot targets are probabilities: convert them to a floating dtype"
     elif fitting:
         hint = f"; targets fit axis={' or axis='.join(map(str, fitting))}"
     elif len(got) == len(logits) and 1 in got and kind == "integer":
@@ -205,8 +214,8 @@ def _refuse_out_of_range(problem: RowProblem, labels: Array, passed: Array) -> N
         first[-1] += 1
     position = tuple(int(i) for i in first)
     name, last = problem.names[1], problem.classes - 1
+    hint = "; is the class axis right, or do labels start at 1?" if last else BINARY
     raise ValueError(
         f"{name}: got label {value} at position {position}, wanted 0 … {last} "
-        f"(classes along the class axis) or ignore_index={problem.options.ignore_index}; "
-        "is the class axis right, or do labels start at 1?"
+        f"(classes along the class axis) or ignore_index={problem.options.ignore_index}{hint}"
     )
