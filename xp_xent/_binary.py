@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from xp_xent import _checks as check
-from xp_xent._binary_rows import BinaryRows, SigmoidFocalRows
+from xp_xent._binary_rows import BinaryRows
 from xp_xent._evaluation import Evaluation, loss
 from xp_xent._layout import Layout
 from xp_xent._problem import RowOptions, loss_dtype
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
+from xp_xent._sigmoid_focal_rows import SigmoidFocalRows
 
 Array = Any
 
@@ -125,12 +126,6 @@ def sigmoid_focal_loss(
     ------
     TypeError, ValueError
         A dtype, library, shape, device or option that does not fit.
-
-    Notes
-    -----
-    With γ between 0 and 1, a second derivative by automatic differentiation is NaN where 1 − p_t is
-    below some 1e-20 in float32 (1e-150 in float64): that of (1 − p_t)^γ overflows there. `hvp` and
-    `hessian_diagonal` have it.
 
     References
     ----------

@@ -44,13 +44,15 @@ class FocalHead(Head):
         """Give f(ℓ)."""
         xp, nll = row.xp, row.nll
         endless = xp.isinf(nll)  # there the factor is 1, and its derivative 0 · ∞
-        if self.gamma >= 1 or not row.backend.differentiable:
+        if self.gamma >= 2 or not row.backend.differentiable:
             return xp.where(endless, nll, self._product(xp, xp.where(endless, 0.0, nll)))
         # Far below 1 it is ℓ^(γ + 1), whose second derivative has a value where that of (1 − p)^γ
-        # has none.
-        small = nll < xp.finfo(nll.dtype).eps / 8
+        # has none; and next to nothing below the smallest normal number, whose powers overflow.
+        form = xp.finfo(nll.dtype)
+        small, some = nll < form.eps / 8, nll >= form.smallest_normal
         value = self._product(xp, xp.where(endless | small, 0.0, nll))
-        value = xp.where(small, power(xp, xp.where(small, nll, 0.0), self.gamma + 1), value)
+        least = power(xp, xp.where(small & some, nll, 0.0), self.gamma + 1)
+        value = xp.where(small, least, value)
         return xp.where(endless, nll, value)
 
     def _product(self, xp: Any, nll: Array) -> Array:
