@@ -65,7 +65,7 @@ class ElementRows:
         """Mark the elements that count and whose target is outside [0, 1]."""
         if not self.unread:
             return rows
-        y = rows.probabilities
+        y: Array = rows.probabilities
         outside = (y < 0) | (y > 1)
         if rows.counted is not None:
             outside = outside & rows.counted
