@@ -37,6 +37,8 @@ class BinaryRows(ElementRows):
             tail, down, _ = softplus_parts(backend.xp, x)
             hit = product(backend.xp, self._masses(still, None)[0], tail + down)
             loss = loss + with_slope(backend, weight, hit)
+            # An infinite slope by the targets has no derivative by the weight.
+            weight = backend.xp.where(backend.xp.isinf(x), now, weight)
         if check.kind(y) == "floating":
             y = open_rows(backend, rows, self.dtype, y)
             loss = loss + with_slope(backend, y, self._by_target(backend.xp, x, weight))

@@ -24,12 +24,12 @@ class ElementRows:
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each element's loss."""
         rows = self._judged(backend, rows)
-        if not backend.differentiable or rows.scale is None:
-            return close_loss(backend, rows, self._loss(backend, rows))
-        scale = open_rows(backend, rows, self.dtype, rows.scale)
         loss = self._loss(backend, rows)
-        scaled = product(backend.xp, backend.stop_gradient(scale), loss)
-        scaled = scaled + with_slope(backend, scale, loss)
+        if not backend.differentiable or rows.scale is None:
+            return close_loss(backend, rows, loss)
+        xp, scale = backend.xp, open_rows(backend, rows, self.dtype, rows.scale)
+        void = (scale == 0) & xp.isinf(loss)
+        scaled = product(xp, scale, loss) + xp.where(void, with_slope(backend, scale, loss), 0.0)
         return close_loss(backend, rows._replace(scale=None), scaled)
 
     def value_and_gradient(
@@ -46,6 +46,8 @@ class ElementRows:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the targets."""
         rows = self._judged(backend, rows)
         loss, slope = self._loss_and_target_slope(backend, rows)
+        if rows.scale is not None:  # it may be infinite
+            slope = backend.xp.where(rows.scale == 0, 0.0, slope)
         return close_loss(backend, rows, loss), close_gradient(
             backend, rows, slope, cotangent, rows.probabilities
         )

@@ -2,8 +2,8 @@
 
 Each head gives its value, slope and bend (first and second derivative by ℓ) for rows anchored at
 their labels; the bend times a scale, for focal's may be too large for the dtype where its product
-with the derivatives of ℓ is not. 1 − p is −expm1(−ℓ), which keeps the relative accuracy of ℓ on confident rows, under
-automatic differentiation too.
+with the derivatives of ℓ is not. 1 − p is −expm1(−ℓ), which keeps the relative accuracy of ℓ on
+confident rows, under automatic differentiation too.
 """
 
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ class SigmoidFocalRows(ElementRows):
         xp = backend.xp
         y, up, down, u, outer, cross = self._parts(backend, rows)
         by_x, slope = (1 - 2 * y) * up * down, (1 - y) * up - y * down  # u' and c'
-        ratio = self._ratio(xp, cross, u)
+        ratio = product(xp, self.gamma, self._ratio(xp, cross, u))
         return outer * cross, outer * (product(xp, by_x, ratio) + slope)
 
     def _bend(self, backend: Any, rows: Rows) -> Array:
@@ -49,7 +49,7 @@ class SigmoidFocalRows(ElementRows):
         # Not u'²/u: the square may underflow.
         r = by_x / xp.where(u == 0, 1.0, u)
         bend = (self.gamma - 1) * r * by_x + by_x * (down - up)
-        ratio = self._ratio(xp, cross, u)
+        ratio = product(xp, self.gamma, self._ratio(xp, cross, u))
         return outer * (product(xp, bend, ratio) + 2 * self.gamma * r * slope + up * down)
 
     def _loss_and_target_slope(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
@@ -61,8 +61,10 @@ class SigmoidFocalRows(ElementRows):
             # u may be too small where u^γ is not: exp(−|x|), if the target is wholly right.
             sure = (u < xp.finfo(u.dtype).smallest_normal) & (y == xp.astype(x > 0, y.dtype))
             focus = xp.where(sure, xp.exp(gamma * xp.where(x > 0, -x, x)), focus)
-            ratio = xp.where(sure, gamma, ratio)  # that of c/u is 1
-        by_y = alpha * product(xp, focus, ratio * (down - up) - x)
+            ratio = xp.where(sure, 1.0, ratio)
+        # Term by term, and γ last: c/u may be close to the largest number.
+        by_u = product(xp, gamma, product(xp, focus, ratio))
+        by_y = alpha * (by_u * (down - up) - product(xp, focus, x))
         if self.alpha is not None:
             by_y = by_y + (2 * self.alpha - 1) * focus * loss
         return alpha * focus * loss, by_y
@@ -76,6 +78,9 @@ class SigmoidFocalRows(ElementRows):
         endless, floating = xp.isinf(loss), check.kind(rows.probabilities) == "floating"
         if floating:
             by_y = with_slope(backend, y, -x)
+            if self.alpha is not None:
+                by_alpha = (2 * self.alpha - 1) * xp.ones_like(y)
+                alpha = backend.stop_gradient(alpha) + with_slope(backend, y, by_alpha)
         if gamma == 0:
             return alpha * (loss + by_y)
         u, sign = y * down + (1 - y) * up, xp.where(x > 0, -xp.ones_like(x), 1.0)
@@ -130,6 +135,6 @@ class SigmoidFocalRows(ElementRows):
         return tail + product(xp, y, down) + product(xp, 1 - y, up)
 
     def _ratio(self, xp: Any, loss: Array, u: Array) -> Array:
-        """Give γ·loss/u, 0 where u is."""
+        """Give c/u, 0 where u is."""
         zero = u == 0
-        return product(xp, self.gamma, xp.where(zero, 0.0, loss / xp.where(zero, 1.0, u)))
+        return xp.where(zero, 0.0, loss / xp.where(zero, 1.0, u))
