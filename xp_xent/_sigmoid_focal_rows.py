@@ -83,25 +83,28 @@ class SigmoidFocalRows(ElementRows):
                 alpha = backend.stop_gradient(alpha) + with_slope(backend, y, by_alpha)
         if gamma == 0:
             return alpha * (loss + by_y)
-        u, sign = y * down + (1 - y) * up, xp.where(x > 0, -xp.ones_like(x), 1.0)
-        # Powers of u overflow where it is tiny, up to the third derivative.
-        tiny = u < float(xp.finfo(u.dtype).smallest_normal) ** (1 / 3)
-        log_u, ratio = self._tiny(xp, x, still, tiny)
-        focus = xp.where(tiny, xp.exp(gamma * log_u), power(xp, xp.where(tiny, 1.0, u), gamma))
+        u, by_u = y * down + (1 - y) * up, None
+        if gamma == 1 or gamma >= 2:
+            focus = power(xp, u, gamma)
+        else:
+            focus, by_u = self._apart(xp, x, still, u)
         result = focus * xp.where(endless, 0.0, loss)
         if floating:
             result = result + focus * with_slope(backend, y, xp.where(xp.isinf(x), 0.0, -x))
-            by_u = xp.where(tiny, gamma * focus * ratio * sign, 0.0)
-            result = result + with_slope(backend, y, by_u)
+            if by_u is not None:
+                result = result + with_slope(backend, y, by_u)
         # There u is 1 − y or y, but its derivative by x would be 0 · ∞.
         last = xp.where(endless, xp.where(x > 0, 1 - y, y), 1.0)
         return alpha * xp.where(endless, power(xp, last, gamma) * (loss + by_y), result)
 
-    def _tiny(self, xp: Any, x: Array, y: Array, tiny: Array) -> tuple[Array, Array]:
-        """Give log u and c/u where u is tiny: there u is t + far, and c is t + far·|x|.
+    def _apart(self, xp: Any, x: Array, y: Array, u: Array) -> tuple[Array, Array]:
+        """Give u^γ apart where u is tiny and powers of it overflow, for up to three derivatives.
 
-        t is exp(−|x|), and `far` what the target gives to the class that x speaks against.
+        There u is t + far and c is t + far·|x|; t is exp(−|x|), and `far` what the target gives to
+        the class that x speaks against. Also give the part of the loss's slope by a target which
+        goes through a tiny u.
         """
+        tiny = u < float(xp.finfo(u.dtype).smallest_normal) ** (1 / 3)
         along, far = xp.where(x > 0, -x, x), xp.where(x > 0, 1 - y, y)
         mixed = tiny & (far > 0)  # otherwise u is t, which may underflow
         log_t, log_far = (
@@ -110,8 +113,11 @@ class SigmoidFocalRows(ElementRows):
         tail, _, more = softplus_parts(xp, log_t - log_far)
         log_u = log_far + more + tail
         size = xp.where(xp.isinf(x), 0.0, -log_t)
-        ratio = xp.exp(log_t - log_u) + size * xp.exp(log_far - log_u)
-        return xp.where(mixed, log_u, along), xp.where(mixed, ratio, 1.0)
+        ratio = xp.exp(log_t - log_u) + size * xp.exp(log_far - log_u)  # c/u
+        own = xp.exp(self.gamma * xp.where(mixed, log_u, along))
+        by_u = self.gamma * own * xp.where(mixed, ratio, 1.0)
+        focus = xp.where(tiny, own, power(xp, xp.where(tiny, 1.0, u), self.gamma))
+        return focus, xp.where(tiny, xp.where(x > 0, -by_u, by_u), 0.0)
 
     def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array, Array, Array]:
         xp = backend.xp
