@@ -71,7 +71,7 @@ def softmax_focal_loss(
     cotangent: Sequence[float] | None = None,
     dtype: str = "float64",
 ) -> Result:
-    """Enclose α_y (1 − p_y)**γ ℓ_y, with ℓ_y = −log p_y; γ is 1 or more."""
+    """Enclose α_y (1 − p_y)**γ ℓ_y, with ℓ_y = −log p_y."""
     rows, shares = [], []
     for z, label in zip(logits, labels, strict=True):
         shares.append(arb(int(label != ignore_index)))

@@ -18,6 +18,7 @@ from xp_xent.conformance import (
     _topics_agreement,
     _topics_binary,
     _topics_extreme,
+    _topics_focus,
     _topics_gradients,
     _topics_half,
     _topics_ignored,
@@ -28,6 +29,7 @@ from xp_xent.conformance import (
     _topics_reductions,
     _topics_regularisers,
     _topics_smoothing,
+    _topics_targets,
     _topics_weights,
     reference,
 )
@@ -41,14 +43,14 @@ FORMAT_VERSION = 2
 # File -> its topics
 FILES: dict[str, Iterable[Callable[[], Iterable[Case]]]] = {
     "agreement": _topics_agreement.TOPICS,
-    "bad_labels": _topics_labels.TOPICS,
+    "bad_labels": (*_topics_labels.TOPICS, *_topics_targets.TOPICS),
     "binary": _topics_binary.TOPICS,
     "extreme_logits": _topics_extreme.TOPICS,
     "gradients": _topics_gradients.TOPICS,
     "half_precision": _topics_half.TOPICS,
     "ignored_rows": _topics_ignored.TOPICS,
     "layout": _topics_layout.TOPICS,
-    "other_losses": _topics_others.TOPICS,
+    "other_losses": (*_topics_others.TOPICS, *_topics_focus.TOPICS),
     "probability_targets": _topics_probabilities.TOPICS,
     "reductions": _topics_reductions.TOPICS,
     "regularisers": _topics_regularisers.TOPICS,

@@ -184,6 +184,11 @@ def binary_cross_entropy_with_logits(
         shares.append(arb(int(counted)))
         factors = [1.0 if w is None else w[i] for w in (weight, pos_weight)]
         smooth = arb(y) * (1 - epsilon) + epsilon / 2
-        rows.append(element(z, smooth, *factors, dtype=dtype) if counted else no_row(1))
+        if not counted:
+            rows.append(no_row(1))
+        elif not 0 <= y <= 1:  # NaN, or what no exception can be raised for
+            rows.append(Row(NAN, [NAN], 0.0, [0.0]))
+        else:
+            rows.append(element(z, smooth, *factors, dtype=dtype))
     result = reduce(rows, shares, reduction, normalizer, dtype)
     return result if cotangent is None else pull_back(result, cotangent)

@@ -287,6 +287,8 @@ class Binary(Loss):
             raise ValueError("shapes do not fit")
         z, y = wide(logits), self.targets(targets, call)
         counted, masses = self.counts(z, call), self.weights(y, call)
+        if (counted & ((targets < 0) | (targets > 1))).any():
+            raise ValueError("a target is out of range")
         losses = self.mask(self.loss(z, masses, call), counted)
         gradient = self.mask(self.gradient(z, masses, call), counted)
         broken = np.isnan(z) & counted

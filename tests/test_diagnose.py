@@ -41,6 +41,7 @@ MISTAKES: dict[str, tuple[Any, Any, int, str]] = {
     "one-hot that does not sum to one": (
         LOGITS, np.eye(5)[LABELS] + np.eye(5)[(LABELS + 1) % 5], -1, "unnormalized-targets",
     ),
+    "a mask of 0 and 255": (LOGITS, np.eye(5)[LABELS] * 255, -1, "targets-out-of-range"),
     "negative probabilities": (LOGITS, np.eye(5)[LABELS] * 3 - 0.4, -1, "negative-targets"),
 }  # fmt: skip
 

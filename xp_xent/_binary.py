@@ -1,15 +1,20 @@
 """Binary and multilabel losses of logits, element by element."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from xp_xent import _checks as check
-from xp_xent._binary_rows import BinaryRows, SigmoidFocalRows
+from xp_xent._binary_rows import BinaryRows
 from xp_xent._evaluation import Evaluation, loss
 from xp_xent._layout import Layout
 from xp_xent._problem import RowOptions, loss_dtype
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
+from xp_xent._sigmoid_focal_rows import SigmoidFocalRows
+from xp_xent.backends import Backend
 
 Array = Any
 
@@ -63,7 +68,8 @@ def binary_cross_entropy_with_logits(
     Raises
     ------
     TypeError, ValueError
-        A dtype, library, shape, device or option that does not fit.
+        A dtype, library, shape, device or option that does not fit; a target outside [0, 1] of an
+        element that counts, where it can be read (elsewhere the element is NaN).
 
     See Also
     --------
@@ -83,9 +89,8 @@ def binary_cross_entropy_with_logits(
     """
     epsilon = check.number("label_smoothing", label_smoothing, 0.0, 1.0)
     options = RowOptions(weight, where=where, reduction=reduction, normalizer=normalizer)
-    return _elementwise(
-        logits, targets, lambda dtype: BinaryRows(dtype, epsilon), options, pos_weight
-    )
+    kernel = partial(BinaryRows, label_smoothing=epsilon)
+    return _elementwise(logits, targets, kernel, options, pos_weight)
 
 
 @loss
@@ -107,7 +112,7 @@ def sigmoid_focal_loss(
     logits : array
         Log-odds of any shape.
     targets : array, logits' shape
-        Floating, integer or boolean: 1 for the positive class, 0 for the negative one.
+        As in `binary_cross_entropy_with_logits`.
     alpha : float in [0, 1], optional
         Weighs the positive class by α and the negative one by 1 − α; None weighs neither. The
         paper's value is 0.25.
@@ -124,13 +129,7 @@ def sigmoid_focal_loss(
     Raises
     ------
     TypeError, ValueError
-        A dtype, library, shape, device or option that does not fit.
-
-    Notes
-    -----
-    With γ between 0 and 1, a second derivative by automatic differentiation is NaN where 1 − p_t is
-    below some 1e-20 in float32 (1e-150 in float64): that of (1 − p_t)^γ overflows there. `hvp` and
-    `hessian_diagonal` have it.
+        As in `binary_cross_entropy_with_logits`.
 
     References
     ----------
@@ -148,15 +147,14 @@ def sigmoid_focal_loss(
     if alpha is not None:
         alpha = check.number("alpha", alpha, 0.0, 1.0)
     options = RowOptions(where=where, reduction=reduction, normalizer=normalizer)
-    return _elementwise(
-        logits, targets, lambda dtype: SigmoidFocalRows(dtype, gamma, alpha), options
-    )
+    kernel = partial(SigmoidFocalRows, gamma=gamma, alpha=alpha)
+    return _elementwise(logits, targets, kernel, options)
 
 
 def _elementwise(
     logits: Array,
     targets: Array,
-    kernel: Callable[[Any], Any],
+    kernel: Callable[..., Any],
     options: RowOptions,
     pos_weight: Array | None = None,
 ) -> Evaluation:
@@ -185,6 +183,8 @@ def _elementwise(
     if where is not None:
         check.boolean("where", where)
         check.shape("where", where, shape, "the logits'")
+    unread = not _within(backend, targets, where)
+    if where is not None:
         share = backend.cast(where, dtype)
         where = layout.inward(where)
     rows = Rows(
@@ -195,4 +195,33 @@ def _elementwise(
         class_weight=broadcast("pos_weight"),
     )
     reduction = Reduction(options.reduction, share, options.normalizer)
-    return Evaluation(backend, kernel(dtype), rows, layout, reduction)
+    return Evaluation(backend, kernel(dtype, unread=unread), rows, layout, reduction)
+
+
+def _within(backend: Backend, targets: Array, where: Array | None) -> bool:
+    """Tell if the targets that count are known to lie in [0, 1]; refuse those known not to."""
+    if check.kind(targets) == "bool":
+        return True
+    readable = backend.is_readable(targets)
+    if readable and backend.spans(targets, 0, 1):
+        return True
+    # A mask may be traced where targets are not, and the other way round.
+    if not readable or not (where is None or backend.is_readable(where)):
+        return False
+    outside = (targets < 0) | (targets > 1)  # not NaN, which the loss shows
+    if where is not None:
+        outside = outside & where
+    if not backend.holds(~outside):
+        host = backend.to_numpy(targets), backend.to_numpy(outside)
+        raise ValueError(f"targets: {outside_message(*host)}")
+    return True
+
+
+def outside_message(targets: np.ndarray, outside: np.ndarray) -> str:
+    """Say which target is the first outside [0, 1], and what to do."""
+    position = tuple(int(i) for i in np.argwhere(outside)[0])
+    return (
+        f"got {targets[position]} at position {position}, wanted 0 … 1: whether the class is "
+        "positive, or its probability; divide a mask of 0 and 255 by 255, or ignore such "
+        "elements with where="
+    )

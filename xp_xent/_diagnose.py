@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent import _checks as check
+from xp_xent._binary import outside_message
 from xp_xent.backends import backend_of
 
 Array = Any
@@ -38,7 +39,9 @@ class Finding:
     message: str
 
 
-def diagnose(logits: Array, targets: Array, /, *, axis: int = -1) -> tuple[Finding, ...]:
+def diagnose(
+    logits: Array, targets: Array, /, *, axis: int = -1, ignore_index: int | None = -100
+) -> tuple[Finding, ...]:
     """Look for common mistakes in logits and targets.
 
     The arrays are copied to host memory. Findings are suspicions, not errors: everything here is
@@ -48,11 +51,13 @@ def diagnose(logits: Array, targets: Array, /, *, axis: int = -1) -> tuple[Findi
     ----------
     logits : array, shape (..., K, ...)
         What is about to be passed to `cross_entropy`, the classes along `axis`; or, with targets
-        of the same shape in [0, 1] that do not sum to 1, to `binary_cross_entropy_with_logits`.
+        of the same shape that do not sum to 1, to `binary_cross_entropy_with_logits`.
     targets : array
         Labels or probabilities.
     axis : int, default -1
         The class axis.
+    ignore_index : int or None, default -100
+        Labels of rows that do not count, as in `cross_entropy`.
 
     Returns
     -------
@@ -60,8 +65,8 @@ def diagnose(logits: Array, targets: Array, /, *, axis: int = -1) -> tuple[Findi
         Each with a ``code`` and a ``message``; empty where nothing looks wrong. Codes:
         ``probabilities``, ``log-probabilities``, ``non-finite``, ``saturated``, ``constant``,
         ``class-axis``, ``labels-from-one``, ``labels-out-of-range``, ``one-label``,
-        ``nothing-counted``, ``masked-label``, ``one-hot-integers``, ``negative-targets``,
-        ``unnormalized-targets``.
+        ``nothing-counted``, ``masked-label``, ``one-hot-integers``, ``targets-out-of-range``,
+        ``negative-targets``, ``unnormalized-targets``.
 
     Raises
     ------
@@ -80,6 +85,8 @@ def diagnose(logits: Array, targets: Array, /, *, axis: int = -1) -> tuple[Findi
     backend = backend_of(logits=logits, targets=targets)
     check.floating("logits", logits)
     axis = check.axis(axis, tuple(logits.shape))
+    if ignore_index is not None:
+        ignore_index = check.integer("ignore_index", ignore_index, "an integer, or None")
     z = np.moveaxis(np.asarray(backend.to_numpy(logits), dtype=np.float64), axis, -1)
     y = backend.to_numpy(targets)
     with np.errstate(all="ignore"):
@@ -87,7 +94,7 @@ def diagnose(logits: Array, targets: Array, /, *, axis: int = -1) -> tuple[Findi
         if check.kind(targets) == "floating" or y.shape == tuple(logits.shape):
             findings += _of_probabilities(y, axis, check.kind(targets))
         else:
-            findings += _of_labels(z, y, axis, tuple(logits.shape))
+            findings += _of_labels(z, y, axis, tuple(logits.shape), ignore_index)
     return tuple(findings)
 
 
@@ -124,13 +131,14 @@ def _of_logits(z: np.ndarray) -> Iterator[Finding]:
 
 
 def _of_labels(
-    z: np.ndarray, y: np.ndarray, axis: int, shape: tuple[int, ...]
+    z: np.ndarray, y: np.ndarray, axis: int, shape: tuple[int, ...], ignore_index: int | None
 ) -> Iterator[Finding]:
     others = [a for a in check.fits_another_axis(shape, y.shape) if a != axis]
     if y.shape != z.shape[:-1] or others:
         fits = f"; labels of shape {y.shape} also fit axis={others[0]}" if others else ""
         yield Finding("class-axis", f"logits {shape} have their classes along axis {axis}{fits}")
-    counted = y[y != -100]
+    kept = y != ignore_index  # all of them for None
+    counted = y[kept]
     if not counted.size:
         yield Finding("nothing-counted", "no label counts: the mean is NaN")
         return
@@ -142,9 +150,9 @@ def _of_labels(
             "labels-out-of-range", f"labels are {low} … {high}; classes are 0 … {classes - 1}"
         )
     elif y.shape == z.shape[:-1]:
-        at_label = np.take_along_axis(z, np.where(y == -100, 0, y)[..., None], axis=-1)[..., 0]
+        at_label = np.take_along_axis(z, np.where(kept, y, 0)[..., None], axis=-1)[..., 0]
         alive = (z > -np.inf).any(axis=-1)
-        masked = int(((at_label == -np.inf) & alive & (y != -100)).sum())
+        masked = int(((at_label == -np.inf) & alive & kept).sum())
         if masked:
             yield Finding("masked-label", f"{masked} labels are of classes masked by −inf: +inf")
     if counted.size > 1 and low == high:
@@ -152,6 +160,10 @@ def _of_labels(
 
 
 def _of_probabilities(y: np.ndarray, axis: int, kind: str) -> Iterator[Finding]:
+    outside = (y < 0) | (y > 1)
+    if outside.any():
+        binary = "binary_cross_entropy_with_logits refuses these targets"
+        yield Finding("targets-out-of-range", f"{binary}: {outside_message(y, outside)}")
     if kind != "floating":
         yield Finding(
             "one-hot-integers",

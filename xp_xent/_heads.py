@@ -1,8 +1,9 @@
 """Functions of ℓ = −log p of the label: what focal and poly losses put on cross-entropy.
 
 Each head gives its value, slope and bend (first and second derivative by ℓ) for rows anchored at
-their labels. 1 − p is −expm1(−ℓ), which keeps the relative accuracy of ℓ on confident rows, under
-automatic differentiation too.
+their labels; the bend times a scale, for focal's may be too large for the dtype where its product
+with the derivatives of ℓ is not. 1 − p is −expm1(−ℓ), which keeps the relative accuracy of ℓ on
+confident rows, under automatic differentiation too.
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,12 @@ class Head:
         return 1.0
 
     def bend(self, row: Anchored) -> Array | float:
-        """Give f''(ℓ)."""
+        """Give f''(ℓ) times the scale."""
         return 0.0
+
+    def scale(self, row: Anchored) -> Array | float:
+        """Give what is not 0 and of the order of the derivatives of ℓ, or 1."""
+        return 1.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,15 @@ class FocalHead(Head):
         """Give f(ℓ)."""
         xp, nll = row.xp, row.nll
         endless = xp.isinf(nll)  # there the factor is 1, and its derivative 0 · ∞
-        if self.gamma >= 1 or not row.backend.differentiable:
+        if self.gamma >= 2 or not row.backend.differentiable:
             return xp.where(endless, nll, self._product(xp, xp.where(endless, 0.0, nll)))
         # Far below 1 it is ℓ^(γ + 1), whose second derivative has a value where that of (1 − p)^γ
-        # has none.
-        small = nll < xp.finfo(nll.dtype).eps / 8
+        # has none; and next to nothing below the smallest normal number, whose powers overflow.
+        form = xp.finfo(nll.dtype)
+        small, some = nll < form.eps / 8, nll >= form.smallest_normal
         value = self._product(xp, xp.where(endless | small, 0.0, nll))
-        value = xp.where(small, power(xp, xp.where(small, nll, 0.0), self.gamma + 1), value)
+        least = power(xp, xp.where(small & some, nll, 0.0), self.gamma + 1)
+        value = xp.where(small, least, value)
         return xp.where(endless, nll, value)
 
     def _product(self, xp: Any, nll: Array) -> Array:
@@ -62,15 +69,19 @@ class FocalHead(Head):
         return power(row.xp, away, self.gamma) * (1 + self.gamma * product(row.xp, p, ratio))
 
     def bend(self, row: Anchored) -> Array:
-        """Give f''(ℓ)."""
+        """Give f''(ℓ)·(1 − p)."""
         nll, away, p, ratio = self._parts(row)
-        gamma, safe = self.gamma, row.xp.where(away == 0, 1.0, away)
+        gamma = self.gamma
         return (
             gamma
             * power(row.xp, away, gamma)
-            / safe
             * (2 * p - product(row.xp, p, nll) + (gamma - 1) * p * product(row.xp, p, ratio))
         )
+
+    def scale(self, row: Anchored) -> Array:
+        """Give 1 − p, or 1 where it is 0."""
+        _, away, _, _ = self._parts(row)
+        return row.xp.where(away == 0, 1.0, away)
 
     def _parts(self, row: Anchored) -> tuple[Array, Array, Array, Array]:
         """Give ℓ, 1 − p, p, and ℓ/(1 − p), which tends to 1 as ℓ does to 0."""

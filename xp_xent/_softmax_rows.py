@@ -95,7 +95,7 @@ class SoftmaxRows:
         if not self.head.is_linear:
             distance = self._label_distance(top, rows)
             bend = block.mass * self.head.bend(block.row)
-            result = result + bend * distance * distance
+            result = result + bend * (distance / self.head.scale(block.row)) * distance
         if block.slope is not None:
             result = result * block.slope * block.slope
             result = result + self._gradient(block) * self._cap_bend(block)
@@ -231,10 +231,11 @@ class SoftmaxRows:
         return mass + 2 * self.z_loss * row.lse if self.z_loss != 0 else mass
 
     def _bend(self, block: Open, along: Array) -> Array:
-        """Give a·f''(ℓ_y) times the derivative of ℓ_y along a vector."""
+        """Give a·f''(ℓ_y) times the derivative of ℓ_y along a vector, which is scaled first."""
         row = block.row
         by_label = along - row.backend.pick(along, row.anchor)
-        return block.mass * self.head.bend(row) * row.backend.row_sum(row.probability * by_label)
+        change = row.backend.row_sum(row.probability * by_label) / self.head.scale(row)
+        return block.mass * self.head.bend(row) * change
 
     def _label_distance(self, top: Anchored, rows: Rows) -> Array:
         """Give p − δ_y, the derivative of ℓ_y."""
