@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent.backends import _blocks, _torch_compiled, _torch_eager
+from xp_xent.backends import _blocks, _torch_compiled, _torch_eager, _torch_memory
 from xp_xent.backends._base import Array, Backend
 
 
@@ -51,10 +51,7 @@ class Torch(Backend):
         return self.torch.tensor(host, dtype=getattr(self.torch, dtype or "", None), device=device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        array = array.detach().cpu()
-        if array.dtype == self.torch.bfloat16:
-            array = array.to(self.torch.float32)  # exact; NumPy alone has no bfloat16
-        return np.array(array.numpy())
+        return _torch_memory.copied(array)
 
     def value(
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
