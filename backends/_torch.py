@@ -60,8 +60,9 @@ class Torch(Backend):
             # Imported here: it imports the compiler, and tells it what not to read.
             from xp_xent.backends import _torch_in_graph as graph
 
-            if graph.fits((*arrays, *options.values())):
-                return graph.loss_in_graph(build.__module__, build.__name__, *arrays, **options)
+            fits = graph.fits((*arrays, *options.values()))
+            call = graph.loss_in_graph if fits else graph.loss_beside_graph
+            return call(build.__module__, build.__name__, *arrays, **options)
         found = _torch_eager.value(build, arrays, options)
         return super().value(build, arrays, options) if found is None else found
 
@@ -77,6 +78,10 @@ class Torch(Backend):
         if not _torch_eager.is_eager(*tensors.values()) or _torch_eager.differentiated(tensors):
             return super().closed_form(build, ask, arrays, options, *more)
         return _torch_eager.ClosedForm(build, arrays, options).ask(ask, *more)
+
+    def arange(self, stop: int, like: Array) -> Array:
+        # array_api_compat's asks if the length is 0, which a compiler may not know.
+        return self.torch.arange(stop, device=like.device)
 
     def along(self, axis: int) -> Backend:
         # Views are free, but Inductor makes what follows in the memory order of the result.
@@ -169,6 +174,10 @@ class Torch(Backend):
             if _torch_eager.is_eager(arrays[0]):
                 return super().scan(step, totals, arrays, size)
             return step(totals, *arrays)  # a loop would tie what is compiled to the number of rows
+
+    def over(self, total: Array, denominator: Array | float) -> Array:
+        # Forward mode gives a number () over Python's a tangent in float64; not one in a row.
+        return (total[None] / denominator)[0]
 
     def stop_gradient(self, array: Array) -> Array:
         return array.detach()

@@ -76,6 +76,11 @@ class Call(NamedTuple):
     kept: tuple[int | str, ...]  # the places of these tensors, the differentiated ones first
     names: tuple[str, ...]  # what the evaluation calls those
 
+    @property
+    def beside(self) -> int:
+        """Count the tensors that are kept, but not differentiated by."""
+        return len(self.kept) - len(self.names)
+
     def arguments(self, tensors: Sequence[Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Give the loss's arrays and options."""
         given = self.given | dict(zip(self.kept, tensors, strict=True))
@@ -91,6 +96,15 @@ class Call(NamedTuple):
     def again(self, tensors: Sequence[Array], cotangent: Any = None) -> tuple[Array, ...]:
         """Give the gradients, once the views of the forward pass are gone."""
         return self.value_and_grads(ClosedForm(self.build, *self.arguments(tensors)), cotangent)[1]
+
+    def in_graph(self, tensors: Sequence[Array], cotangent: Array) -> tuple[Array, ...]:
+        """Give the gradients as one node of what a compiler makes of the backward pass."""
+        # Imported here: it imports the compiler.
+        from xp_xent.backends import _torch_in_graph as graph
+
+        arrays, options = self.arguments(tensors)
+        module, name = self.build.__module__, self.build.__name__
+        return graph.gradients_in_graph(module, name, self.names, cotangent, *arrays, **options)
 
     def derived(self, tensors: Sequence[Array], by: Array) -> tuple[Array, ...]:
         """Differentiate the formula: again, or by cotangents that are not plain tensors."""
@@ -126,18 +140,24 @@ class Fused(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Array) -> tuple[Array | None, ...]:
         """Hand the gradients over; where backward is differentiated, through the formula."""
         call, tensors = ctx.call, ctx.saved_tensors  # raises if one was written to since
-        gradients, ctx.gradients = ctx.gradients, None
-        rest = (None,) * (len(tensors) - len(call.names))
-        if torch.is_grad_enabled() or not is_eager(cotangent):
-            gradients = call.derived(tensors, cotangent)
-        elif not ctx.ahead:
-            gradients = call.again(tensors, cotangent)
-        else:
-            if gradients is None:  # handed over before: the same steps again, to the same bits
-                gradients = call.again(tensors)
-            if cotangent.device.type != "cpu" or cotangent.item() != 1:
-                gradients = tuple(gradient.mul_(cotangent) for gradient in gradients)
-        return None, None, *gradients, *rest
+        return None, None, *_gradients(ctx, call, tensors, cotangent), *(None,) * call.beside
+
+
+def _gradients(
+    ctx: Any, call: Call, tensors: Sequence[Array], cotangent: Array
+) -> tuple[Array, ...]:
+    if torch.compiler.is_compiling():  # compiled autograd, which cannot differentiate again
+        return call.in_graph(tensors, cotangent)
+    gradients, ctx.gradients = ctx.gradients, None
+    if torch.is_grad_enabled() or not is_eager(cotangent):
+        return call.derived(tensors, cotangent)
+    if not ctx.ahead:
+        return call.again(tensors, cotangent)
+    if gradients is None:  # handed over before: the same steps again, to the same bits
+        gradients = call.again(tensors)
+    if cotangent.device.type != "cpu" or cotangent.item() != 1:
+        gradients = tuple(gradient.mul_(cotangent) for gradient in gradients)
+    return gradients
 
 
 def tensors_of(arrays: tuple[Any, ...], options: dict[str, Any]) -> dict[int | str, Array]:

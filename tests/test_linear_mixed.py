@@ -35,17 +35,16 @@ def test_mixtures(backend: Backend) -> None:
     both = xp_xent.value_and_grad(linear_cross_entropy, (0, 1, "bias"))
     *wide, bias = given(backend, "float32", "float32", "float32")
     value, gradients = both(*wide, bias=bias)
-    for half in set(HALF) & set(backend.float_dtypes()):
-        for dtypes in ((half, "float32", "float32"), ("float32", half, half), (half, half, HALF[0])):
-            *arrays, bias = given(backend, *dtypes)
-            got, its = both(*arrays, bias=bias)
-            assert host(got) == host(value)
-            assert names(its) == list(dtypes)
-            for one, other, dtype in zip(its, gradients, dtypes, strict=True):
-                rounded = backend.asarray(host(other), dtype=dtype)
-                assert np.array_equal(host(one), host(rounded))
-            along = xp_xent.hvp(linear_cross_entropy)(*arrays, arrays[0], bias=bias)
-            assert names([got, along]) == ["float32", dtypes[0]]
+    halves = [dtype for dtype in HALF if dtype in backend.float_dtypes()]
+    for half in halves:
+        dtypes = (half, "float32", "float32") if half == halves[-1] else ("float32", half, halves[-1])
+        *arrays, bias = given(backend, *dtypes)
+        got, its = both(*arrays, bias=bias)
+        assert host(got) == host(value)
+        assert names(its) == list(dtypes)
+        for one, other, dtype in zip(its, gradients, dtypes, strict=True):
+            rounded = backend.asarray(host(other), dtype=dtype)
+            assert np.array_equal(host(one), host(rounded))
 
 
 def test_float64_goes_with_float64_only(backend: Backend) -> None:

@@ -8,7 +8,7 @@ from xp_xent._evaluation import loss
 from xp_xent._linear_evaluation import Layer, LinearEvaluation
 from xp_xent._problem import RowOptions, loss_dtype, open_problem
 from xp_xent._targets import smoothing_of, target_rows
-from xp_xent.backends import dtype_name
+from xp_xent.backends import dtype_name, same_shape
 
 Array = Any
 
@@ -96,7 +96,7 @@ def linear_cross_entropy(
             )
     if len(features.shape) == 0:
         raise ValueError("features: got shape (), wanted (..., D)")
-    if len(classifier.shape) != 2 or classifier.shape[1] != features.shape[-1]:
+    if len(classifier.shape) != 2 or not same_shape(classifier.shape[1:], features.shape[-1:]):
         raise ValueError(
             f"classifier: got shape {tuple(classifier.shape)}, wanted (K, {features.shape[-1]}), "
             "a row for each class; is it transposed?"

@@ -113,7 +113,7 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
         return xp.where(endless, largest, row.lse)
 
     result = _along(x, axis, by_row)
-    return result if keepdims else backend_of(x).xp.squeeze(result, axis=axis)
+    return result if keepdims else backend_of(x).xp.squeeze(result, axis=int(axis))
 
 
 def sigmoid(x: Array, /) -> Array:

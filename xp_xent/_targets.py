@@ -11,7 +11,7 @@ from xp_xent._problem import RowOptions, RowProblem, open_problem
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
 from xp_xent._smoothing import KINDS, Smoothing
-from xp_xent.backends import Backend, dtype_name
+from xp_xent.backends import Backend, dtype_name, same_shape
 
 Array = Any
 
@@ -70,9 +70,9 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
     got, rows = tuple(targets.shape), problem.rows_shape
     logits = problem.shape
     kind, (first, second) = check.kind(targets), problem.names
-    if kind == "integer" and got == rows:
+    if kind == "integer" and same_shape(got, rows):
         return True
-    if kind == "floating" and got == logits:
+    if kind == "floating" and same_shape(got, logits):
         return False
     if kind not in ("integer", "floating"):
         raise TypeError(
@@ -81,9 +81,9 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
         )
     hint = ""
     fitting = check.fits_another_axis(logits, got)
-    if kind == "integer" and got == logits:
+    if kind == "integer" and same_shape(got, logits):
         hint = "; one-hot targets are probabilities: convert them to a floating dtype"
-    elif kind == "floating" and got == rows:
+    elif kind == "floating" and same_shape(got, rows):
         raise TypeError(
             f"{second}: got floating labels ({dtype_name(targets.dtype)}) of shape {got}, wanted "
             f"integer labels of that shape, or floating probabilities of shape {logits}"
