@@ -9,6 +9,13 @@ import numpy as np
 from xp_xent.backends import _blocks, _torch_compiled, _torch_eager, _torch_memory
 from xp_xent.backends._base import Array, Backend
 
+# Subclasses of other semantics, by name: importing them takes long.
+_REFUSED = {
+    "MaskedTensor": "got a MaskedTensor, whose mask would be lost; use get_data() and where=",
+    "DTensor": "got a DTensor, wanted a tensor of one device; use full_tensor(), or to_local() and "
+    "add up what each rank finds",
+}
+
 
 class Torch(Backend):
     name = "torch"
@@ -24,6 +31,13 @@ class Torch(Backend):
     def refuses(self, array: Array) -> str | None:
         if not isinstance(array, self.torch.Tensor):
             return f"got {type(array).__name__}, wanted a torch.Tensor"
+        if reason := _REFUSED.get(type(array).__name__):
+            return reason
+        if array.is_nested:
+            return (
+                "got a nested tensor, wanted a dense one; use values() of a jagged one, or "
+                "to_padded_tensor(0.0) and where="
+            )
         if array.layout != self.torch.strided:
             return f"got a tensor of layout {array.layout}, wanted a dense one; use to_dense()"
         return None

@@ -59,10 +59,10 @@ class ClosedForm:
         if not self.shares:
             with torch.no_grad():
                 return ask(self.found, *more)
-        threads, more = torch.get_num_threads(), map(_torch_memory.beside, more)
+        threads, given = torch.get_num_threads(), map(_torch_memory.beside, more)
         token = _numpy.memory.set(_torch_memory.empty)
         try:
-            found = _threads.at_most(threads, ask, self.found, *more)
+            found = _threads.at_most(threads, ask, self.found, *given)
         finally:
             _numpy.memory.reset(token)
         return _torch_memory.from_host(found)

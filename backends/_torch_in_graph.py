@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
 from xp_xent.backends._base import LENGTHS, SYMBOLIC, Array

@@ -86,6 +86,8 @@ class _Holder:
     """What keeps PyTorch's memory alive, and known, behind NumPy's arrays in it."""
 
     __slots__ = ("__array_interface__", "tensor")
+    __array_interface__: dict[str, Any]
+    tensor: torch.Tensor
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -125,7 +127,7 @@ def from_host(found: Any) -> Any:
     array = np.asarray(found)
     if array.ndim == 0:
         return torch.scalar_tensor(array.item(), dtype=_DTYPES[array.dtype.name])
-    holder = (array.base if isinstance(array.base, np.ndarray) else array).base
+    holder: Any = (array.base if isinstance(array.base, np.ndarray) else array).base
     if isinstance(holder, _Holder):
         return _part(holder.tensor, array)
     if array.dtype.kind == "V":  # bfloat16

@@ -10,6 +10,7 @@ import sys
 import warnings
 from typing import Any
 
+import pytest
 import torch
 from torch import distributed
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -60,6 +61,9 @@ def main(rank: int, init: str) -> None:
     for kind in ("fsdp1", "fsdp2"):
         got = torch.cat(losses(sharded(kind), batches[rank : rank + 1]))
         assert torch.allclose(got, want, rtol=1e-5), (kind, got, want)
+    # Outside of forward, parameters are distributed tensors.
+    with pytest.raises(TypeError, match="classifier: got a DTensor"):
+        linear_cross_entropy(batches[0][0], sharded("fsdp2").head.weight, batches[0][1])
     distributed.destroy_process_group()
 
 

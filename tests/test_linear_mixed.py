@@ -37,7 +37,9 @@ def test_mixtures(backend: Backend) -> None:
     value, gradients = both(*wide, bias=bias)
     halves = [dtype for dtype in HALF if dtype in backend.float_dtypes()]
     for half in halves:
-        dtypes = (half, "float32", "float32") if half == halves[-1] else ("float32", half, halves[-1])
+        dtypes = (
+            (half, "float32", "float32") if half == halves[-1] else ("float32", half, halves[-1])
+        )
         *arrays, bias = given(backend, *dtypes)
         got, its = both(*arrays, bias=bias)
         assert host(got) == host(value)
@@ -112,9 +114,10 @@ def test_jax_training() -> None:
     leaves = (x, w, bias)
     gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*leaves)
     assert names(gradients) == ["bfloat16", "float32", "float32"]
-    for got, its, off in zip(gradients, want, (2**-7, 1e-5, 1e-5), strict=True):
-        got, its = (host(a).astype(np.float64) for a in (got, its))
-        assert np.allclose(got, its, rtol=off, atol=off * np.abs(its).max())
+    wide = [host(a).astype(np.float64) for a in want]
+    for got, its, off in zip(gradients, wide, (2**-7, 1e-5, 1e-5), strict=True):
+        near = {"rtol": off, "atol": off * np.abs(its).max()}
+        assert np.allclose(host(got).astype(np.float64), its, **near)
     _, change = jax.jvp(loss, leaves, leaves)
-    along = sum((host(g).astype(float) * host(a).astype(float)).sum() for g, a in zip(want, leaves, strict=True))
+    along = sum(float((g * host(a)).sum()) for g, a in zip(wide, leaves, strict=True))
     assert abs(float(change) - along) < 0.02 * abs(along)

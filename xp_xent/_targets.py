@@ -90,12 +90,16 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
         )
     elif fitting:
         hint = f"; targets fit axis={' or axis='.join(map(str, fitting))}"
-    elif len(got) == len(logits) and 1 in got and kind == "integer":
+    elif kind == "integer" and len(got) == len(logits) and 1 in filter(_is_known, got):
         hint = "; labels have no class axis: squeeze it"
     raise ValueError(
         f"{second}: got {kind} shape {got} for {first} of shape {logits} and axis={axis}; "
         f"wanted integer labels of shape {rows} or floating probabilities of shape {logits}{hint}"
     )
+
+
+def _is_known(length: Any) -> bool:
+    return isinstance(length, int)  # not one that a compiler has yet to know
 
 
 def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tuple[Rows, Reduction]:
