@@ -7,6 +7,7 @@ the formula, and transforms, compilers and tracers never come here.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
@@ -54,13 +55,17 @@ class ClosedForm:
         if not self.shares:
             self.found = built([x.detach() if isinstance(x, torch.Tensor) else x for x in given])
 
-    def ask(self, ask: Callable[..., Any], *more: Any) -> Any:
+    def value(self) -> Array:
+        """Give the loss: small, or made in many passes, so that it may be copied at the end."""
+        return self.ask(lambda found: found.value(), memory=np.empty)
+
+    def ask(self, ask: Callable[..., Any], *more: Any, memory: Any = _torch_memory.empty) -> Any:
         """Ask for something; what is asked for beside may be tensors."""
         if not self.shares:
             with torch.no_grad():
                 return ask(self.found, *more)
         threads, given = torch.get_num_threads(), map(_torch_memory.beside, more)
-        token = _numpy.memory.set(_torch_memory.empty)
+        token = _numpy.memory.set(memory)
         try:
             found = _threads.at_most(threads, ask, self.found, *given)
         finally:
@@ -132,7 +137,7 @@ class Fused(torch.autograd.Function):
         reduced, variables = closed.found.reduction.kind != "none", tensors[: len(call.names)]
         ctx.ahead = reduced and all(x.dtype.itemsize >= 4 for x in variables)
         if not ctx.ahead:
-            return closed.ask(lambda found: found.value())
+            return closed.value()
         value, ctx.gradients = call.value_and_grads(closed)
         return value
 
@@ -182,7 +187,7 @@ def value(
         return None
     places, closed = differentiated(tensors), ClosedForm(build, arrays, options)
     if not places:
-        return closed.ask(lambda found: found.value())
+        return closed.value()
     arguments, variables = closed.found.arguments, closed.found.variables
     names = tuple(arguments[x] if isinstance(x, int) else x for x in places)
     if not set(names) <= set(variables):

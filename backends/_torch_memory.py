@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xp_xent.backends._base import Array
+from xp_xent.backends._base import Array, dtype_name
 
 # Elements up to which a result is copied: that takes less than to share memory.
 TINY = 1 << 12
@@ -29,7 +29,8 @@ class _Exported:
     __slots__ = ("capsule",)
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self.capsule = torch.utils.dlpack.to_dlpack(tensor)
+        # Versioned, or the array would be read-only, and `argmin` would copy it.
+        self.capsule = torch._C._to_dlpack_versioned(tensor)
 
     def __dlpack__(self, **_: Any) -> Any:
         return self.capsule
@@ -39,7 +40,7 @@ class _Exported:
 
 
 def on_host(tensor: torch.Tensor) -> np.ndarray | None:
-    """View a CPU tensor's memory as a read-only NumPy array, where NumPy has its dtype and layout.
+    """View a CPU tensor's memory as a NumPy array, where NumPy has its dtype and layout.
 
     The view must not be kept: see above.
     """
@@ -95,7 +96,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     if math.prod(shape) <= TINY:
         return np.empty(shape, dtype)
     dtype = np.dtype(dtype)
-    tensor = torch.empty(shape, dtype=_DTYPES[dtype.name])
+    tensor = torch.empty(shape, dtype=_DTYPES[dtype_name(dtype)])
     if tensor.nbytes >= LARGE:
         _ask_for_huge_pages(tensor)
     holder = _Holder()
@@ -126,7 +127,7 @@ def from_host(found: Any) -> Any:
         return tuple([from_host(one) for one in found])
     array = np.asarray(found)
     if array.ndim == 0:
-        return torch.scalar_tensor(array.item(), dtype=_DTYPES[array.dtype.name])
+        return torch.scalar_tensor(array.item(), dtype=_DTYPES[dtype_name(array.dtype)])
     holder: Any = (array.base if isinstance(array.base, np.ndarray) else array).base
     if isinstance(holder, _Holder):
         return _part(holder.tensor, array)
