@@ -8,11 +8,12 @@ adapter of that package is loaded when the first such array shows up. Other libr
 from collections.abc import Callable
 from typing import Any
 
-from xp_xent.backends._base import Backend, dtype_name, is_symbolic
+from xp_xent.backends._base import Backend, dtype_name, is_symbolic, same_shape
 from xp_xent.backends._numpy import BACKEND as _NUMPY
 
 __all__ = [
     "Backend", "backend_of", "dtype_name", "get", "installed", "is_symbolic", "owner_of",
+    "same_shape",
 ]  # fmt: skip
 
 # Import statements, one a library, because torch.compile traces these and no function that imports:

@@ -8,6 +8,7 @@ array API standard; an adapter overrides what its library does differently, and 
 
 import copy
 import importlib
+import operator
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
@@ -26,6 +27,21 @@ SYMBOLIC: set[type] = set()
 def is_symbolic(number: Any) -> bool:
     """Tell a compiler's number from Python's: `float` would settle it, and compile for each."""
     return type(number) in SYMBOLIC
+
+
+# How to tell if lengths of an axis are equal that a compiler may not know yet: by their type.
+LENGTHS: dict[type, Callable[[Any, Any], bool]] = {}
+
+
+def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Tell if shapes are equal; a length that a compiler does not know is required to be."""
+    if len(a) != len(b):
+        return False
+    for one, other in zip(a, b, strict=True):
+        same = LENGTHS.get(type(one)) or LENGTHS.get(type(other)) or operator.eq
+        if not same(one, other):
+            return False
+    return True
 
 
 # NumPy's own way to a dtype's name takes longer than a small loss, and gives none to a dtype whose
@@ -204,6 +220,10 @@ class Backend:
     def total(self, x: Array) -> Array:
         """Sum all numbers of an array."""
         return self.xp.sum(x)
+
+    def over(self, total: Array, denominator: Array | float) -> Array:
+        """Divide the sum of all losses, (), by the mean's denominator."""
+        return total / denominator
 
     def stop_gradient(self, array: Array) -> Array:
         """Give the same values, constant to the library's automatic differentiation."""

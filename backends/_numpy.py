@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ from xp_xent.backends._numpy_layout import FEW, PAIRS, Located, alike, laid_out,
 # Elements of a block: few enough for a second-level cache, enough that threads seldom wait for the
 # interpreter (with a quarter of it two threads take longer than one).
 BLOCK = 1 << 19
+
+# Makes the arrays of results: in NumPy's memory, or in that of a library which lends its arrays.
+memory: ContextVar[Callable[[tuple[int, ...], Any], np.ndarray]] = ContextVar(
+    "xp_xent_memory", default=np.empty
+)
 
 
 class _Room(threading.local):
@@ -55,6 +61,11 @@ class NumPy(Backend):
 
     def index_dtype(self, like: Array) -> Any:
         return np.intp
+
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
+        made = memory.get()(shape, dtype)
+        made.fill(value)
+        return made
 
     def float_dtypes(self) -> tuple[str, ...]:
         try:
@@ -111,7 +122,7 @@ class NumPy(Backend):
         """Give memory for the exponentials of x: where its gradient will be, if laid out alike."""
         room, self._room.view = self._room.view, None
         fits = room is not None and room.dtype == x.dtype and alike(room, x)
-        return room if fits else np.empty_like(x)
+        return room if fits else _empty_like(x, x.dtype)
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         return np.multiply(x, factor, out=x)
@@ -237,8 +248,20 @@ def _like(rows: np.ndarray, part: np.ndarray, over: np.ndarray | None) -> np.nda
     if over is not None and (shape, part.dtype) == (over.shape, over.dtype):
         return over
     if shape == rows.shape:
-        return np.empty_like(rows, dtype=part.dtype, subok=False)
-    return np.empty(shape, dtype=part.dtype)
+        return _empty_like(rows, part.dtype)
+    return memory.get()(shape, part.dtype)
+
+
+def _empty_like(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """Allocate an array of the shape of x, its axes in the same order in memory."""
+    make = memory.get()
+    if make is np.empty:
+        return np.empty_like(x, dtype=dtype, subok=False)
+    if x.flags.c_contiguous:
+        return make(x.shape, dtype)
+    order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+    made = make(tuple([x.shape[axis] for axis in order]), dtype)
+    return made.transpose(np.argsort(order))
 
 
 BACKEND = NumPy()

@@ -6,8 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent.backends import _blocks, _torch_compiled, _torch_eager
+from xp_xent.backends import _blocks, _torch_compiled, _torch_eager, _torch_memory
 from xp_xent.backends._base import Array, Backend
+
+# Subclasses of other semantics, by name: importing them takes long.
+_REFUSED = {
+    "MaskedTensor": "got a MaskedTensor, whose mask would be lost; use get_data() and where=",
+    "DTensor": "got a DTensor, wanted a tensor of one device; use full_tensor(), or to_local() and "
+    "add up what each rank finds",
+}
 
 
 class Torch(Backend):
@@ -24,6 +31,13 @@ class Torch(Backend):
     def refuses(self, array: Array) -> str | None:
         if not isinstance(array, self.torch.Tensor):
             return f"got {type(array).__name__}, wanted a torch.Tensor"
+        if reason := _REFUSED.get(type(array).__name__):
+            return reason
+        if array.is_nested:
+            return (
+                "got a nested tensor, wanted a dense one; use values() of a jagged one, or "
+                "to_padded_tensor(0.0) and where="
+            )
         if array.layout != self.torch.strided:
             return f"got a tensor of layout {array.layout}, wanted a dense one; use to_dense()"
         return None
@@ -51,10 +65,7 @@ class Torch(Backend):
         return self.torch.tensor(host, dtype=getattr(self.torch, dtype or "", None), device=device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        array = array.detach().cpu()
-        if array.dtype == self.torch.bfloat16:
-            array = array.to(self.torch.float32)  # exact; NumPy alone has no bfloat16
-        return np.array(array.numpy())
+        return _torch_memory.copied(array)
 
     def value(
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
@@ -63,8 +74,9 @@ class Torch(Backend):
             # Imported here: it imports the compiler, and tells it what not to read.
             from xp_xent.backends import _torch_in_graph as graph
 
-            if graph.fits((*arrays, *options.values())):
-                return graph.loss_in_graph(build.__module__, build.__name__, *arrays, **options)
+            fits = graph.fits((*arrays, *options.values()))
+            call = graph.loss_in_graph if fits else graph.loss_beside_graph
+            return call(build.__module__, build.__name__, *arrays, **options)
         found = _torch_eager.value(build, arrays, options)
         return super().value(build, arrays, options) if found is None else found
 
@@ -80,6 +92,10 @@ class Torch(Backend):
         if not _torch_eager.is_eager(*tensors.values()) or _torch_eager.differentiated(tensors):
             return super().closed_form(build, ask, arrays, options, *more)
         return _torch_eager.ClosedForm(build, arrays, options).ask(ask, *more)
+
+    def arange(self, stop: int, like: Array) -> Array:
+        # array_api_compat's asks if the length is 0, which a compiler may not know.
+        return self.torch.arange(stop, device=like.device)
 
     def along(self, axis: int) -> Backend:
         # Views are free, but Inductor makes what follows in the memory order of the result.
@@ -172,6 +188,10 @@ class Torch(Backend):
             if _torch_eager.is_eager(arrays[0]):
                 return super().scan(step, totals, arrays, size)
             return step(totals, *arrays)  # a loop would tie what is compiled to the number of rows
+
+    def over(self, total: Array, denominator: Array | float) -> Array:
+        # Forward mode gives a number () over Python's a tangent in float64; not one in a row.
+        return (total[None] / denominator)[0]
 
     def stop_gradient(self, array: Array) -> Array:
         return array.detach()

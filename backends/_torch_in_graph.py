@@ -9,10 +9,24 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
-from xp_xent.backends._base import SYMBOLIC, Array
+from xp_xent.backends._base import LENGTHS, SYMBOLIC, Array
 
 SYMBOLIC.add(torch.SymFloat)
+
+
+def _same_length(a: Any, b: Any) -> bool:
+    """Tell if lengths are equal, or have the program check it: of ``z[y != -100]``, say."""
+    if not free_unbacked_symbols((a, b)):
+        return bool(a == b)
+    if statically_known_true(a != b):
+        return False
+    torch._check(a == b, lambda: f"wanted arrays of one length, got {a} and {b}")
+    return True
+
+
+LENGTHS[torch.SymInt] = _same_length
 
 
 def fits(arguments: Iterable[Any]) -> bool:
@@ -33,6 +47,24 @@ def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Arr
     except (TypeError, ValueError) as refusal:
         # Of this, Dynamo gives up: then the loss itself is called, and refuses.
         raise NotImplementedError(str(refusal)) from refusal
+
+
+@torch.compiler.disable(reason="a loss's arguments have to be tensors, Python's numbers and names")
+def loss_beside_graph(module: str, name: str, *arrays: Array, **options: Any) -> Array:
+    """Compute the public loss of that name of what no graph can hold: NumPy's numbers and arrays.
+
+    The compiler would take such a number for a tensor.
+    """
+    return getattr(importlib.import_module(module), name)(*arrays, **options)
+
+
+@torch.compiler.allow_in_graph
+def gradients_in_graph(
+    module: str, name: str, names: tuple[str, ...], cotangent: Array, *arrays: Array, **options: Any
+) -> tuple[Array, ...]:
+    """Compute gradients of the public loss of that name, in closed form."""
+    loss = getattr(importlib.import_module(module), name)
+    return loss.evaluation(*arrays, **options).value_and_grads(names, cotangent)[1]
 
 
 def _real(name: str, option: Any) -> Any:

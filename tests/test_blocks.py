@@ -34,9 +34,9 @@ def test_each_row_is_in_one_block(shape: tuple[int, ...], axis: int, most: int) 
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """A library as on a device; PyTorch's tensors have no memory that NumPy could share."""
     if request.param == "torch":
-        from xp_xent.backends import _torch_eager
+        from xp_xent.backends import _torch_memory
 
-        monkeypatch.setattr(_torch_eager, "on_host", lambda tensor: None)
+        monkeypatch.setattr(_torch_memory, "on_host", lambda tensor: None)
     return backends.get(request.param)
 
 
@@ -109,9 +109,9 @@ def test_who_differentiates_sees_one_formula(monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError("cut into blocks")
 
     monkeypatch.setattr(_blocks, "walk", refuse)
-    from xp_xent.backends import _torch_eager
+    from xp_xent.backends import _torch_memory
 
-    monkeypatch.setattr(_torch_eager, "on_host", lambda tensor: None)
+    monkeypatch.setattr(_torch_memory, "on_host", lambda tensor: None)
 
     class Module(torch.nn.Module):
         def forward(self, z: Any, y: Any) -> Any:

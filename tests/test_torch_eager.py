@@ -25,9 +25,9 @@ def leaves(dtype: str = "float64") -> tuple[Any, Any]:
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With NumPy's view of the tensors, and without, as on a device."""
     if request.param == "device":
-        from xp_xent.backends import _torch_eager
+        from xp_xent.backends import _torch_memory
 
-        monkeypatch.setattr(_torch_eager, "on_host", lambda tensor: None)
+        monkeypatch.setattr(_torch_memory, "on_host", lambda tensor: None)
     return str(request.param)
 
 

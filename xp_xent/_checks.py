@@ -4,7 +4,7 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
-from xp_xent.backends import Backend, backend_of, dtype_name, is_symbolic
+from xp_xent.backends import Backend, backend_of, dtype_name, is_symbolic, same_shape
 
 Array = Any
 
@@ -55,7 +55,7 @@ def boolean(name: str, array: Array) -> None:
 
 def shape(name: str, array: Array, wanted: tuple[int, ...], of: str) -> None:
     """Refuse any shape but the one wanted."""
-    if tuple(array.shape) != tuple(wanted):
+    if not same_shape(tuple(array.shape), tuple(wanted)):
         raise ValueError(
             f"{name}: got shape {tuple(array.shape)}, wanted {tuple(wanted)}, {of}; "
             "nothing is broadcast silently"
@@ -65,8 +65,12 @@ def shape(name: str, array: Array, wanted: tuple[int, ...], of: str) -> None:
 def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
     """Refuse a shape that does not broadcast to the one wanted."""
     got = tuple(array.shape)
-    pairs = zip(reversed(got), reversed(wanted), strict=False)
-    if len(got) > len(wanted) or any(a not in (1, b) for a, b in pairs):
+    aligned = wanted[max(len(wanted) - len(got), 0) :]
+    # A length that a compiler does not know yet is the other's, not 1.
+    shape = tuple(
+        b if isinstance(a, int) and a == 1 else a for a, b in zip(got, aligned, strict=False)
+    )
+    if len(got) > len(wanted) or not same_shape(shape, aligned):
         raise ValueError(
             f"{name}: got shape {got}, wanted one that broadcasts to the logits' {wanted}"
         )
@@ -156,5 +160,5 @@ def fits_another_axis(
     return tuple(
         axis
         for axis in range(len(logits_shape))
-        if logits_shape[:axis] + logits_shape[axis + 1 :] == targets_shape
+        if same_shape(logits_shape[:axis] + logits_shape[axis + 1 :], targets_shape)
     )

@@ -74,7 +74,7 @@ def softmax_focal_loss(
     0.048492
     """
     gamma = check.number("gamma", gamma, 0.0)
-    if check.is_number(alpha):
+    if alpha is not None and (check.is_number(alpha) or not hasattr(alpha, "dtype")):
         factor, backend = check.number("alpha", alpha), backend_of(logits=logits)
         check.floating("logits", logits)
         classes = logits.shape[check.axis(axis, tuple(logits.shape))]

@@ -6,8 +6,9 @@ from xp_xent import _checks as check
 from xp_xent._cross_entropy import softmax_kernel
 from xp_xent._evaluation import loss
 from xp_xent._linear_evaluation import Layer, LinearEvaluation
-from xp_xent._problem import RowOptions, open_problem
+from xp_xent._problem import RowOptions, loss_dtype, open_problem
 from xp_xent._targets import smoothing_of, target_rows
+from xp_xent.backends import dtype_name, same_shape
 
 Array = Any
 
@@ -40,11 +41,11 @@ def linear_cross_entropy(
     features : array, shape (..., D)
         What the classifier reads; float16, bfloat16, float32 or float64.
     classifier : array, shape (K, D)
-        A row for each class, of the features' dtype.
+        A row for each class. Half precision and float32 go together, in any mixture.
     targets : array
         Integer labels of shape (...), or floating probabilities of shape (..., K).
     bias : array, shape (K,), optional
-        Added to the logits, of the features' dtype.
+        Added to the logits.
     weight, sample_weight, where, ignore_index, label_smoothing, smoothing, z_loss, softcap
         As in `cross_entropy`.
     reduction, normalizer
@@ -53,8 +54,9 @@ def linear_cross_entropy(
     Returns
     -------
     array
-        The loss in nats, as in `cross_entropy`. The products of float16 and bfloat16 features are
-        computed in float32.
+        The loss in nats, as in `cross_entropy`. All products are computed in its dtype: float64
+        for arrays of float64, else float32, as in `torch.autocast`, too. A gradient has the dtype
+        of its argument, and is rounded once.
 
     Notes
     -----
@@ -65,7 +67,7 @@ def linear_cross_entropy(
     Raises
     ------
     TypeError, ValueError
-        As in `cross_entropy`.
+        As in `cross_entropy`; and float64 beside other floating features, classifier or bias.
 
     See Also
     --------
@@ -86,11 +88,15 @@ def linear_cross_entropy(
     backend = check.together(**parts)
     for name, array in parts.items():
         check.floating(name, array)
-        if array.dtype != features.dtype:
-            raise TypeError(f"{name}: got {array.dtype}, wanted the features' {features.dtype}")
+        if loss_dtype(backend.xp, array) != loss_dtype(backend.xp, features):
+            raise TypeError(
+                f"{name}: got {dtype_name(array.dtype)} beside features of "
+                f"{dtype_name(features.dtype)}; float64 goes with float64 only, for digits would "
+                "be lost or made up: convert one explicitly"
+            )
     if len(features.shape) == 0:
         raise ValueError("features: got shape (), wanted (..., D)")
-    if len(classifier.shape) != 2 or classifier.shape[1] != features.shape[-1]:
+    if len(classifier.shape) != 2 or not same_shape(classifier.shape[1:], features.shape[-1:]):
         raise ValueError(
             f"classifier: got shape {tuple(classifier.shape)}, wanted (K, {features.shape[-1]}), "
             "a row for each class; is it transposed?"

@@ -118,7 +118,7 @@ class LinearEvaluation:
         }
         totals, (losses, *by_row) = self._walk(step, totals, self._factor(cotangent))
         found = {
-            name: backend.cast(total, layer.classifier.dtype) for name, total in totals.items()
+            name: backend.cast(total, getattr(layer, name).dtype) for name, total in totals.items()
         }
         arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}
         for name, gradient in zip((n for n in wrt if n in arrays), by_row, strict=True):

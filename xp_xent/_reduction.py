@@ -47,7 +47,7 @@ class Reduction:
         total = backend.total(losses)
         if self.kind == "sum":
             return total
-        return total / self._denominator(backend, tuple(losses.shape), losses.dtype)
+        return backend.over(total, self._denominator(backend, tuple(losses.shape), losses.dtype))
 
     def factor(
         self, backend: Any, shape: tuple[int, ...], cotangent: Any, dtype: Any

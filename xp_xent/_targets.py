@@ -11,7 +11,7 @@ from xp_xent._problem import RowOptions, RowProblem, open_problem
 from xp_xent._reduction import Reduction
 from xp_xent._rows import Rows
 from xp_xent._smoothing import KINDS, Smoothing
-from xp_xent.backends import Backend, dtype_name
+from xp_xent.backends import Backend, dtype_name, same_shape
 
 Array = Any
 
@@ -78,9 +78,9 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
     got, rows = tuple(targets.shape), problem.rows_shape
     logits = problem.shape
     kind, (first, second) = check.kind(targets), problem.names
-    if kind == "integer" and got == rows:
+    if kind == "integer" and same_shape(got, rows):
         return True
-    if kind == "floating" and got == logits:
+    if kind == "floating" and same_shape(got, logits):
         return False
     binary = BINARY if problem.classes == 1 else ""
     if kind not in ("integer", "floating"):
@@ -88,23 +88,27 @@ def is_labels(problem: RowProblem, targets: Array, axis: int) -> bool:
             f"{second}: got dtype {dtype_name(targets.dtype)}, wanted integer labels of shape "
             f"{rows} or floating probabilities of shape {logits}{binary}"
         )
-    if kind == "floating" and got == rows:
+    if kind == "floating" and same_shape(got, rows):
         raise TypeError(
             f"{second}: got floating labels ({dtype_name(targets.dtype)}) of shape {got}, wanted "
             f"integer labels of that shape, or floating probabilities of shape {logits}"
             f"{binary or check.CAST_LABELS}"
         )
     hint, fitting = "", check.fits_another_axis(logits, got)
-    if kind == "integer" and got == logits:
+    if kind == "integer" and same_shape(got, logits):
         hint = binary or "; one-hot targets are probabilities: convert them to a floating dtype"
     elif fitting:
         hint = f"; targets fit axis={' or axis='.join(map(str, fitting))}"
-    elif len(got) == len(logits) and 1 in got and kind == "integer":
+    elif kind == "integer" and len(got) == len(logits) and 1 in filter(_is_known, got):
         hint = "; labels have no class axis: squeeze it"
     raise ValueError(
         f"{second}: got {kind} shape {got} for {first} of shape {logits} and axis={axis}; "
         f"wanted integer labels of shape {rows} or floating probabilities of shape {logits}{hint}"
     )
+
+
+def _is_known(length: Any) -> bool:
+    return isinstance(length, int)  # not one that a compiler has yet to know
 
 
 def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tuple[Rows, Reduction]:

@@ -1,0 +1,146 @@
+"""PyTorch's host memory as NumPy sees it for one call, and NumPy's results as PyTorch's memory.
+
+Storages stay what they are: `Tensor.numpy` and `torch.from_numpy` would leave one that can never
+be resized again, and resizing is how FSDP frees a parameter. So a view is made as DLPack makes it,
+which leaves no mark, and none outlives the call: its memory may be another's by then.
+"""
+
+import ctypes
+import math
+import mmap
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from xp_xent.backends._base import Array, dtype_name
+
+# Elements up to which a result is copied: that takes less than to share memory.
+TINY = 1 << 12
+# Bytes from which NumPy asks for huge pages. The first write to small ones takes three times as
+# long, more than the rest of a loss.
+LARGE = 1 << 22
+
+
+class _Exported:
+    """A tensor as NumPy imports it; to the tensor's own `__dlpack__` it would talk for longer."""
+
+    __slots__ = ("capsule",)
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        # Versioned, or the array would be read-only, and `argmin` would copy it.
+        self.capsule = torch._C._to_dlpack_versioned(tensor)
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self.capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0  # host memory
+
+
+def on_host(tensor: torch.Tensor) -> np.ndarray | None:
+    """View a CPU tensor's memory as a NumPy array, where NumPy has its dtype and layout.
+
+    The view must not be kept: see above.
+    """
+    # DLPack does not know of signs that are a bit of the view, nor of zeros without memory.
+    if not tensor.is_cpu or tensor.is_neg() or tensor._is_zerotensor():
+        return None
+    try:
+        if tensor.dtype == torch.bfloat16:
+            import ml_dtypes
+
+            return np.from_dlpack(_Exported(tensor.detach().view(torch.int16))).view(
+                ml_dtypes.bfloat16
+            )
+        return np.from_dlpack(_Exported(tensor))
+    except (BufferError, ImportError, RuntimeError, TypeError):  # conjugate, sparse, not NumPy's
+        return None
+
+
+def copied(tensor: torch.Tensor) -> np.ndarray:
+    """Copy a tensor to NumPy; bfloat16, which NumPy alone has not, as float32."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    view = on_host(tensor)
+    return np.array(tensor.clone().numpy() if view is None else view)
+
+
+def lent(given: Any) -> Any:
+    """Give what NumPy's kernels take in place of an argument, or None."""
+    if isinstance(given, torch.Tensor):
+        return on_host(given)
+    # An array of another library is left for the loss to refuse; NumPy's numbers are numbers.
+    return None if hasattr(given, "dtype") and not isinstance(given, np.generic) else given
+
+
+def beside(given: Any) -> Any:
+    """Give NumPy what is asked for beside a loss's own arrays: converted where not shared."""
+    if not isinstance(given, torch.Tensor):
+        return given
+    view = on_host(given)
+    return copied(given) if view is None else view  # None would say that there is no cotangent
+
+
+class _Holder:
+    """What keeps PyTorch's memory alive, and known, behind NumPy's arrays in it."""
+
+    __slots__ = ("__array_interface__", "tensor")
+    __array_interface__: dict[str, Any]
+    tensor: torch.Tensor
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Allocate an array for a result: of PyTorch's memory, unless `from_host` had better copy."""
+    if math.prod(shape) <= TINY:
+        return np.empty(shape, dtype)
+    dtype = np.dtype(dtype)
+    tensor = torch.empty(shape, dtype=_DTYPES[dtype_name(dtype)])
+    if tensor.nbytes >= LARGE:
+        _ask_for_huge_pages(tensor)
+    holder = _Holder()
+    holder.tensor = tensor
+    # NumPy reads no bfloat16 here, but numbers of its size.
+    kind = dtype.str if dtype.kind == "f" else "<i2"
+    holder.__array_interface__ = {
+        "version": 3, "shape": shape, "typestr": kind, "data": (tensor.data_ptr(), False),
+    }  # fmt: skip
+    array = np.asarray(holder)
+    return array if dtype.kind == "f" else array.view(dtype)
+
+
+_DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
+
+
+def _ask_for_huge_pages(tensor: torch.Tensor) -> None:
+    if sys.platform == "linux":
+        start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = tensor.data_ptr() + tensor.nbytes - start
+        advise = ctypes.CDLL(None).madvise
+        advise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)
+
+
+def from_host(found: Any) -> Any:
+    """Give NumPy's results as tensors: an array, a number, or a nest of tuples of these."""
+    if isinstance(found, tuple):
+        return tuple([from_host(one) for one in found])
+    array = np.asarray(found)
+    if array.ndim == 0:
+        return torch.scalar_tensor(array.item(), dtype=_DTYPES[dtype_name(array.dtype)])
+    holder: Any = (array.base if isinstance(array.base, np.ndarray) else array).base
+    if isinstance(holder, _Holder):
+        return _part(holder.tensor, array)
+    if array.dtype.kind == "V":  # bfloat16
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).clone()
+    return torch.from_numpy(array).clone()
+
+
+def _part(tensor: Array, array: np.ndarray) -> Array:
+    """Give the tensor, or a view of its memory that is no view to autograd, as an array is."""
+    size = array.itemsize
+    strides = tuple([step // size for step in array.strides])
+    if (array.shape, strides) == (tensor.shape, tensor.stride()):
+        return tensor
+    offset = (array.__array_interface__["data"][0] - tensor.data_ptr()) // size
+    return tensor.as_strided(array.shape, strides, offset).detach()
