@@ -47,7 +47,7 @@ class Reduction:
         total = backend.total(losses)
         if self.kind == "sum":
             return total
-        return total / self._denominator(backend, tuple(losses.shape), losses.dtype)
+        return _over(backend, total, self._denominator(backend, tuple(losses.shape), losses.dtype))
 
     def factor(
         self, backend: Any, shape: tuple[int, ...], cotangent: Any, dtype: Any
@@ -67,7 +67,7 @@ class Reduction:
         denominator = self._denominator(backend, shape, dtype)
         if isinstance(denominator, float) and denominator == 0:
             return math.nan
-        return cotangent / denominator
+        return _over(backend, cotangent, denominator)
 
     def _denominator(self, backend: Any, shape: tuple[int, ...], dtype: Any) -> Array | float:
         if self.normalizer is None:
@@ -75,3 +75,12 @@ class Reduction:
         if check.is_number(self.normalizer):
             return check.number("normalizer", self.normalizer)
         return backend.cast(self.normalizer, dtype)
+
+
+def _over(backend: Any, x: Array | float, denominator: Array | float) -> Array:
+    """Divide; a library may square the denominator in its derivative, so it gets one near 1."""
+    if check.is_number(denominator) or not backend.differentiable:
+        return x / denominator
+    xp, scale = backend.xp, backend.stop_gradient(1 / denominator)
+    scale = xp.where((scale == 0) | ~xp.isfinite(scale), 1.0, scale)
+    return (x * scale) / (denominator * scale)
