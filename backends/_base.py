@@ -221,9 +221,9 @@ class Backend:
         """Sum all numbers of an array."""
         return self.xp.sum(x)
 
-    def over(self, total: Array, denominator: Array | float) -> Array:
-        """Divide the sum of all losses, (), by the mean's denominator."""
-        return total / denominator
+    def over(self, x: Array | float, denominator: Array | float) -> Array:
+        """Divide the sum of all losses, or a cotangent, by the mean's denominator."""
+        return x / denominator
 
     def stop_gradient(self, array: Array) -> Array:
         """Give the same values, constant to the library's automatic differentiation."""

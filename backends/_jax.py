@@ -237,6 +237,14 @@ class Jax(Backend):
         totals, rest = on_rows(totals, [x[end:] for x in rows])
         return totals, tuple(xp.concatenate(two) for two in zip(found, rest, strict=True))
 
+    def over(self, x: Array | float, denominator: Array | float) -> Array:
+        if not isinstance(denominator, self.jax.Array):
+            return x / denominator
+        # JAX squares a denominator in its derivative, so it gets one near 1.
+        scale = self.stop_gradient(1 / denominator)
+        scale = self.xp.where((scale == 0) | ~self.xp.isfinite(scale), 1.0, scale)
+        return (x * scale) / (denominator * scale)
+
     def stop_gradient(self, array: Array) -> Array:
         return self.jax.lax.stop_gradient(array)
 

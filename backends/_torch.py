@@ -189,9 +189,11 @@ class Torch(Backend):
                 return super().scan(step, totals, arrays, size)
             return step(totals, *arrays)  # a loop would tie what is compiled to the number of rows
 
-    def over(self, total: Array, denominator: Array | float) -> Array:
+    def over(self, x: Array | float, denominator: Array | float) -> Array:
+        if not isinstance(x, self.torch.Tensor):
+            return x / denominator
         # Forward mode gives a number () over Python's a tangent in float64; not one in a row.
-        return (total[None] / denominator)[0]
+        return (x[None] / denominator)[0]
 
     def stop_gradient(self, array: Array) -> Array:
         return array.detach()

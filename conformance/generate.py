@@ -24,6 +24,7 @@ from xp_xent.conformance import (
     _topics_ignored,
     _topics_labels,
     _topics_layout,
+    _topics_mass,
     _topics_others,
     _topics_probabilities,
     _topics_reductions,
@@ -55,6 +56,7 @@ FILES: dict[str, Iterable[Callable[[], Iterable[Case]]]] = {
     "reductions": _topics_reductions.TOPICS,
     "regularisers": _topics_regularisers.TOPICS,
     "smoothing": _topics_smoothing.TOPICS,
+    "spread_mass": _topics_mass.TOPICS,
     "weights": _topics_weights.TOPICS,
 }
 HEADER = [

@@ -3,12 +3,12 @@
 from typing import Any
 
 from xp_xent import _checks as check
+from xp_xent._divergence_rows import DivergenceRows
 from xp_xent._evaluation import Evaluation, loss
 from xp_xent._heads import Head
 from xp_xent._other_rows import EntropyRows
 from xp_xent._problem import RowOptions, open_problem
 from xp_xent._smoothing import Smoothing
-from xp_xent._softmax_rows import DivergenceRows
 from xp_xent._targets import probability_rows
 
 Array = Any

@@ -106,16 +106,5 @@ class LogProbRows:
 
     def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
         """Give the log-probabilities and the mass q on each class."""
-        xp = backend.xp
         x = open_rows(backend, rows, self.dtype)
-        if rows.probabilities is not None:
-            return x, self.smoothing.masses(backend, rows, self.dtype)
-        on_label = backend.places(x) == rows.label
-        mass = rows.label_weight
-        if mass is None:
-            mass = backend.full((), 1.0, self.dtype, like=x)
-        if rows.spread is None:
-            return x, xp.where(on_label, mass, 0.0)
-        if self.smoothing.spares_label:
-            return x, xp.where(on_label, mass, rows.spread)
-        return x, xp.where(on_label, mass + rows.spread, rows.spread)
+        return x, self.smoothing.masses(backend, rows, self.dtype)

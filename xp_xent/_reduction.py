@@ -67,7 +67,7 @@ class Reduction:
         denominator = self._denominator(backend, shape, dtype)
         if isinstance(denominator, float) and denominator == 0:
             return math.nan
-        return cotangent / denominator
+        return backend.over(cotangent, denominator)
 
     def _denominator(self, backend: Any, shape: tuple[int, ...], dtype: Any) -> Array | float:
         if self.normalizer is None:

@@ -41,13 +41,22 @@ class Smoothing:
             return x
         kept = (1 - self.epsilon) * x
         if self.spares_label:
-            return kept + self.share(x.shape[backend.axis]) * (backend.row_sum(x) - x)
+            return kept + self.share(x.shape[backend.axis]) * others(backend, x)
         return kept
 
     def masses(self, backend: Any, rows: Rows, dtype: Any) -> Array:
-        """Give the mass on each class of rows with probabilities: smoothed, times its weight."""
-        q = self.of(backend, open_rows(backend, rows, dtype, rows.probabilities))
-        return q if rows.class_weight is None else rows.class_weight * q
+        """Give the mass on each class: the target's, smoothed, times the class's weight."""
+        if rows.probabilities is not None:
+            q = self.of(backend, open_rows(backend, rows, dtype, rows.probabilities))
+            return q if rows.class_weight is None else rows.class_weight * q
+        xp, on_label = backend.xp, backend.places(rows.logits) == rows.label
+        mass = rows.label_weight
+        if mass is None:
+            mass = backend.full((), 1.0, dtype, like=rows.logits)
+        if rows.spread is None:
+            return xp.where(on_label, mass, 0.0)
+        own = mass if self.spares_label else mass + rows.spread
+        return xp.where(on_label, own, rows.spread)
 
     def by_probabilities(self, backend: Any, rows: Rows, surprisal: Array) -> Array:
         """Give the derivative of Σ q_j ℓ_j by the probabilities that `masses` makes q of."""
@@ -58,3 +67,25 @@ class Smoothing:
         if rows.class_weight is not None:
             surprisal = product(xp, rows.class_weight, surprisal)
         return self.transpose(backend, surprisal)
+
+
+def others(backend: Any, x: Array) -> Array:
+    """Sum, for each class of rows (..., K), the other classes.
+
+    Σx − x would cancel where a class holds nearly all. This is a tree of sums from which nothing
+    is taken away again, and so are its derivatives.
+    """
+    xp, axis, count = backend.xp, backend.axis, x.shape[backend.axis]
+    if count == 1:
+        return xp.zeros_like(x)
+
+    def part(x: Array, start: int, stop: int) -> Array:
+        return x[(..., slice(start, stop), *[slice(None)] * (-1 - axis))]
+
+    half = count // 2
+    first, second = part(x, 0, half), part(x, half, 2 * half)
+    left = [] if count % 2 == 0 else [part(x, 2 * half, count)]
+    above = others(backend, xp.concat([first + second, *left], axis=axis))
+    outer = part(above, 0, half)
+    left = [] if count % 2 == 0 else [part(above, half, half + 1)]
+    return xp.concat([outer + second, outer + first, *left], axis=axis)

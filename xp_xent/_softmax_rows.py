@@ -18,7 +18,7 @@ from xp_xent._anchored import Anchored
 from xp_xent._heads import Head
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows, row_factor, settle_gradient
 from xp_xent._smoothing import Smoothing
-from xp_xent._stable import entropy_term, product, tanh_and_slope
+from xp_xent._stable import product, tanh_and_slope
 from xp_xent._unshifted import Unshifted
 
 Array = Any
@@ -126,9 +126,11 @@ class SoftmaxRows:
         row = Unshifted(backend, z, rows.label)
         block = Open(row, cap, slope, self._label_mass(rows), None, 0.0, 0.0)
         results = formula(block, backend, rows, *others)
-        if row.all_fit:
+        carried = not others or row.carries(row_factor(rows, *others), block.mass)
+        if row.all_fit and carried is True:
             return results
-        fits = row.fits if rows.counted is None else row.fits | ~rows.counted
+        fits = row.fits & carried
+        fits = fits if rows.counted is None else fits | ~rows.counted
         return backend.mended_(shifted, results, fits, *rows, *others)
 
     def _value(self, block: Open, backend: Any, rows: Rows) -> Array:
@@ -145,28 +147,21 @@ class SoftmaxRows:
         return loss, settle_gradient(backend, rows, gradient, rows.logits)
 
     def _open(self, backend: Any, rows: Rows, *, sums_only: bool = False) -> Open:
-        xp = backend.xp
         z, cap, slope = self._capped(backend, rows)
         z = backend.arranged(z, self.dtype)
         # Not blanked yet: the maximum comes first.
         counted = rows.counted if cap is None else None
-        row = Anchored(backend, z, rows.label, counted, sums_only=sums_only)
-        if rows.probabilities is not None:
-            q = self.smoothing.masses(backend, rows, self.dtype)
-            reached = q
-            if backend.differentiable:  # by q, 0 at a masked class without mass
-                reached = xp.where((q == 0) & xp.isinf(row.z), 0.0, q)
-            on, off = backend.pick(q, row.anchor), row.off_sum(reached)
-            return Open(row, cap, slope, None, q, on, off)
-        mass = self._label_mass(rows)
-        if rows.spread is None:
-            return Open(row, cap, slope, mass, None, 0.0, 0.0)
-        off = row.off_sum(rows.spread)
-        if self.smoothing.spares_label:
-            q = xp.where(row.off, rows.spread, 0.0)
-            return Open(row, cap, slope, mass, q, 0.0, off)
-        on = backend.row_sum(xp.where(row.off, 0.0, rows.spread))
-        return Open(row, cap, slope, mass, rows.spread, on, off)
+        alone = rows.label is not None and rows.spread is None
+        # Where several classes have mass, seen from the largest: a label's own 1 would drown −log p
+        # of a class that is nearly certain.
+        anchor = rows.label if alone else None
+        row = Anchored(backend, z, anchor, counted, sums_only=sums_only)
+        if alone:
+            return Open(row, cap, slope, self._label_mass(rows), None, 0.0, 0.0)
+        q = reached = self.smoothing.masses(backend, rows, self.dtype)
+        if backend.differentiable:  # by q, 0 at a masked class without mass
+            reached = backend.xp.where((q == 0) & backend.xp.isinf(row.z), 0.0, q)
+        return Open(row, cap, slope, None, q, backend.pick(q, row.anchor), row.off_sum(reached))
 
     def _capped(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array]:
         """Give the logits that the loss is of, and `cap` and `slope` of `Open`.
@@ -249,17 +244,3 @@ class SoftmaxRows:
     def _cap_bend(block: Open) -> Array:
         """Give the second derivative of the capped logits by the logits."""
         return -2 * block.cap * block.slope
-
-
-@dataclass(frozen=True)
-class DivergenceRows(SoftmaxRows):
-    """Kullback–Leibler divergence KL(q ‖ p): cross-entropy less the targets' own entropy."""
-
-    def _loss(self, block: Open) -> Array:
-        return super()._loss(block) + block.row.backend.row_sum(entropy_term(block.row.xp, block.q))
-
-    def _target_gradient(self, block: Open, rows: Rows) -> Array:
-        # At a target of exactly 0, where log q has no derivative, that of the cross-entropy.
-        xp, zero = block.row.xp, block.q == 0
-        own = xp.where(zero, 0.0, xp.log(xp.where(zero, 1.0, block.q)) + 1)
-        return super()._target_gradient(block, rows) + own

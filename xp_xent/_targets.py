@@ -134,6 +134,7 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
     class_weight = None
     weight = options.alpha if options.weight is None else options.weight
     if weight is not None:
+        # Once: of two conversions each would round its part of the derivative.
         weight = backend.cast(weight, problem.dtype)
         class_weight = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
     in_mean = class_weight if options.alpha is None else None
@@ -144,7 +145,7 @@ def label_rows(problem: RowProblem, labels: Array, smoothing: Smoothing) -> tupl
         like = problem.like
         mass = backend.full(index.shape, 1.0, problem.dtype, like=like) if mass is None else mass
         mass = kept * mass
-        spread = problem.class_row(options.weight)
+        spread = problem.class_row(weight)
         if spread is None:
             spread = backend.full(problem.one_row(), 1.0, problem.dtype, like=like)
         spread = given * spread

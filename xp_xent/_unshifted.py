@@ -16,9 +16,10 @@ from xp_xent._anchored import Anchored
 
 Array = Any
 
-# Between these, quotients of exponentials do not overflow in float32, nor does a factor of 1e-23
-# of a gradient underflow when it is divided by a total, or one of 1e29 overflow.
+# Between these, quotients of exponentials do not overflow in float32, nor does a gradient's factor
+# of at most 1e29; one of at least LEAST_FACTOR keeps its digits when a total divides it.
 LEAST_OWN, LEAST_TOTAL, MOST = 2.0**-60, 2.0**-30, 2.0**50
+LEAST_FACTOR = 2.0**-76
 
 
 class Unshifted(Anchored):
@@ -51,6 +52,14 @@ class Unshifted(Anchored):
         none_underflows = (self.total >= LEAST_TOTAL) & (least >= self._least_logit)
         within = (self.own_e >= LEAST_OWN) & (self.total <= MOST)
         return within & ((self.total >= 0.5) | none_underflows)
+
+    def carries(self, factor: Array | float, mass: Array | float) -> Any:
+        """Tell of which rows, or of all, the gradient times these is accurate: True for 0."""
+        kept = abs(factor) >= LEAST_FACTOR
+        if not isinstance(mass, float):
+            kept = kept & (abs(mass * factor) >= LEAST_FACTOR)
+        known = kept if isinstance(kept, bool) else self.backend.holds(kept)
+        return known or kept | (factor == 0) | (mass == 0)
 
     @property
     def _least_logit(self) -> float:
