@@ -240,6 +240,7 @@ def test_double_backward(case: str) -> None:
         assert_right(CASES[case], row, torch.stack([torch.stack(x) for x in second]), 2, "float32")
 
 
+@quiet
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_soft_cap_near_zero(name: str) -> None:
     """The cap's own curvature is 0 at 0, where it meets a tiny one of the loss."""
