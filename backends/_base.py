@@ -229,6 +229,15 @@ class Backend:
         """Give the same values, constant to the library's automatic differentiation."""
         return array
 
+    def derived(
+        self, value: Callable[..., Any], formula: Callable[..., Any], *arrays: Array
+    ) -> Any:
+        """Evaluate a function that is to be differentiated by another formula for the same.
+
+        `value` is the shorter one, for where nothing is differentiated.
+        """
+        return (formula if self.differentiable else value)(*arrays)
+
     def with_slopes(self, function: Any, *rows: Any) -> Array:
         """Evaluate a function of numbers of a row that states its derivatives (`AnchorTerm`).
 
@@ -308,17 +317,30 @@ class Backend:
 
     def anchored_sums(
         self, z: Array, shift: Array, anchor: Array, counted: Array | None
-    ) -> tuple[Array, Array]:
-        """Give the two sums of `anchored`, blank in rows that do not count.
+    ) -> tuple[Array, Array, Array] | None:
+        """Give the shift and, of z less the shift, the two sums of `anchored`; or None.
 
         They are all that a loss, not its gradient, asks of elements. So its derivatives by the
         logits pass through here, and an adapter may state them where its library finds longer
-        ones. The shift (..., 1) is constant to them, and like z not blanked yet.
+        ones. Further derivatives are to be those of `centred`. The shift (..., 1) is constant to
+        the first; like z it is not blanked yet, and what is returned is, in rows that do not count.
         """
-        if counted is not None:
-            z, shift = self.masked(z, counted), self.masked(shift, counted)
-        _, rest, own = self.anchored(z, shift, anchor)
-        return rest, own
+        return None
+
+    def centred(self, z: Array, shift: Array) -> tuple[Array, Array]:
+        """Give z − shift and the shift, the row's maximum, for a library that differentiates.
+
+        Where a class holds more than half of the probability, the shift carries the derivative of
+        its logit, and its own difference none. So none of the row's further derivatives is
+        1 − p for a p near 1, whatever the anchor is.
+        """
+        xp = self.xp
+        below = z - shift
+        sure = self.row_sum(xp.exp(self.stop_gradient(below))) < 2
+        largest = xp.argmax(z, axis=self.axis, keepdims=True)
+        shift = xp.where(sure, self.pick(z, largest), shift)
+        at_centre = sure & (self.places(z) == largest)
+        return xp.where(at_centre, 0.0, z - shift), shift
 
     def multiply_(self, x: Array, factor: Array) -> Array:
         """Give x · factor, where the factor broadcasts to x."""

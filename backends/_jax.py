@@ -120,22 +120,25 @@ class Jax(Backend):
 
     def anchored_sums(
         self, z: Array, shift: Array, anchor: Array, counted: Array | None
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array, Array]:
         sums = self.jax.custom_jvp(self._sums_alone)
         sums.defjvp(self._sums_jvp)
         return sums(z, shift, anchor, counted)
 
     def _sums_alone(
         self, z: Array, shift: Array, anchor: Array, counted: Array | None
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array, Array]:
         # XLA fuses products into a sum on a CPU, but neither choices nor counting: with these, the
         # exponentials would be written to memory.
         xp, classes = self.xp, z.shape[self.axis]
         if classes > EXACT:
-            return super().anchored_sums(z, shift, anchor, counted)
-        places = self.jax.lax.optimization_barrier(xp.astype(self.places(z), xp.float32))
-        off = xp.minimum(xp.abs(places - xp.astype(anchor, xp.float32)), 1)
-        sums = self.row_sum(xp.exp(z - shift) * xp.astype(off, z.dtype)), self.pick(z, anchor)
+            _, rest, own = super().anchored(z, shift, anchor)
+        else:
+            places = self.jax.lax.optimization_barrier(xp.astype(self.places(z), xp.float32))
+            off = xp.minimum(xp.abs(places - xp.astype(anchor, xp.float32)), 1)
+            rest = self.row_sum(xp.exp(z - shift) * xp.astype(off, z.dtype))
+            own = self.pick(z, anchor)
+        sums = shift, rest, own - shift
         return sums if counted is None else tuple(self.masked(x, counted) for x in sums)
 
     def _sums_jvp(self, primals: Any, tangents: Any) -> tuple[Any, Any]:
@@ -151,10 +154,22 @@ class Jax(Backend):
         # keeps such a row's NaN from further derivatives.
         if counted is not None:
             z = self.xp.where(counted, z, self.stop_gradient(z))
-        e, rest, own = super().anchored(z, shift, anchor)
+        below, shift = self.centred(z, shift)
+        e, rest, lead = super().anchored(below, self.xp.zeros_like(shift), anchor)
         along, at_anchor = kept(along), self.places(z) == anchor
         here = self.row_sum(self.xp.where(at_anchor, along, 0))
-        return (kept(rest), kept(own)), (kept(self.row_sum(e * along)), here)
+        sums = kept(shift), kept(rest), kept(lead)
+        return sums, (self.xp.zeros_like(shift), kept(self.row_sum(e * along)), here)
+
+    def centred(self, z: Array, shift: Array) -> tuple[Array, Array]:
+        return self.derived(lambda z, shift: (z - shift, shift), super().centred, z, shift)
+
+    def derived(
+        self, value: Callable[..., Any], formula: Callable[..., Any], *arrays: Array
+    ) -> Any:
+        both = self.jax.custom_jvp(value)
+        both.defjvp(lambda primals, tangents: self.jax.jvp(formula, primals, tangents))
+        return both(*arrays)
 
     def with_slopes(self, function: Any, *rows: Any) -> Array:
         # Nothing traced may be closed over.

@@ -148,10 +148,21 @@ class Torch(Backend):
 
     def anchored_sums(
         self, z: Array, shift: Array, anchor: Array, counted: Array | None
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array, Array] | None:
         if not _torch_compiled.is_backward_only(z):
-            return super().anchored_sums(z, shift, anchor, counted)
-        return _torch_compiled.Sums.apply(z, shift, anchor, counted, self.axis)
+            return None
+        sums = _torch_compiled.Sums.apply(z, shift, anchor, counted, self.axis)
+        return (shift if counted is None else shift.masked_fill(~counted, 0), *sums)
+
+    def centred(self, z: Array, shift: Array) -> tuple[Array, Array]:
+        return self.derived(lambda z, shift: (z - shift, shift), super().centred, z, shift)
+
+    def derived(
+        self, value: Callable[..., Any], formula: Callable[..., Any], *arrays: Array
+    ) -> Any:
+        if _torch_compiled.is_value_only(arrays[0]):
+            return value(*arrays)
+        return super().derived(value, formula, *arrays)
 
     def with_slopes(self, function: Any, *rows: Any) -> Array:
         if not _torch_compiled.is_backward_only(rows[0]):

@@ -11,18 +11,25 @@ import torch
 from xp_xent.backends._base import Array
 
 
+def is_untransformed() -> bool:
+    """Tell if what is compiled here will be differentiated by backward, if at all."""
+    # Not "is None", which the compiler calls False of any object that it wraps.
+    interpreter = torch._C._functorch.peek_interpreter_stack()
+    return torch.compiler.is_compiling() and isinstance(interpreter, type(None))  # noqa: FURB168
+
+
 def is_backward_only(x: Array) -> bool:
     """Tell if what is compiled here will be differentiated by backward, and nothing else."""
-    return (
-        torch.compiler.is_compiling()
-        and x.requires_grad
-        # Not "is None", which the compiler calls False of any object that it wraps.
-        and isinstance(torch._C._functorch.peek_interpreter_stack(), type(None))  # noqa: FURB168
-    )
+    return is_untransformed() and x.requires_grad
+
+
+def is_value_only(x: Array) -> bool:
+    """Tell if what is compiled here will not be differentiated by x."""
+    return is_untransformed() and not x.requires_grad
 
 
 class Sums(torch.autograd.Function):
-    """The sum of exp(z − shift) over the classes but the anchor, and z at the anchor.
+    """The sum of exp(z − shift) over the classes but the anchor, and z − shift at the anchor.
 
     Both are 0 in rows that do not count.
     """
@@ -38,18 +45,18 @@ class Sums(torch.autograd.Function):
         rest = torch.where(at_anchor, 0.0, (z - shift).exp()).sum(axis, keepdim=True)
         # Not a gather: Inductor would put it between the maximum and the sum of all rows, which
         # are one walk through memory otherwise.
-        own = torch.where(at_anchor, z, 0.0).sum(axis, keepdim=True)
+        lead = torch.where(at_anchor, z, 0.0).sum(axis, keepdim=True) - shift
         if counted is None:
-            return rest, own
-        return rest.masked_fill(~counted, 0), own.masked_fill(~counted, 0)
+            return rest, lead
+        return rest.masked_fill(~counted, 0), lead.masked_fill(~counted, 0)
 
     @staticmethod
-    def backward(ctx: Any, rest: Array, own: Array) -> tuple[Array, None, None, None, None]:
+    def backward(ctx: Any, rest: Array, lead: Array) -> tuple[Array, None, None, None, None]:
         """Give each element its derivative: no gradient of one output is written on its own."""
         z, shift, anchor, counted = ctx.saved_tensors
         at_anchor = _at(anchor, z, ctx.axis)
         # First what lies in memory as the logits do: so does then the result.
-        by = (z - shift).exp() * torch.where(at_anchor, 0, rest) + torch.where(at_anchor, own, 0)
+        by = (z - shift).exp() * torch.where(at_anchor, 0, rest) + torch.where(at_anchor, lead, 0)
         # An ignored row may hold NaN, and meet one on its way.
         by = by if counted is None else by.masked_fill(~counted, 0)
         return by, None, None, None, None

@@ -35,9 +35,10 @@ class AnchorTerm(NamedTuple):
     def slopes(self, lead: Array, rest: Array, on: Mass, off: Mass) -> tuple[Array, ...]:
         """Give the derivatives by lead, rest, on and off; their own do not cancel either."""
         xp, own = self.xp, self.xp.exp(lead)
-        total, mass, log_total = rest + own, on + off, xp.log1p(rest + expm1(xp, lead))
+        total = rest + own
         by_lead = anchor_slope(xp, rest < own, own / total, rest / total, on, off)
-        return by_lead, mass / total, log_total - lead, log_total
+        by_on, by_off = (self.smooth(lead, rest, *masses) for masses in ((1.0, 0.0), (0.0, 1.0)))
+        return by_lead, (on + off) / total, by_on, by_off
 
     def smooth(self, lead: Array, rest: Array, on: Mass, off: Mass) -> Array:
         """Give the value in operations that may be differentiated one by one, to any order.

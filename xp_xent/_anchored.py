@@ -37,6 +37,7 @@ class Anchored:
         sums_only: bool = False,
     ) -> None:
         xp = self.xp = backend.xp
+        self.at_largest = anchor is None
         # Blanked after its maximum is taken, not before: compilers fuse what is done to elements
         # with what follows, but not with a reduction.
         top = xp.max(z, axis=backend.axis, keepdims=True)
@@ -47,16 +48,21 @@ class Anchored:
         if anchor is None:
             anchor = xp.argmax(z, axis=backend.axis, keepdims=True)
         self.backend, self.z, self.anchor, self.place = backend, z, anchor, anchor
-        self.shift = backend.stop_gradient(top)
-        if sums_only:
-            self.rest, self.own = backend.anchored_sums(*given, anchor, counted)
+        stated = backend.anchored_sums(*given, anchor, counted) if sums_only else None
+        if stated is not None:
+            self.shift, self.rest, self.lead = stated
+            self.level = self.shift
         else:
-            self.e, self.rest, self.own = backend.anchored(z, self.shift, anchor)
+            self.shift = self.level = backend.stop_gradient(top)
+            if backend.differentiable and not self.at_largest:
+                self.z, self.shift = backend.centred(z, self.shift)
+                self.level = 0.0
+            self.e, self.rest, own = backend.anchored(self.z, self.level, anchor)
+            self.lead = own - self.level
         self._sum_up()
 
     def _sum_up(self) -> None:
-        """Make the row's other numbers of shift, rest and own."""
-        self.lead = self.own - self.shift
+        """Make the row's other numbers of shift, rest and lead."""
         self.own_e = self.xp.exp(self.lead)
         self.total = self.rest + self.own_e  # Σ exp(z_j − m) ≥ 1
 
@@ -68,6 +74,8 @@ class Anchored:
     @property
     def log_total(self) -> Array:
         """Give log Σ exp(z_j − m)."""
+        if self.backend.differentiable and self.at_largest:
+            return self.anchor_term(0.0, 1.0)
         return self.xp.log1p(self.rest + expm1(self.xp, self.lead))
 
     @property
@@ -78,6 +86,9 @@ class Anchored:
     @property
     def at(self) -> Array:
         """Give the anchor's probability."""
+        if self.backend.differentiable and self.at_largest:
+            # The lead is 0, but has a derivative; those of the quotient would cancel.
+            return 1 / (1 + self.rest * self.xp.exp(-self.lead))
         return self.own_e / self.total
 
     @property
@@ -98,7 +109,7 @@ class Anchored:
     @property
     def surprisal(self) -> Array:
         """Give −log p of every class."""
-        surprisal = (self.shift - self.z) + self.log_total
+        surprisal = (self.level - self.z) + self.log_total
         return self.backend.put_(surprisal, self.anchor, self.nll)
 
     def off_sum(self, x: Array) -> Array:
@@ -107,7 +118,7 @@ class Anchored:
 
     def cross(self, q: Array, on: Array, off: Array) -> Array:
         """Give Σ q_j (−log p_j); `on` and `off` are the masses of q at the anchor and elsewhere."""
-        return self.off_sum(product(self.xp, q, self.shift - self.z)) + self.anchor_term(on, off)
+        return self.off_sum(product(self.xp, q, self.level - self.z)) + self.anchor_term(on, off)
 
     def anchor_term(self, on: Array | float, off: Array | float) -> Array:
         """Give on·(−log p_k) + off·log Σ exp(z_j − m), the anchor's part of `cross`."""

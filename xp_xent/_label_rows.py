@@ -20,7 +20,8 @@ class Summed(Anchored):
 
     def __init__(self, backend: Any, z: Array, label: Array, dtype: Any) -> None:
         self.xp, self.backend, self.z, self.anchor = backend.xp, backend, z, label
-        self.shift, self.rest, self.own = backend.sums(z, label, dtype)
+        self.shift, self.rest, own = backend.sums(z, label, dtype)
+        self.lead = own - self.shift
         self._sum_up()
 
 

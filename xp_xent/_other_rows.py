@@ -23,8 +23,17 @@ class EntropyRows:
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Give each row's entropy, (..., 1)."""
-        row, _, mean = self._open(backend, rows)
-        return close_loss(backend, rows, row.nll + mean)
+        z = open_rows(backend, rows, self.dtype)
+
+        def entropy(z: Array) -> Array:
+            row, _, mean = self._sums(backend, z)
+            return row.nll + mean
+
+        def changing(z: Array) -> Array:
+            row, below, mean = self._sums(backend, z)
+            return backend.stop_gradient(row.nll + mean) + self._change(row, below - mean)
+
+        return close_loss(backend, rows, backend.derived(entropy, changing, z))
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
@@ -55,11 +64,38 @@ class EntropyRows:
         result = p * (away * (deviation - 1) - p * deviation)
         return close_gradient(backend, rows, result, cotangent)
 
+    @staticmethod
+    def _change(row: Anchored, deviation: Array) -> Array:
+        """Give 0, with the entropy's derivatives by the logits.
+
+        Those of H = ℓ_k + Σ p_j (z_k − z_j) would cancel: by ℓ_k they are Σ p_j (dz_j − dz_k). So
+        this is how far H is from its value, as a function of how far the logits are from theirs,
+        m_j; each is 0 but has a derivative. With g_j = exp(m_j) − 1 and s = Σ p_j g_j, p_j becomes
+        p_j (1 + g_j)/(1 + s), and what is left out below is 0.
+        """
+        xp, backend = row.xp, row.backend
+        fixed = backend.stop_gradient
+        p, deviation, sure = fixed(row.probability), fixed(deviation), fixed(row.rest) < 1
+        moved = xp.where(p == 0, 0.0, row.z - fixed(row.z))
+        # From a class that is nearly certain, as in `Backend.centred`.
+        centre = xp.where(sure, backend.pick(moved, row.anchor), 0.0)
+        moved = xp.where(sure & ~row.off, 0.0, moved - centre)
+        grown = xp.expm1(moved)
+        growth = backend.row_sum(p * grown)
+        alone = 1.0 * moved  # the two derivatives of the excess meet here, and are exactly 0
+        excess = xp.expm1(alone) - alone
+        change = backend.row_sum(p * (grown * deviation + (excess - moved * grown)))
+        return xp.log1p(growth) - growth / (1 + growth) + change / (1 + growth)
+
     def _open(self, backend: Any, rows: Rows) -> tuple[Anchored, Array, Array]:
+        return self._sums(backend, open_rows(backend, rows, self.dtype))
+
+    @staticmethod
+    def _sums(backend: Any, z: Array) -> tuple[Anchored, Array, Array]:
         """Give the rows, z_k − z_j (0 for a masked class, whose p is 0), and its mean under p."""
         xp = backend.xp
-        row = Anchored(backend, open_rows(backend, rows, self.dtype), None)
-        below = row.own - row.z
+        row = Anchored(backend, z, None)
+        below = (row.lead + row.shift) - row.z
         mean = row.off_sum(product(xp, row.probability, below))
         return row, xp.where(row.probability == 0, 0.0, below), mean
 

@@ -12,13 +12,14 @@ q: probability targets, or the mass that label smoothing spreads. All derivative
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from xp_xent._anchored import Anchored
 from xp_xent._heads import Head
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows, row_factor, settle_gradient
 from xp_xent._smoothing import Smoothing
-from xp_xent._stable import product, tanh_and_slope
+from xp_xent._stable import product, smooth_tanh_and_slope, tanh_and_slope
 from xp_xent._unshifted import Unshifted
 
 Array = Any
@@ -170,9 +171,9 @@ class SoftmaxRows:
         """
         if self.softcap is None:
             return backend.cast(rows.logits, self.dtype), None, None
-        tanh, slope = tanh_and_slope(
-            backend.xp, open_rows(backend, rows, self.dtype) / self.softcap
-        )
+        share = open_rows(backend, rows, self.dtype) / self.softcap
+        formulas = (partial(f, backend.xp) for f in (tanh_and_slope, smooth_tanh_and_slope))
+        tanh, slope = backend.derived(*formulas, share)
         return self.softcap * tanh, tanh / self.softcap, slope
 
     @staticmethod
