@@ -59,6 +59,7 @@ NAMES = {
 TESTS = """
     test_transforms_closed test_transforms_torch test_transforms_torch_compile
     test_transforms_torch_training test_transforms_jax test_transforms_jax_programs
+    test_transforms_jax_devices
 """
 
 
