@@ -41,7 +41,9 @@ class Jax(Backend):
         return None
 
     def device(self, array: Array) -> Any:
-        return None if isinstance(array, self.jax.core.Tracer) else array.sharding.device_set
+        # Where nobody has placed an array, it goes with those that it meets.
+        placed = not isinstance(array, self.jax.core.Tracer) and array.committed
+        return array.sharding.device_set if placed else None
 
     def devices(self) -> tuple[Any, ...]:
         return tuple(self.jax.devices())
