@@ -12,18 +12,30 @@ from _transforms import ONCE, transform
 
 import xp_xent
 from xp_xent import backends
+from xp_xent.backends import _jax
 
 jax = pytest.importorskip("jax")
-if jax.device_count() < 2:
-    pytest.skip("JAX has one device: XLA_FLAGS was set without a second", allow_module_level=True)
-
 from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
 
 AXIS = "devices"
 OF_CLASSES = ("weight", "alpha", "pos_weight", "bias")
 # Quickly compiled: how arrays are split is tested here, not how fast it is.
 QUICK = {"xla_backend_optimization_level": 0}
+
+
+@pytest.fixture
+def many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat these few classes as many: an entry is written alone, not chosen among all."""
+    monkeypatch.setattr(_jax, "FEW", 1)
+
+
 forms = pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
+
+
+@pytest.fixture(autouse=True)
+def two_devices() -> None:
+    if jax.device_count() < 2:
+        pytest.skip("JAX has one device: XLA_FLAGS was set without a second")
 
 
 def mesh_of(kind: str) -> Any:
@@ -131,6 +143,7 @@ def placements(case: Entry, kind: str) -> dict[str, list[PartitionSpec]]:
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("many_classes")
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 @forms
 def test_every_placement(form: Any, kind: str) -> None:
@@ -190,6 +203,7 @@ FEW = ("cross_entropy-labels", "linear_cross_entropy-labels", "kl_divergence-pro
 FEW += ("sigmoid_focal_loss-0_or_1", "log_softmax")
 
 
+@pytest.mark.usefixtures("many_classes")
 @pytest.mark.parametrize("form", [f for f in FORMS if f.name in FEW], ids=FEW)
 def test_shared_by_mapped_devices(form: Any) -> None:
     """An ensemble's logits, under the same labels, masks and weights."""
@@ -197,6 +211,7 @@ def test_shared_by_mapped_devices(form: Any) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("many_classes")
 @pytest.mark.parametrize("check_vma", [True, False])
 @forms
 def test_every_mapping(form: Any, check_vma: bool) -> None:
