@@ -75,12 +75,11 @@ class Jax(Backend):
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> Array:
         explicit, mesh = self.explicit, self.explicit.mesh_of(*arrays, *options.values())
-        if mesh is not None:
-            loss = explicit.evaluated(
-                mesh, *explicit.calling(partial(self._value, build), arrays, options)
-            )
-            return explicit.split_like(loss, arrays[0], mesh, options.get("axis", -1))
-        return self._value(build, *arrays, **options)
+        if mesh is None:
+            return self._value(build, *arrays, **options)
+        call = explicit.calling(partial(self._value, build), arrays, options)
+        loss = explicit.evaluated(mesh, *call)
+        return explicit.split_like(loss, arrays[0], mesh, options.get("axis", -1))
 
     def _value(self, build: Callable[..., Any], *arrays: Array, **options: Any) -> Array:
         found = build(*arrays, **options)
@@ -103,12 +102,10 @@ class Jax(Backend):
 
     def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
         # The maps' way; a loss is here with its axes already left to the compiler.
-        mesh = self.explicit.mesh_of(rows)
+        explicit, mesh = self.explicit, self.explicit.mesh_of(rows)
         if mesh is None:
             return function(rows, *operands)
-        return self.explicit.split_like(
-            self.explicit.evaluated(mesh, function, rows, *operands), rows, mesh
-        )
+        return explicit.split_like(explicit.evaluated(mesh, function, rows, *operands), rows, mesh)
 
     def arange(self, stop: int, like: Array) -> Array:
         return self.xp.arange(stop)  # uncommitted: it follows the arrays it meets
@@ -226,6 +223,10 @@ class Jax(Backend):
         axes = [self.jax.typeof(other).manual_axis_type.varying for other in (x, *like)]
         names = tuple(sorted(axes[0].union(*axes) - axes[0]))
         return self.jax.lax.pcast(x, names, to="varying")
+
+    def gathered(self, x: Array) -> Array:
+        mesh = self.explicit.mesh_of(x)
+        return x if mesh is None else self.explicit.split(x, mesh)
 
     def add_product_(self, total: Array, a: Array, b: Array) -> Array:
         total = self._varying(total, a, b)

@@ -37,19 +37,24 @@ def _left(x: Any) -> Any:
     return jax.sharding.reshard(x, PartitionSpec())
 
 
+def split(x: Array, mesh: AbstractMesh, *spec: Any) -> Array:
+    """Split an array over axes of the mesh; without any, each device gets all of it."""
+    return jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
 def split_like(x: Array, like: Array, mesh: AbstractMesh, axis: int = -1) -> Array:
     """Split a result as an array of its shape, or of its shape with one more axis."""
     given = jax.typeof(like).sharding
     spec = list(given.spec) if given.mesh == mesh else [None] * like.ndim
+    if x.ndim == 0:
+        return split(x, mesh)
     if x.ndim < like.ndim:
         del spec[axis]
-    spec = spec if x.ndim else []
     # What does not come out even cannot be split: an axis kept of length 1, a text less its first.
-    spec = [
-        name if size % _devices(mesh, name) == 0 else None
-        for name, size in zip(spec, x.shape, strict=True)
-    ]
-    return jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*spec)))
+    pairs = zip(spec, x.shape, strict=True)
+    return split(
+        x, mesh, *[name if size % _devices(mesh, name) == 0 else None for name, size in pairs]
+    )
 
 
 def _devices(mesh: AbstractMesh, names: Any) -> int:

@@ -20,7 +20,7 @@ ROWS, CLASSES = 8, 64  # where an entry is written alone, not chosen among all
 RNG = np.random.default_rng(3)
 LOGITS, FEATURES = RNG.normal(size=(ROWS, CLASSES)), RNG.normal(size=(ROWS, 4))
 CLASSIFIER, BIAS = RNG.normal(size=(CLASSES, 4)), RNG.normal(size=CLASSES)
-LABELS = RNG.integers(0, CLASSES, ROWS)
+LABELS = RNG.permutation(CLASSES)[:ROWS]
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +186,8 @@ def test_eager_on_an_explicit_mesh() -> None:
     want = cross_entropy(LOGITS, LABELS)
     assert_same(cross_entropy(logits, put(mesh, LABELS)), jnp.asarray(want))
     assert_same(cross_entropy(logits, jnp.asarray(LABELS)), jnp.asarray(want))
+    weights = xp_xent.balanced_class_weights(put(mesh, LABELS, "x"), CLASSES)
+    assert_same(weights, jnp.asarray(xp_xent.balanced_class_weights(LABELS, CLASSES)))
     for loss in (cross_entropy, xp_xent.value_and_grad(cross_entropy)):
         with pytest.raises(ValueError, match=r"got label 64 at position \(3,\)"):
             loss(logits, put(mesh, bad))
