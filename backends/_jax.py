@@ -27,9 +27,9 @@ class Jax(Backend):
         super().__init__()
         import jax
 
-        from xp_xent.backends import _jax_stated
+        from xp_xent.backends import _jax_explicit, _jax_stated
 
-        self.jax, self.stated = jax, _jax_stated
+        self.jax, self.stated, self.explicit = jax, _jax_stated, _jax_explicit
 
     def along(self, axis: int) -> Backend:
         # XLA would write what it transposes, on the way in and on the way out.
@@ -41,7 +41,9 @@ class Jax(Backend):
         return None
 
     def device(self, array: Array) -> Any:
-        return None if isinstance(array, self.jax.core.Tracer) else array.sharding.device_set
+        # Where nobody has placed an array, it goes with those that it meets.
+        placed = not isinstance(array, self.jax.core.Tracer) and array.committed
+        return array.sharding.device_set if placed else None
 
     def devices(self) -> tuple[Any, ...]:
         return tuple(self.jax.devices())
@@ -72,10 +74,38 @@ class Jax(Backend):
     def value(
         self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> Array:
+        explicit, mesh = self.explicit, self.explicit.mesh_of(*arrays, *options.values())
+        if mesh is None:
+            return self._value(build, *arrays, **options)
+        call = explicit.calling(partial(self._value, build), arrays, options)
+        loss = explicit.evaluated(mesh, *call)
+        return explicit.split_like(loss, arrays[0], mesh, options.get("axis", -1))
+
+    def _value(self, build: Callable[..., Any], *arrays: Array, **options: Any) -> Array:
         found = build(*arrays, **options)
         if not found.stepwise or found.reduction.kind == "none":
             return found.value()
         return self.stated.value(found, build, arrays, options)
+
+    def closed_form(
+        self,
+        build: Callable[..., Any],
+        ask: Callable[..., Any],
+        arrays: tuple[Array, ...],
+        options: dict[str, Any],
+        *more: Any,
+    ) -> Any:
+        mesh = self.explicit.mesh_of(*arrays, *options.values(), *more)
+        if mesh is not None:
+            return ask(self.explicit.ExplicitEvaluation(mesh, build, arrays, options), *more)
+        return super().closed_form(build, ask, arrays, options, *more)
+
+    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
+        # The maps' way; a loss is here with its axes already left to the compiler.
+        explicit, mesh = self.explicit, self.explicit.mesh_of(rows)
+        if mesh is None:
+            return function(rows, *operands)
+        return explicit.split_like(explicit.evaluated(mesh, function, rows, *operands), rows, mesh)
 
     def arange(self, stop: int, like: Array) -> Array:
         return self.xp.arange(stop)  # uncommitted: it follows the arrays it meets
@@ -200,7 +230,21 @@ class Jax(Backend):
         )
         return self.xp.expand_dims(value(*arrays), axis=self.axis)
 
+    def _varying(self, x: Array, *like: Any) -> Array:
+        """Let x differ from device to device as others do, for a loop's carry cannot change type.
+
+        Inside `shard_map` that is part of an array's type.
+        """
+        axes = [self.jax.typeof(other).manual_axis_type.varying for other in (x, *like)]
+        names = tuple(sorted(axes[0].union(*axes) - axes[0]))
+        return self.jax.lax.pcast(x, names, to="varying")
+
+    def gathered(self, x: Array) -> Array:
+        mesh = self.explicit.mesh_of(x)
+        return x if mesh is None else self.explicit.split(x, mesh)
+
     def add_product_(self, total: Array, a: Array, b: Array) -> Array:
+        total = self._varying(total, a, b)
         return self.jax.lax.platform_dependent(
             total, a, b, cpu=self._add_in_parts, default=super().add_product_
         )
@@ -242,11 +286,25 @@ class Jax(Backend):
                 totals, *(next(left) if w else x for w, x in zip(walked, arrays, strict=True))
             )
 
-        end = count - count % size
+        end, mesh = count - count % size, self.jax.sharding.get_abstract_mesh()
         rows = [x for w, x in zip(walked, arrays, strict=True) if w]
-        groups = [xp.reshape(x[:end], (end // size, size, *x.shape[1:])) for x in rows]
+        # Where rows may be split over devices, a step takes some of each device's: they stay there.
+        across = bool(mesh.auto_axes)
+
+        def grouped(x: Array) -> Array:
+            if across:
+                return xp.moveaxis(xp.reshape(x, (size, end // size, *x.shape[1:])), 1, 0)
+            return xp.reshape(x, (end // size, size, *x.shape[1:]))
+
+        def together(x: Array) -> Array:
+            return xp.reshape(xp.moveaxis(x, 0, 1) if across else x, (end, *x.shape[2:]))
+
+        groups = [grouped(x[:end]) for x in rows]
+        if mesh.manual_axes:
+            after, _ = self.jax.eval_shape(on_rows, totals, [x[0] for x in groups])
+            totals = self.jax.tree.map(self._varying, totals, after)
         totals, found = lax.scan(on_rows, totals, groups)
-        found = tuple(xp.reshape(x, (end, *x.shape[2:])) for x in found)
+        found = tuple(together(x) for x in found)
         if end == count:
             return totals, found
         totals, rest = on_rows(totals, [x[end:] for x in rows])

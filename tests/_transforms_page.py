@@ -40,6 +40,9 @@ Every floating array of a call is differentiated by: logits, probabilities, weig
 ## JAX
 
 Every floating array of a call is differentiated by, as with PyTorch.
+
+Inside `shard_map` and `pmap` a loss, and its `value_and_grad`, are of the device's own rows. With
+classes split there, the loss is silently wrong for now: leave their axis to `jit`.
 """,
 }
 NAMES = {
@@ -59,6 +62,7 @@ NAMES = {
 TESTS = """
     test_transforms_closed test_transforms_torch test_transforms_torch_compile
     test_transforms_torch_training test_transforms_jax test_transforms_jax_programs
+    test_transforms_jax_devices
 """
 
 

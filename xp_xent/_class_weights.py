@@ -157,6 +157,7 @@ def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}, wanted at least 1")
     classes = backend.arange(num_classes + 1, like=labels)
+    labels = backend.gathered(labels)
     flat = xp.reshape(backend.cast(labels, classes.dtype), (-1,))
     if ignore_index is not None:
         ignored = check.integer("ignore_index", ignore_index)
