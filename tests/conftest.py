@@ -79,8 +79,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
-# The beginnings of reasons for which a test may be skipped anywhere. A skip for another reason fails
-# the run where CI is set, as .ci/run does: there, what the tests need is installed.
+# The beginnings of reasons for which a test may be skipped anywhere. A skip for another reason
+# fails the run where CI is set, as .ci/run does: there, what the tests need is installed.
 EXPECTED_SKIPS = {
     "could not import 'cupy'": "it needs an NVIDIA GPU; its kernels are compiled for the CPU",
     "PyTorch compares no uint32": "so such labels are refused",
