@@ -29,37 +29,46 @@ class Row:
         return THINNED if self.thin else self.once
 
     def drawn(self, form: Form) -> tuple[Entry, ...]:
-        """Draw the first tier's cases of a loss, where the row is thin.
+        """Draw the first tier's cases of a loss.
 
-        All options that go together, and each alone option whose turn it is: a transform has it
-        on one of the losses that have it, by the transform's name. So each loss and each option
-        meets each transform.
+        A row without a note has each option alone. Others have all options that go together, with
+        one of the kinds of targets that the function takes, and, where the row is thin, each
+        alone option on one of the losses that have it. Whose turn it is, the transform's name
+        decides: so each function and each option meets each transform.
         """
+        if self.note is None:
+            return entries(form)
         turn = zlib.crc32(f"{self.framework} {self.title}".encode())
-        hosts = {name: [f for f in FORMS if name in f.options] for name in ALONE}
-        alone = [name for name in form.options if name in ALONE]
-        turns = {name for name in alone if hosts[name][turn % len(hosts[name])] is form}
-        return (fullest(form), *[case for case in entries(form) if case.option in turns])
+
+        def has_turn(forms: list[Form]) -> bool:
+            return forms[turn % len(forms)] is form
+
+        first = [fullest(form)] * has_turn([f for f in FORMS if f.function == form.function])
+        if self.thin:
+            alone = [name for name in form.options if name in ALONE]
+            turns = [name for name in alone if has_turn([f for f in FORMS if name in f.options])]
+            first += [case for case in entries(form) if case.option in turns]
+        return tuple(first)
 
     def tiers(self, form: Form) -> list[Any]:
         """Give a loss's parameters: its cases of the first tier, and those that the second adds."""
-        if not self.thin:
-            return [pytest.param((fullest(form),) if self.once else entries(form), id=form.name)]
         first = self.drawn(form)
-        rest = tuple(case for case in entries(form) if case not in first)
-        tiers = [pytest.param(first, id=form.name)]
-        if len(entries(form)) > len(first):  # else it has one option at most
+        rest = entries(form) if self.thin else () if first else (fullest(form),)
+        rest = tuple(case for case in rest if case.option not in {other.option for other in first})
+        tiers = [pytest.param(first, id=form.name)] if first else []
+        if rest and (not first or len(entries(form)) > 1):
             tiers += [pytest.param(rest, id=f"{form.name}-rest", marks=pytest.mark.full)]
         return tiers
 
 
 ONCE = (
-    "One call with all options that go together, to keep the tests short; rows without this note "
-    "have each option alone."
+    "One call with all options that go together, to keep the tests short; rows without a note have "
+    "each option alone. Of two kinds of targets, the first tier of tests has one."
 )
 THINNED = (
-    "The first tier of tests has one call with all options that go together, and each *alone* one "
-    "on one of the losses that have it; the second tier has each option alone on each loss."
+    "The first tier of tests has one call with all options that go together and one kind of "
+    "targets, and each *alone* option on one of the losses that have it; the second tier has each "
+    "option alone on each loss."
 )
 TABLE: list[Row] = []
 SINGLE: list[tuple[str, str]] = []  # framework, and what a test of no particular loss checks

@@ -9,6 +9,8 @@ from pathlib import Path
 
 # They are read when their library is imported, so they come first.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
+# A pool of compiling processes would import PyTorch in each, beside tests that run side by side.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Two devices to split a batch over; nothing else uses the second.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 _INTEL_OPENCL = Path(sys.prefix) / "lib" / "libintelocl.so"

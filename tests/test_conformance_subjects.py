@@ -30,22 +30,21 @@ def few() -> list[Any]:
     return [*chosen.values(), BY_ID["softcap-confident-float32"]]
 
 
-def step(subject: Subject) -> int:
-    """Give which of the tests are asked in the first tier: every so many, where one compiles."""
+def asked(subject: Subject, tier: int) -> list[Any]:
+    """The first tier asks compilers every third, and Inductor one; the second all, and a sixth."""
+    # First the one that compilers may round differently.
+    every = few()[::-1]
     if "inductor" in subject.name:
-        return 24
-    return 3 if subject.traced or subject.backend == "jax" else 1
+        return every[:1] if tier == 1 else every[::6]
+    return every[::3] if tier == 1 and (subject.traced or subject.backend == "jax") else every
 
 
 @pytest.mark.parametrize("tier", [1, pytest.param(2, marks=pytest.mark.full)])
 @pytest.mark.parametrize("subject", OURS, ids=lambda subject: subject.name)
 def test_this_library_passes_by_every_way(subject: Subject, tier: int) -> None:
-    inductor = "inductor" in subject.name
-    if inductor and (sys.platform == "win32" or not shutil.which("g++")):
+    if "inductor" in subject.name and (sys.platform == "win32" or not shutil.which("g++")):
         pytest.skip("inductor needs a C++ compiler")
-    asked = few()[::-1]  # first the one that compilers round differently
-    asked = asked[:: step(subject)] if tier == 1 else asked[:: 6 if inductor else 1]
-    report = run(subject, cases=asked)
+    report = run(subject, cases=asked(subject, tier))
     assert [(result.case_id, result.reason) for result in report.failed] == []
     assert report.passed
     assert not report.unsupported

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from _cases import send
 from _registry import NOT_LOSSES, Entry, closed_gradients, variants
 from _tools import assert_same
@@ -46,8 +47,7 @@ def test_strict_promotion(case: Entry) -> None:
     assert all(np.isfinite(slope).all() for slope in slopes)
 
 
-@transform("jax", "`test_util.check_grads(order=2)`, forward and reverse mode", thin=True)
-def test_check_grads(case: Entry) -> None:
+def check_grads(case: Entry, *modes: str) -> None:
     """By finite differences, along random directions of all arrays."""
     import jax.test_util
 
@@ -56,7 +56,20 @@ def test_check_grads(case: Entry) -> None:
     def call(*values: Any) -> Any:
         return function(*[jax.numpy.asarray(value) for value in values])
 
-    jax.test_util.check_grads(call, values, order=2, modes=("fwd", "rev"))
+    jax.test_util.check_grads(call, values, order=2, modes=modes)
+
+
+@transform("jax", "`test_util.check_grads(order=2)`, reverse mode", thin=True)
+def test_check_grads(case: Entry) -> None:
+    """Reverse over reverse; test_products and test_hessians hold the others against it."""
+    check_grads(case, "rev")
+
+
+@pytest.mark.full
+@transform("jax", "`test_util.check_grads(order=2)`, forward and mixed, in the second tier")
+def test_check_grads_forward(case: Entry) -> None:
+    """Forward over forward and reverse, reverse over forward."""
+    check_grads(case, "fwd", "rev")
 
 
 @transform("jax", "`vjp`, `jvp`, `linearize`", thin=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from _registry import FORMS, MAPS, Entry, entry
+from _registry import FORMS, MAPS, Entry, entry, fullest
 from _tools import assert_same
 from _transforms import ONCE, also, column, transform
 
@@ -67,10 +67,11 @@ def test_ahead_of_time(case: Entry) -> None:
     assert_compiled(case, lambda f: torch.compile(f, fullgraph=True, backend="aot_eager"))
 
 
+@pytest.mark.full
 @transform(
     "torch",
     "`torch.compile(fullgraph=True)` with Inductor",
-    once=ONCE,
+    once=f"In the second tier. {ONCE}",
     without={column(f.function): SLOW for f in FORMS if f.function not in INDUCTOR},
 )
 def test_inductor(case: Entry) -> None:
@@ -78,6 +79,30 @@ def test_inductor(case: Entry) -> None:
     import torch
 
     assert_compiled(case, lambda f: torch.compile(f, fullgraph=True))
+
+
+@also("torch", "`torch.compile(fullgraph=True)` with Inductor, of three losses in one program")
+def test_inductor_once() -> None:
+    """The C++ compiler takes its seconds once: the first tier's part of the row."""
+    torch = pytest.importorskip("torch")
+    backend = backends.get("torch")
+    cases = [
+        fullest(form)
+        for form in FORMS
+        if form.function in INDUCTOR and form.targets != "probabilities"
+    ]
+    calls = [case.weighted(backend, tuple(case.everything())) for case in cases]
+    inputs = [[v.requires_grad_(v.is_floating_point()) for v in values] for _, values in calls]
+    leaves = [v for values in inputs for v in values if v.requires_grad]
+
+    def total(inputs: Any) -> Any:
+        return sum(call(*values) for (call, _), values in zip(calls, inputs, strict=True))
+
+    results = []
+    for function in (total, torch.compile(total, fullgraph=True)):
+        value = function(inputs)
+        results.append((value.detach(), torch.autograd.grad(value, leaves)))
+    assert_same(results[1], results[0])
 
 
 @transform(
