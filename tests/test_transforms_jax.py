@@ -106,9 +106,32 @@ def test_vmap(case: Entry) -> None:
         assert_same(jax.vmap(function, in_axes)(*batch), jax.numpy.stack(rows))
 
 
-@transform("jax", "`hessian`, and the four nests of `jacfwd` and `jacrev`", thin=True)
+@transform("jax", "`hessian`, and the four nests of `grad` and `jvp` along a vector", thin=True)
 def test_hessians(case: Entry) -> None:
     """By the first array; against `hvp` on NumPy where there is one."""
+    import jax
+
+    function, values, _ = scalar(case)
+    vector = values[0][::-1]
+    first = lambda z: function(z, *values[1:])  # noqa: E731
+    along = lambda z: jax.jvp(first, (z,), (vector,))[1]  # noqa: E731
+    product = jax.numpy.tensordot(jax.hessian(first)(values[0]), vector, vector.ndim)
+    # Without a Jacobian's batch, the operations are those that other tests have compiled.
+    assert_same(jax.jvp(jax.grad(first), values[:1], (vector,))[1], product)
+    assert_same(jax.grad(along)(values[0]), product)
+    assert_same(jax.grad(lambda z: (jax.grad(first)(z) * vector).sum())(values[0]), product)
+    assert_same(jax.jvp(along, values[:1], (vector,))[1], (product * vector).sum())
+    if case.loss in NOT_LOSSES or case.cotangent is not None:
+        return
+    arrays, options = case.on(backends.get("numpy"), "float64")
+    host = backends.get("jax").to_numpy(vector)
+    assert_same(product, xp_xent.hvp(case.function)(*arrays, host, **options))
+
+
+@pytest.mark.full
+@transform("jax", "the four nests of `jacfwd` and `jacrev`, in the second tier")
+def test_nests(case: Entry) -> None:
+    """By the first array, all of one another."""
     import jax
 
     function, values, _ = scalar(case)
@@ -116,13 +139,6 @@ def test_hessians(case: Entry) -> None:
     fwd, rev = jax.jacfwd, jax.jacrev
     for outer, inner in ((fwd, fwd), (rev, fwd), (rev, rev)):  # hessian is fwd of rev
         assert_same(outer(inner(function))(*values), want)
-    if case.loss in NOT_LOSSES or case.cotangent is not None:
-        return
-    vector = values[0][::-1]
-    product = jax.numpy.tensordot(want, vector, vector.ndim)
-    arrays, options = case.on(backends.get("numpy"), "float64")
-    host = backends.get("jax").to_numpy(vector)
-    assert_same(product, xp_xent.hvp(case.function)(*arrays, host, **options))
 
 
 @transform("jax", "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`", thin=True)
