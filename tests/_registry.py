@@ -5,6 +5,7 @@ The tests of transforms run over it, and docs/transforms.md is written from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -138,8 +139,7 @@ class Entry(Case):
 
 
 def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...]:
-    length = rows + 1 if form.function == "next_token_cross_entropy" else rows
-    logits = rng.normal(size=(length, CLASSES)) * 2
+    logits = rng.normal(size=(rows, CLASSES)) * 2
     if form.function == "nll_loss":
         logits = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     scores: tuple[Array, ...] = (logits,)
@@ -148,7 +148,9 @@ def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...
     if form.targets is None:
         return scores
     if form.targets == "labels":
-        return *scores, np.arange(length) * 3 % CLASSES
+        # Of next tokens the first one is not predicted: what is left must count.
+        first = 1 if form.function == "next_token_cross_entropy" else 0
+        return *scores, (np.arange(rows) * 3 + first) % CLASSES
     if form.targets == "0 or 1":
         return *scores, (rng.random(logits.shape) < 0.4).astype(np.int64)
     q = rng.uniform(0.1, 1.0, logits.shape)
@@ -156,8 +158,7 @@ def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...
 
 
 def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
-    length = rows + 1 if form.function == "next_token_cross_entropy" else rows
-    shape = (length, CLASSES) if form.function in ELEMENTWISE else (length,)
+    shape = (rows, CLASSES) if form.function in ELEMENTWISE else (rows,)
     where = np.ones(shape, dtype=bool)
     where[-1] = False
     return {
@@ -196,9 +197,10 @@ def entry(form: Form, option: str, rows: int = ROWS) -> Entry:
         options |= values[name]
     cotangent = None
     if option == "none" or form.function in MAPS:
-        shape = () if form.function in ELEMENTWISE or form.function in MAPS else (rows,)
-        cotangent = np.linspace(-1.0, 2.0, rows * (1 if shape else CLASSES))
-        cotangent = cotangent.reshape(shape or (rows, CLASSES))
+        losses = rows - 1 if form.function == "next_token_cross_entropy" else rows
+        whole = form.function in ELEMENTWISE or form.function in MAPS
+        shape = (rows, CLASSES) if whole else (losses,)
+        cotangent = np.linspace(-1.0, 2.0, math.prod(shape)).reshape(shape)
         if form.function == "logsumexp":
             cotangent = cotangent[:, :1] if option == "keepdims" else cotangent[:, 0]
     if option == "axis":

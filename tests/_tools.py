@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from _cases import COMPUTE, Case, send
 from _reference import Array
 
@@ -13,6 +14,11 @@ from xp_xent import backends
 from xp_xent.backends import Backend
 from xp_xent.conformance import tolerance
 from xp_xent.conformance.tolerance import AUTODIFF, FORMATS
+
+# Random calls: some in the first tier, and by the second so many times as many.
+times = pytest.mark.parametrize(
+    "times", [pytest.param(1, id="some"), pytest.param(5, id="many", marks=pytest.mark.full)]
+)
 
 
 def assert_array(backend: Backend, array: Any, dtype: str, shape: tuple[int, ...]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from _registry import FORMS, MAPS, Entry, entries, fullest
+from _registry import ALONE, FORMS, MAPS, Entry, Form, entries, fullest
 
 Check = Callable[[Entry], None]
 
@@ -19,12 +20,55 @@ class Row:
     framework: str
     title: str
     once: str | None
+    thin: bool = False
     without: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str | None:
+        """What the page says of a row that has not each option alone, on each loss."""
+        return THINNED if self.thin else self.once
+
+    def drawn(self, form: Form) -> tuple[Entry, ...]:
+        """Draw the first tier's cases of a loss.
+
+        A row without a note has each option alone. Others have all options that go together, with
+        one of the kinds of targets that the function takes, and, where the row is thin, each
+        alone option on one of the losses that have it. Whose turn it is, the transform's name
+        decides: so each function and each option meets each transform.
+        """
+        if self.note is None:
+            return entries(form)
+        turn = zlib.crc32(f"{self.framework} {self.title}".encode())
+
+        def has_turn(forms: list[Form]) -> bool:
+            return forms[turn % len(forms)] is form
+
+        first = [fullest(form)] * has_turn([f for f in FORMS if f.function == form.function])
+        if self.thin:
+            alone = [name for name in form.options if name in ALONE]
+            turns = [name for name in alone if has_turn([f for f in FORMS if name in f.options])]
+            first += [case for case in entries(form) if case.option in turns]
+        return tuple(first)
+
+    def tiers(self, form: Form) -> list[Any]:
+        """Give a loss's parameters: its cases of the first tier, and those that the second adds."""
+        first = self.drawn(form)
+        rest = entries(form) if self.thin else () if first else (fullest(form),)
+        rest = tuple(case for case in rest if case.option not in {other.option for other in first})
+        tiers = [pytest.param(first, id=form.name)] if first else []
+        if rest and (not first or len(entries(form)) > 1):
+            tiers += [pytest.param(rest, id=f"{form.name}-rest", marks=pytest.mark.full)]
+        return tiers
 
 
 ONCE = (
-    "One call with all options that go together, to keep the tests short; rows without this note "
-    "have each option alone."
+    "One call with all options that go together, to keep the tests short; rows without a note have "
+    "each option alone. Of two kinds of targets, the first tier of tests has one."
+)
+THINNED = (
+    "The first tier of tests has one call with all options that go together and one kind of "
+    "targets, and each *alone* option on one of the losses that have it; the second tier has each "
+    "option alone on each loss."
 )
 TABLE: list[Row] = []
 SINGLE: list[tuple[str, str]] = []  # framework, and what a test of no particular loss checks
@@ -36,24 +80,30 @@ def column(function: str) -> str:
 
 
 def transform(
-    framework: str, title: str, *, once: str | None = None, without: Mapping[str, str] | None = None
+    framework: str,
+    title: str,
+    *,
+    once: str | None = None,
+    thin: bool = False,
+    without: Mapping[str, str] | None = None,
 ) -> Callable[[Check], Any]:
     """Make a check of one call a test of every loss, and a row of the table.
 
-    It runs on every loss with every option; where a reason `once` is given, on every loss with
-    all options at one time; and on no loss that is in `without`, which maps columns to reasons.
+    It runs on every loss with every option, thinned in the first tier where it is `thin`; where a
+    reason `once` is given, on every loss with all options at one time; and on no loss that is in
+    `without`, which maps columns to reasons.
     """
-    row = Row(framework, title, once, without or {})
+    row = Row(framework, title, once, thin, without or {})
     TABLE.append(row)
 
     def register(check: Check) -> Any:
         forms = [form for form in FORMS if column(form.function) not in row.without]
 
-        @pytest.mark.parametrize("form", forms, ids=[form.name for form in forms])
-        def test(form: Any) -> None:
+        @pytest.mark.parametrize("cases", [tier for form in forms for tier in row.tiers(form)])
+        def test(cases: Any) -> None:
             if framework in ("torch", "jax"):
                 pytest.importorskip(framework)
-            for case in [fullest(form)] if once else entries(form):
+            for case in cases:
                 try:
                     check(case)
                 except Exception as error:

@@ -14,8 +14,8 @@ INTRODUCTION = """\
 
 What each framework may do to a loss, and on which losses it is tested. This page is written from
 the tests by `python tests/_transforms_page.py > docs/transforms.md`, and a test compares the two:
-a ✓ is a test of that name which passes for every option of the loss listed here, and every other
-mark has a note that says why.
+a ✓ is a test which passes for every option of the loss listed here, and a note says where a mark
+is another, or which of the two tiers of tests (`pytest`, `pytest --full`) has which options.
 
 ## Losses and options
 
@@ -98,7 +98,7 @@ def options() -> Iterator[str]:
 def row_of(row: Row, notes: Notes) -> str:
     """Give a line of a table."""
     cells = [
-        notes.mark("–", row.without[name]) if name in row.without else notes.mark("✓", row.once)
+        notes.mark("–", row.without[name]) if name in row.without else notes.mark("✓", row.note)
         for name in NAMES
     ]
     return f"| {row.title} | {' | '.join(cells)} |"

@@ -9,11 +9,25 @@ from pathlib import Path
 
 # They are read when their library is imported, so they come first.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
+# A pool of compiling processes would import PyTorch in each, beside tests that run side by side.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Two devices to split a batch over; nothing else uses the second.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 _INTEL_OPENCL = Path(sys.prefix) / "lib" / "libintelocl.so"
 if _INTEL_OPENCL.exists():
     os.environ.setdefault("OCL_ICD_FILENAMES", str(_INTEL_OPENCL))
+
+# What compilers make is kept between runs, in one folder of the user's; "off" keeps nothing. It is
+# found by the program's text, the library's version and its flags, so a change makes it anew.
+_CACHE = os.environ.get("XP_XENT_TEST_CACHE") or str(Path.home() / ".cache" / "xp_xent-tests")
+if _CACHE == "off":
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+else:
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(_CACHE) / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(_CACHE) / "inductor"))
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -39,7 +53,7 @@ if "array_api_strict" in INSTALLED:
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled() -> Iterator[None]:
-    """Free what JAX compiled for a module's shapes: 80 MB a shape, gigabytes over the suite."""
+    """Free what JAX compiled for a module's shapes: gigabytes over the suite; the cache has it."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
@@ -50,6 +64,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run what is marked full: the rest")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give each process a row of files, so that it compiles what they share once."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the second tier unless it is asked for."""
     if config.getoption("--full"):
@@ -58,6 +79,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if later:
         config.hook.pytest_deselected(items=later)
         items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+# The beginnings of reasons for which a test may be skipped anywhere. A skip for another reason
+# fails the run where CI is set, as .ci/run does: there, what the tests need is installed.
+EXPECTED_SKIPS = {
+    "could not import 'cupy'": "it needs an NVIDIA GPU; its kernels are compiled for the CPU",
+    "PyTorch compares no uint32": "so such labels are refused",
+    "numpy is the other library here": "a test of NumPy arrays among another library's",
+    "this device has no half precision": "dpnp's CPU and array-api-strict have none",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run, where CI is set, for a skip that is not expected."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or hasattr(session.config, "workerinput") or terminal is None:
+        return
+    reasons = {report.longrepr[2] for report in terminal.stats.get("skipped", ())}
+    known = tuple(f"Skipped: {start}" for start in EXPECTED_SKIPS)
+    if unexpected := sorted(reason for reason in reasons if not reason.startswith(known)):
+        terminal.section("unexpected skips: tests/conftest.py lists those that are expected")
+        terminal.write_line("\n".join(unexpected))
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -160,7 +160,11 @@ def browse(page: Path, *arguments: str) -> str:
     browser = next((path for path in found if path), None)
     if browser is None:
         pytest.skip("no Chromium is installed")
-    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000")
+    quiet = (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--virtual-time-budget=2000",
+    )  # fmt: skip
     profile = f"--user-data-dir={page.parent / 'profile'}"
     done = subprocess.run(
         [browser, *quiet, profile, *arguments, f"{page.as_uri()}#1/extreme_logits"],

@@ -30,9 +30,9 @@ GIVEN = {
 }
 
 
-@pytest.fixture(autouse=True, params=[1, 3])
+@pytest.fixture(autouse=True, params=[3, pytest.param(1, marks=pytest.mark.full)])
 def rows_of_a_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row, or three with one left over."""
+    """Three with one left over, or one row."""
     monkeypatch.setattr(_linear_evaluation, "STEP", CLASSES * request.param)
 
 
@@ -71,7 +71,14 @@ CALLS: dict[str, Any] = {
     "probabilities": (SHARES, TERMS | {"weight": GIVEN["weight"], "where": MASK}),
     "sum": (LABELS, {"reduction": "sum"}),
 }
-parametrized = pytest.mark.parametrize("call", CALLS)
+# What "arrays" has too is left to the second tier.
+parametrized = pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(call, marks=[pytest.mark.full] * (call in ("labels", "terms")))
+        for call in CALLS
+    ],
+)
 
 
 @parametrized
@@ -89,6 +96,12 @@ def test_first_derivatives(call: str) -> None:
         lambda layer: stepped(layer | given), (layer,), ({n: x[::-1] for n, x in layer.items()},)
     )
     assert_same(moved, (want[0], slope))
+
+
+def test_one_row_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step that every other test has in the second tier only."""
+    monkeypatch.setattr(_linear_evaluation, "STEP", CLASSES)
+    test_first_derivatives("arrays")
 
 
 @parametrized
@@ -115,7 +128,7 @@ def test_batches_of_hessians() -> None:
     batch = jnp.stack([given["features"], given["features"][::-1]])
 
     def bent(loss: Any) -> Any:
-        return jax.vmap(jax.hessian(lambda x: loss(given | {"features": x})))
+        return jax.jit(jax.vmap(jax.hessian(lambda x: loss(given | {"features": x}))))
 
     assert_same(bent(stepped)(batch), bent(whole)(batch))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from _cases import send
 from _registry import NOT_LOSSES, Entry, closed_gradients, variants
 from _tools import assert_same
@@ -46,8 +47,7 @@ def test_strict_promotion(case: Entry) -> None:
     assert all(np.isfinite(slope).all() for slope in slopes)
 
 
-@transform("jax", "`test_util.check_grads(order=2)`, forward and reverse mode")
-def test_check_grads(case: Entry) -> None:
+def check_grads(case: Entry, *modes: str) -> None:
     """By finite differences, along random directions of all arrays."""
     import jax.test_util
 
@@ -56,10 +56,23 @@ def test_check_grads(case: Entry) -> None:
     def call(*values: Any) -> Any:
         return function(*[jax.numpy.asarray(value) for value in values])
 
-    jax.test_util.check_grads(call, values, order=2, modes=("fwd", "rev"))
+    jax.test_util.check_grads(call, values, order=2, modes=modes)
 
 
-@transform("jax", "`vjp`, `jvp`, `linearize`")
+@transform("jax", "`test_util.check_grads(order=2)`, reverse mode", thin=True)
+def test_check_grads(case: Entry) -> None:
+    """Reverse over reverse; test_products and test_hessians hold the others against it."""
+    check_grads(case, "rev")
+
+
+@pytest.mark.full
+@transform("jax", "`test_util.check_grads(order=2)`, forward and mixed, in the second tier")
+def test_check_grads_forward(case: Entry) -> None:
+    """Forward over forward and reverse, reverse over forward."""
+    check_grads(case, "fwd", "rev")
+
+
+@transform("jax", "`vjp`, `jvp`, `linearize`", thin=True)
 def test_products(case: Entry) -> None:
     """By every array at once."""
     import jax
@@ -74,7 +87,7 @@ def test_products(case: Entry) -> None:
     assert_same(jax.linearize(function, *values)[1](*tangents), slope)
 
 
-@transform("jax", "`vmap` over each array alone and over all, labels and masks too")
+@transform("jax", "`vmap` over each array alone and over all, labels and masks too", thin=True)
 def test_vmap(case: Entry) -> None:
     """Against a loop; an array that is not mapped over is shared."""
     import jax
@@ -93,26 +106,42 @@ def test_vmap(case: Entry) -> None:
         assert_same(jax.vmap(function, in_axes)(*batch), jax.numpy.stack(rows))
 
 
-@transform("jax", "`hessian`, and the four nests of `jacfwd` and `jacrev`")
+@transform("jax", "`hessian`, and the four nests of `grad` and `jvp` along a vector", thin=True)
 def test_hessians(case: Entry) -> None:
     """By the first array; against `hvp` on NumPy where there is one."""
     import jax
 
     function, values, _ = scalar(case)
-    want = jax.hessian(function)(*values)
-    for outer in (jax.jacfwd, jax.jacrev):
-        for inner in (jax.jacfwd, jax.jacrev):
-            assert_same(outer(inner(function))(*values), want)
+    vector = values[0][::-1]
+    first = lambda z: function(z, *values[1:])  # noqa: E731
+    along = lambda z: jax.jvp(first, (z,), (vector,))[1]  # noqa: E731
+    product = jax.numpy.tensordot(jax.hessian(first)(values[0]), vector, vector.ndim)
+    # Without a Jacobian's batch, the operations are those that other tests have compiled.
+    assert_same(jax.jvp(jax.grad(first), values[:1], (vector,))[1], product)
+    assert_same(jax.grad(along)(values[0]), product)
+    assert_same(jax.grad(lambda z: (jax.grad(first)(z) * vector).sum())(values[0]), product)
+    assert_same(jax.jvp(along, values[:1], (vector,))[1], (product * vector).sum())
     if case.loss in NOT_LOSSES or case.cotangent is not None:
         return
-    vector = values[0][::-1]
-    product = jax.numpy.tensordot(want, vector, vector.ndim)
     arrays, options = case.on(backends.get("numpy"), "float64")
     host = backends.get("jax").to_numpy(vector)
     assert_same(product, xp_xent.hvp(case.function)(*arrays, host, **options))
 
 
-@transform("jax", "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`")
+@pytest.mark.full
+@transform("jax", "the four nests of `jacfwd` and `jacrev`, in the second tier")
+def test_nests(case: Entry) -> None:
+    """By the first array, all of one another."""
+    import jax
+
+    function, values, _ = scalar(case)
+    want = jax.hessian(function)(*values)
+    fwd, rev = jax.jacfwd, jax.jacrev
+    for outer, inner in ((fwd, fwd), (rev, fwd), (rev, rev)):  # hessian is fwd of rev
+        assert_same(outer(inner(function))(*values), want)
+
+
+@transform("jax", "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`", thin=True)
 def test_compositions(case: Entry) -> None:
     """By the first array, over a batch of it."""
     import jax

@@ -22,7 +22,7 @@ def float_places(case: Entry) -> tuple[int, ...]:
     return tuple(i for i, key in enumerate(case.everything()) if key in case.floats)
 
 
-@transform("jax", "`jit` of value and gradients, labels and masks traced too")
+@transform("jax", "`jit` of value and gradients, labels and masks traced too", thin=True)
 def test_jit(case: Entry) -> None:
     """Against the same, not compiled."""
     import jax
@@ -32,7 +32,7 @@ def test_jit(case: Entry) -> None:
     assert_same(jax.jit(both)(*values), both(*values))
 
 
-@transform("jax", "`eval_shape`, of value and gradients")
+@transform("jax", "`eval_shape`, of value and gradients", thin=True)
 def test_eval_shape(case: Entry) -> None:
     """Shapes and dtypes without data."""
     import jax
@@ -46,7 +46,7 @@ def test_eval_shape(case: Entry) -> None:
         assert (slope.shape, slope.dtype) == (values[place].shape, values[place].dtype)
 
 
-@transform("jax", "no tracer leaks (`checking_leaks`)")
+@transform("jax", "no tracer leaks (`checking_leaks`)", thin=True)
 def test_leaks(case: Entry) -> None:
     """Under jit, vmap and both modes of differentiation."""
     import jax
@@ -59,7 +59,7 @@ def test_leaks(case: Entry) -> None:
         jax.jit(function).lower(*values)
 
 
-@transform("jax", "64-bit types off, JAX's default")
+@transform("jax", "64-bit types off, JAX's default", thin=True)
 def test_without_64_bits(case: Entry) -> None:
     """float32 in, float32 out; asking for a 64-bit type would warn, and warnings are errors."""
     import jax

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from _registry import ALONE, FORMS
+from _transforms import Row
 
 import xp_xent
 
@@ -54,3 +55,17 @@ def test_every_loss_is_in_the_registry() -> None:
 def test_options_that_exclude_one_another_are_alone() -> None:
     names = {option for form in FORMS for option in form.options}
     assert set(ALONE) <= names
+
+
+@pytest.mark.parametrize("title", ["`grad`", "`jit`", "`vmap`"])
+def test_a_thinned_row_has_every_function_and_every_option(title: str) -> None:
+    """And the second tier has the rest."""
+    row = Row("jax", title, None, thin=True)
+    drawn = [case for form in FORMS for case in row.drawn(form)]
+    together = [case.loss for case in drawn if case.option == "all"]
+    assert sorted(together) == sorted({form.function for form in FORMS})
+    alone = [case.option for case in drawn if case.option != "all"]
+    assert sorted(alone) == sorted(ALONE)
+    for form in FORMS:
+        options = {case.option for tier in row.tiers(form) for case in tier.values[0]}
+        assert set(form.options) <= options

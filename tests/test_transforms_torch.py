@@ -55,7 +55,7 @@ def test_first_order(case: Entry) -> None:
     assert torch.autograd.gradcheck(function, leaves, check_forward_ad=True)
 
 
-@transform("torch", "`autograd.gradgradcheck`, reverse and forward over reverse")
+@transform("torch", "`autograd.gradgradcheck`, reverse and forward over reverse", thin=True)
 def test_second_order(case: Entry) -> None:
     """By finite differences."""
     import torch
@@ -65,7 +65,7 @@ def test_second_order(case: Entry) -> None:
     assert torch.autograd.gradgradcheck(function, leaves, check_fwd_over_rev=True)
 
 
-@transform("torch", "third derivatives")
+@transform("torch", "third derivatives", thin=True)
 def test_third_order(case: Entry) -> None:
     """The gradient's own gradgradcheck, by the first array, along random directions."""
     import torch
@@ -98,7 +98,7 @@ def test_functional(case: Entry) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")
-@transform("torch", "`func.linearize`")
+@transform("torch", "`func.linearize`", thin=True)
 def test_linearize(case: Entry) -> None:
     """It traces a forward derivative once, and folds what is known."""
     import torch
@@ -109,7 +109,9 @@ def test_linearize(case: Entry) -> None:
     assert_same(torch.func.linearize(function, *values)[1](*tangents), slope)
 
 
-@transform("torch", "`func.vmap` over each array alone and over all, labels and masks too")
+@transform(
+    "torch", "`func.vmap` over each array alone and over all, labels and masks too", thin=True
+)
 def test_vmap(case: Entry) -> None:
     """Against a loop; an array that is not mapped over is shared."""
     import torch
@@ -128,7 +130,7 @@ def test_vmap(case: Entry) -> None:
         assert_same(torch.func.vmap(function, in_dims)(*batch), torch.stack(rows))
 
 
-@transform("torch", "`func.jacrev`, `jacfwd`")
+@transform("torch", "`func.jacrev`, `jacfwd`", thin=True)
 def test_jacobians(case: Entry) -> None:
     """Of unreduced losses too, by every array, against one backward pass an entry."""
     import torch
@@ -142,7 +144,7 @@ def test_jacobians(case: Entry) -> None:
     assert_same(torch.func.jacfwd(function, places)(*values), want)
 
 
-@transform("torch", "`func.hessian`, and the four nests of `jacfwd` and `jacrev`")
+@transform("torch", "`func.hessian`, and the four nests of `jacfwd` and `jacrev`", thin=True)
 def test_hessians(case: Entry) -> None:
     """By every pair of arrays; and by the first, against `hvp` on NumPy."""
     from torch.func import grad, hessian, jacfwd, jacrev, jvp
@@ -162,7 +164,9 @@ def test_hessians(case: Entry) -> None:
 
 
 @transform(
-    "torch", "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`, `grad` of `grad·v`"
+    "torch",
+    "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`, `grad` of `grad·v`",
+    thin=True,
 )
 def test_compositions(case: Entry) -> None:
     """By the first array, over a batch of it."""

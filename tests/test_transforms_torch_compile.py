@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from _registry import FORMS, MAPS, Entry, entry
+from _registry import FORMS, MAPS, Entry, entry, fullest
 from _tools import assert_same
 from _transforms import ONCE, also, column, transform
 
@@ -20,7 +20,7 @@ pytestmark = [
     # Dynamo speaks of its own reading of .grad, and of a lock that a child process inherits.
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
 ]
-BATCHES = (5, 7, 9)  # none, nor one more, is the number of classes: Dynamo would equate them
+BATCHES = (7, 9, 11)  # none, nor one less, is the number of classes: Dynamo would equate them
 INDUCTOR = ("cross_entropy", "linear_cross_entropy", "binary_cross_entropy_with_logits")
 SLOW = "The C++ compiler takes seconds a loss; the graph is the one that the row above checks."
 
@@ -50,7 +50,7 @@ def assert_compiled(case: Entry, compiled: Any) -> None:
     assert_same(results[1], results[0])
 
 
-@transform("torch", "`torch.compile(fullgraph=True)`: one graph")
+@transform("torch", "`torch.compile(fullgraph=True)`: one graph", thin=True)
 def test_compile(case: Entry) -> None:
     """A graph break would raise; the graph runs as PyTorch's operations."""
     import torch
@@ -67,10 +67,11 @@ def test_ahead_of_time(case: Entry) -> None:
     assert_compiled(case, lambda f: torch.compile(f, fullgraph=True, backend="aot_eager"))
 
 
+@pytest.mark.full
 @transform(
     "torch",
     "`torch.compile(fullgraph=True)` with Inductor",
-    once=ONCE,
+    once=f"In the second tier. {ONCE}",
     without={column(f.function): SLOW for f in FORMS if f.function not in INDUCTOR},
 )
 def test_inductor(case: Entry) -> None:
@@ -78,6 +79,14 @@ def test_inductor(case: Entry) -> None:
     import torch
 
     assert_compiled(case, lambda f: torch.compile(f, fullgraph=True))
+
+
+@also("torch", "`torch.compile(fullgraph=True)` with Inductor, of cross-entropy, in the first tier")
+def test_inductor_once() -> None:
+    """The C++ compiler takes its seconds once; the others' graphs are checked by AOT autograd."""
+    import torch
+
+    assert_compiled(fullest(FORMS[0]), lambda f: torch.compile(f, fullgraph=True))
 
 
 @transform(
