@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ class Row:
     once: str | None
     thin: bool = False
     without: Mapping[str, str] = field(default_factory=dict)
+    test: str = ""  # file::function
 
     @property
     def note(self) -> str | None:
@@ -94,9 +95,10 @@ def transform(
     `without`, which maps columns to reasons.
     """
     row = Row(framework, title, once, thin, without or {})
-    TABLE.append(row)
 
     def register(check: Check) -> Any:
+        file = check.__module__.rpartition(".")[2]
+        TABLE.append(replace(row, test=f"{file}.py::{check.__name__}"))
         forms = [form for form in FORMS if column(form.function) not in row.without]
 
         @pytest.mark.parametrize("cases", [tier for form in forms for tier in row.tiers(form)])

@@ -1,0 +1,173 @@
+"""Write docs/tests.md: python tests/_tests_page.py > docs/tests.md."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from _registry import FORMS, MAPS
+from _transforms import TABLE, Row
+from _transforms_page import TESTS as TRANSFORMS
+
+from xp_xent import __all__ as PUBLIC
+
+INTRODUCTION = """\
+# What is tested where
+
+Three tables, written from the tests by `python tests/_tests_page.py > docs/tests.md`: the first-tier
+test (plain `pytest`, see [CONTRIBUTING](https://github.com/xp-xent/xp_xent/blob/main/CONTRIBUTING.md))
+that holds each public function under each option, on each array library, and under each transform.
+A test compares this page with the tests that pytest collects.
+"""
+# Where each public name is asked on a library: the beginning of a test's name, B being the library's.
+ON_A_LIBRARY = {
+    "CrossEntropyLoss": "test_objects.py::TestConfiguredLosses::test_is_the_function[B",
+    "BCEWithLogitsLoss": "test_objects.py::TestConfiguredLosses::test_is_the_function[B",
+    "LossAccumulator": "test_objects.py::TestLossAccumulator::test_is_the_mean_of_all[B",
+    "perplexity": "test_objects.py::TestPerplexity::test_uniform[B",
+    "balanced_class_weights": "test_class_weights.py::TestBalanced::test_ignored_labels[B",
+    "effective_number_weights": "test_class_weights.py::TestEffectiveNumber::test_formula[B",
+    "positive_class_weight": "test_class_weights.py::TestPositive::test_multilabel[B",
+    "diagnose": "test_diagnose.py::test_mistakes[B",
+    "Finding": "test_diagnose.py::test_mistakes[B",
+    "value_and_grad": "test_gradients.py::test_random_calls[B",
+    "hvp": "test_curvature.py::test_random_calls[B",
+    "hessian_diagonal": "test_curvature.py::test_random_calls[B",
+    "threads": "test_threads.py::test_same_bits",  # of NumPy, and PyTorch on the CPU
+}
+LIBRARIES = ("numpy", "torch", "jax", "dpnp", "array_api_strict")
+# Options of functions that are no losses, in no registry
+OPTIONS = {
+    ("balanced_class_weights", "ignore_index"): ON_A_LIBRARY["balanced_class_weights"],
+    ("effective_number_weights", "beta"): ON_A_LIBRARY["effective_number_weights"],
+    ("effective_number_weights", "ignore_index"): "test_class_weights.py::TestEffectiveNumber",
+    ("positive_class_weight", "axis"): "test_class_weights.py::TestPositive",
+    ("diagnose", "axis"): "test_diagnose.py::test_nothing_wrong[B",
+    ("diagnose", "ignore_index"): "test_diagnose.py::test_",
+    ("value_and_grad", "argnums"): "test_gradients.py::TestArgnums",
+    ("value_and_grad", "cotangent"): "test_gradients.py::TestCotangent::test_weights_the_rows[B",
+}
+FILES = {test.partition("::")[0] for test in (*ON_A_LIBRARY.values(), *OPTIONS.values())} | {
+    "test_maps.py", "test_backend_cupy.py", *(f"{name}.py" for name in TRANSFORMS.split()),
+}  # fmt: skip
+
+
+def collected() -> list[str]:
+    """List the first tier's tests of these files, without the folder's name."""
+    here = Path(__file__).parent
+    files = [here / name for name in sorted(FILES)]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    run = subprocess.run(
+        [*command, *files], cwd=here.parent, capture_output=True, encoding="utf-8", check=True
+    )
+    return [line.removeprefix("tests/") for line in run.stdout.splitlines() if "::" in line]
+
+
+class Tests:
+    """The first tier, to be asked for one test; KeyError where there is none."""
+
+    def __init__(self) -> None:
+        self.names = collected()
+
+    def first(self, beginning: str, *parts: str) -> str:
+        """Give the first test whose name begins so and has these parts between - and brackets."""
+        for name in self.names:
+            found = re.split(r"[\[\]-]", name)
+            if name.startswith(beginning) and set(parts) <= set(found):
+                return f"`{name}`"
+        raise KeyError(f"no test of the first tier: {beginning} {parts}")
+
+
+def on_library(tests: Tests, function: str, library: str) -> str:
+    """Name the test of a function on a library."""
+    if library == "cupy":
+        if function in ("threads", "Finding") or function not in {f.function for f in FORMS}:
+            return "not yet run on a GPU"
+        if function in (*MAPS, "perplexity"):
+            return "not yet run on a GPU"
+        return tests.first(f"test_backend_cupy.py::test_losses[{function}]")
+    if function in ON_A_LIBRARY:
+        beginning = ON_A_LIBRARY[function]
+        if function == "threads" and library not in ("numpy", "torch"):
+            return "has no threads of its own"
+        return tests.first(beginning.replace("[B", f"[{library}"))
+    if function in MAPS:
+        return tests.first("test_maps.py::TestValues", library, function)
+    return tests.first(f"test_gradients.py::test_random_calls[{library}", function)
+
+
+def options(tests: Tests) -> Iterator[str]:
+    """Give the lines of functions and options: the first row of a table that draws it."""
+    yield "| function | option | test |"
+    yield "| --- | --- | --- |"
+    for form in FORMS:
+        named = f"`{form.function}`" + (f", {form.targets}" if form.targets else "")
+        for option in ("plain", *form.options):
+            row = next(row for row in TABLE if _draws(row, form, option))
+            yield f"| {named} | {option} | {tests.first(f'{row.test}[{form.name}]')} |"
+    for (function, option), beginning in OPTIONS.items():
+        test = tests.first(beginning.replace("[B", "[numpy"))
+        yield f"| `{function}` | {option} | {test} |"
+
+
+def _draws(row: Row, form: object, option: str) -> bool:
+    column = "maps" if form.function in MAPS else form.function
+    return column not in row.without and any(case.option == option for case in row.drawn(form))
+
+
+def libraries(tests: Tests) -> Iterator[str]:
+    """Give the lines of functions and libraries."""
+    yield f"| function | {' | '.join((*LIBRARIES, 'cupy'))} |"
+    yield "| --- |" + " --- |" * (len(LIBRARIES) + 1)
+    for function in PUBLIC:
+        cells = [on_library(tests, function, name) for name in (*LIBRARIES, "cupy")]
+        yield f"| `{function}` | {' | '.join(cells)} |"
+
+
+def transforms(tests: Tests) -> Iterator[str]:
+    """Give the lines of transforms and functions."""
+    functions = list(dict.fromkeys(form.function for form in FORMS))
+    yield f"| transform | {' | '.join(f'`{name}`' for name in functions)} |"
+    yield "| --- |" + " --- |" * len(functions)
+    for row in TABLE:
+        cells = []
+        for function in functions:
+            forms = [f for f in FORMS if f.function == function]
+            without = row.without.get("maps" if function in MAPS else function)
+            drawn = [] if without else [form for form in forms if row.drawn(form)]
+            cells.append(_cell(tests, row, drawn[0].name if drawn else None))
+        yield f"| {row.framework}: {row.title}, `{row.test}` | {' | '.join(cells)} |"
+
+
+def _cell(tests: Tests, row: Row, name: str | None) -> str:
+    if name is None:
+        return "–"
+    try:
+        return tests.first(f"{row.test}[{name}]").replace(row.test, "")
+    except KeyError:
+        return "second tier"
+
+
+def page() -> str:
+    """Give the whole page."""
+    for name in TRANSFORMS.split():
+        importlib.import_module(name)
+    tests = Tests()
+    parts = {
+        "Function × option": options(tests),
+        "Function × library": libraries(tests),
+        "Function × transform": transforms(tests),
+    }
+    lines = [INTRODUCTION]
+    for title, body in parts.items():
+        lines += [f"## {title}", "", *body, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(page())
