@@ -178,6 +178,7 @@ TIGHT = {
     "regularisers": (0.65, 0.45),
     "probability_targets": (0.8, 0.75),
     "smoothing": (0.99, 0.7),
+    "spread_mass": (0.75, 0.6),
     "binary": (0.9, 0.85),
 }
 
