@@ -112,15 +112,15 @@ def test_hessians(case: Entry) -> None:
     import jax
 
     function, values, _ = scalar(case)
-    vector = values[0][::-1]
+    z, vector = values[0], values[0][::-1]
     first = lambda z: function(z, *values[1:])  # noqa: E731
     along = lambda z: jax.jvp(first, (z,), (vector,))[1]  # noqa: E731
-    product = jax.numpy.tensordot(jax.hessian(first)(values[0]), vector, vector.ndim)
+    product = jax.numpy.tensordot(jax.hessian(first)(z), vector, vector.ndim)
     # Without a Jacobian's batch, the operations are those that other tests have compiled.
-    assert_same(jax.jvp(jax.grad(first), values[:1], (vector,))[1], product)
-    assert_same(jax.grad(along)(values[0]), product)
-    assert_same(jax.grad(lambda z: (jax.grad(first)(z) * vector).sum())(values[0]), product)
-    assert_same(jax.jvp(along, values[:1], (vector,))[1], (product * vector).sum())
+    assert_same(jax.jvp(jax.grad(first), (z,), (vector,))[1], product)
+    assert_same(jax.grad(along)(z), product)
+    assert_same(jax.grad(lambda z: (jax.grad(first)(z) * vector).sum())(z), product)
+    assert_same(jax.jvp(along, (z,), (vector,))[1], (product * vector).sum())
     if case.loss in NOT_LOSSES or case.cotangent is not None:
         return
     arrays, options = case.on(backends.get("numpy"), "float64")
