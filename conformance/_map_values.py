@@ -59,11 +59,14 @@ def log_softmax(x: Row, cotangent: Row, dtype: str) -> Mapped:
 
 
 def logsumexp(x: Row, cotangent: Row, dtype: str) -> Mapped:
-    """Enclose log Σ exp, and c p; of nothing it is −inf, without a slope."""
+    """Enclose log Σ exp, and c p; of nothing it is −inf, without a slope.
+
+    At +inf there is no gradient to ask for.
+    """
     bounds = logsumexp_bounds(x, cotangent[0], dtype)
     if any(math.isnan(z) or z == INF for z in x):
-        infinite = not any(math.isnan(z) for z in x)
-        return [INF if infinite else NAN], [NAN] * len(x), bounds
+        nan = any(math.isnan(z) for z in x)
+        return [NAN if nan else INF], [NAN] * len(x) if nan else [], bounds
     if all(z == -INF for z in x):
         return [-INF], [arb(0)] * len(x), bounds
     top, e = exponentials(x)

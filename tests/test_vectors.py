@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 import _faulty_binary
+import _faulty_maps
 import _faulty_others
 import _faulty_values
 import numpy as np
@@ -46,7 +47,7 @@ ASKED = {
     "xp_xent on jax, grad": ("float32",),
 }
 # Where automatic differentiation of the same formula differs most from the closed form
-DERIVED = ("extreme_logits", "regularisers", "smoothing")
+DERIVED = ("extreme_logits", "maps", "regularisers", "smoothing")
 
 
 def asked() -> Iterator[Any]:
@@ -180,11 +181,13 @@ LOSING_DIGITS: list[dict[str, Any]] = [
         "cross_entropy": _faulty_values.LogSoftmaxBySubtraction(),
         "binary_cross_entropy_with_logits": _faulty_binary.LogOfSigmoid(),
         "kl_divergence": _faulty_others.DivergenceOfLogSoftmax(),
+        "log_softmax": _faulty_maps.LogSoftmaxMinusLogSum(),
     },
     {
         "cross_entropy": _faulty_values.MissBySubtraction(),
         "binary_cross_entropy_with_logits": _faulty_binary.SigmoidMinusTarget(),
         "softmax_focal_loss": _faulty_others.FocalOfOneMinusP(),
+        "softmax": _faulty_maps.SoftmaxOfSquares(),
     },
 ]
 
