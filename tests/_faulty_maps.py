@@ -166,3 +166,19 @@ class MaskIsLarge(LogSoftmax):
 
     def row(self, z: Array, odds: Odds) -> Array:
         return np.maximum(-odds.surprise, -1e4)
+
+
+@fault("MapDerivative", "property")
+class SoftmaxIsNotNormalised(Softmax):
+    """What is added up to divide by leaves something out."""
+
+    def row(self, z: Array, odds: Odds) -> Array:
+        return odds.p * 1.001
+
+
+@fault("SharedOffset", "property")
+class LogSoftmaxMinusLogSumExp(LogSoftmax):
+    """x − lse(x): every digit is lost to a shared offset."""
+
+    def row(self, z: Array, odds: Odds) -> Array:
+        return self.narrow(z) - self.narrow(odds.lse)
