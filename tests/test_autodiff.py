@@ -35,7 +35,7 @@ def differentiate(name: str, function: Any, arrays: list[Any], cotangent: Any) -
     return list(jax.vjp(function, *arrays)[1](cotangent))
 
 
-def assert_gradients(name: str, case: Case) -> None:
+def assert_same_gradients(name: str, case: Case) -> None:
     """The library's derivative of the loss, by each argument, against the truth."""
     backend = backends.get(name)
     arrays, options = case.on(backend, "float64")
@@ -59,13 +59,13 @@ def assert_gradients(name: str, case: Case) -> None:
 @pytest.mark.parametrize("name", FRAMEWORKS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_random_calls(name: str, loss: str) -> None:
-    """Every gradient of every loss under every option, as accurate as the closed form."""
+    """Every gradient of every loss under every option, to 1e-12."""
 
     @seed(5)
     @settings(max_examples=EXAMPLES[name])
     @given(cases(loss, name))
     def check(case: Case) -> None:
-        assert_gradients(name, case)
+        assert_same_gradients(name, case)
 
     check()
 

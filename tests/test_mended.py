@@ -38,8 +38,8 @@ def test_slope_by_a_target_of_0_on_a_masked_class(loss: Any) -> None:
 def test_second_derivative_of_focal_with_a_small_gamma() -> None:
     """(1 − p)^γ has none in float32 where p rounds to 1; its product with −log p has."""
     torch = pytest.importorskip("torch")
-    logits, labels = np.array([[17.0, 0.0, 0.0], [30.0, 0.0, 0.0]]), np.zeros(2, int)
-    options: dict[str, Any] = {"gamma": 0.25, "reduction": "sum"}
+    logits, labels = np.array([[x, 0.0, 0.0] for x in (17.0, 30.0, 60.0)]), np.zeros(3, int)
+    options: dict[str, Any] = {"gamma": 0.05, "reduction": "sum"}
     z = torch.tensor(logits, dtype=torch.float32, requires_grad=True)
     value = xp_xent.softmax_focal_loss(z, torch.tensor(labels), **options)
     (slope,) = torch.autograd.grad(value, z, create_graph=True)
