@@ -59,3 +59,15 @@ def test_nothing_is_promoted_to_more_axes() -> None:
             jax.numpy.ones((2, 3, 4)), jax.numpy.zeros((2, 4), int), axis=1
         )
     assert abs(along - np.log(3)) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["uint32", "uint64"])
+def test_an_ignored_label_beyond_int32(kind: str) -> None:
+    """JAX takes no number beyond its widest signed integer, and without 64 bits that is int32."""
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(kind == "uint64"):
+        largest = int(np.iinfo(kind).max)
+        labels = jax.numpy.asarray(np.array([1, largest], dtype=kind))
+        logits = jax.numpy.zeros((2, 3), jax.numpy.float32)
+        loss = xp_xent.cross_entropy(logits, labels, ignore_index=largest)
+    assert abs(float(loss) - np.log(3)) < 1e-6
