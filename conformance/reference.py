@@ -202,8 +202,12 @@ def over_elements(
     for i, (z, y) in enumerate(zip(logits, targets, strict=True)):
         counted = where is None or where[i]
         shares.append(arb(int(counted)))
-        more = [1.0 if w is None else w[i] for w in factors]
-        rows.append(own(z, arb(y), *more) if counted else no_row(1))
+        if not counted:
+            rows.append(no_row(1))
+        elif not 0 <= y <= 1:  # NaN, or what no exception can be raised for
+            rows.append(Row(NAN, [NAN], 0.0, [0.0]))
+        else:
+            rows.append(own(z, arb(y), *(1.0 if w is None else w[i] for w in factors)))
     result = reduce(rows, shares, reduction, normalizer, dtype)
     return result if cotangent is None else pull_back(result, cotangent)
 
