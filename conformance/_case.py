@@ -22,7 +22,8 @@ class Case(NamedTuple):
     comment : str
         Why the vector is there.
     logits, targets : nested lists
-        Floats are rounded to the dtype. Targets may be ints, bools or floats.
+        Floats are rounded to the dtype. Targets may be ints, bools or floats; a map has x for
+        logits, and none.
     flags : tuple of str
         Keys of flags.json.
     dtypes : tuple of str
@@ -30,7 +31,7 @@ class Case(NamedTuple):
     options : dict
         As in the public function; lists are arrays.
     cotangent : nested list or None
-        What weights the losses in the gradient, of the loss's shape.
+        What weights the losses, or a map's entries, in the gradient: of the value's shape.
     targets_dtype : str or None
         That of the targets; by default int64, bool, or that of the logits.
     raises : str or None

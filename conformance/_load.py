@@ -95,14 +95,14 @@ class Vector:
     flags : tuple of str
         What it is about; keys of the file's notes.
     arguments : dict of str to Host
-        The arrays, logits first.
+        The arrays, logits first; a map's is x.
     options : dict
         Keyword arguments, arrays as Host.
     value, gradient : Expected or None
         The loss and its gradient with respect to the logits; no gradient where the loss is +inf
         because a class without a probability carries mass, neither where every call must raise.
     cotangent : Host or None
-        What weights the losses in the gradient, of the loss's shape.
+        What weights the losses, or a map's entries, in the gradient: of the value's shape.
     raises : str or None
         The exception that a call must raise: on every machine where there is no value, else on
         those that can look at labels, in host memory; value and gradient are what others give.

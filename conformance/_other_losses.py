@@ -8,9 +8,15 @@ from typing import Any
 
 from flint import arb
 
-from xp_xent.conformance._enclosure import Result, Row, no_row, pull_back, reduce, times
-from xp_xent.conformance.reference import cross_entropy, masses, row
-from xp_xent.conformance.tolerance import focal_bounds, kl_bounds, weighting
+from xp_xent.conformance._enclosure import Result, Row, no_row
+from xp_xent.conformance._map_values import exponentials
+from xp_xent.conformance._other_tolerances import (
+    entropy_bounds,
+    poly_bounds,
+    sigmoid_focal_bounds,
+)
+from xp_xent.conformance.reference import cross_entropy, masses, over_elements, over_rows, row
+from xp_xent.conformance.tolerance import focal_bounds, kl_bounds, sum_tolerance, weighting
 
 Rows = Sequence[Sequence[float]]
 
@@ -31,32 +37,34 @@ def next_token_cross_entropy(logits: Rows, tokens: Sequence[int], **options: Any
 
 def nll_loss(
     log_probs: Rows,
-    targets: Sequence[int],
+    targets: Sequence[Any],
     *,
     weight: Sequence[float] | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    cotangent: Sequence[float] | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
     dtype: str = "float64",
+    **how: Any,
 ) -> Result:
-    """Enclose −w_y log p_y: a negation, which is exact, times a weight."""
-    rows, shares = [], []
-    for z, label in zip(log_probs, targets, strict=True):
-        if label == ignore_index:
-            rows.append(no_row(len(z)))
-            shares.append(arb(0))
-            continue
-        own = Row(-arb(z[label]), [arb(-(c == label)) for c in range(len(z))], 0.0, [0.0] * len(z))
-        if weight is not None:
-            off = weighting(dtype)
-            errors = [off * (c == label) for c in range(len(z))]
-            own = own._replace(loss_error=off * abs(z[label]), gradient_errors=errors)
-        factor = arb(1 if weight is None else weight[label])
-        rows.append(times(own, factor))
-        shares.append(factor)
-    result = reduce(rows, shares, reduction, normalizer, dtype)
-    return result if cotangent is None else pull_back(result, cotangent)
+    """Enclose Σ a_c (−log p_c): negations, which are exact, times masses, where there are any."""
+
+    def own(z: Sequence[float], target: Any) -> Row:
+        mass = masses(target, len(z), weight, label_smoothing, smoothing)
+        spread = bool(label_smoothing) or not isinstance(target, int)
+        off = 0.0 if weight is None and "sample_weight" not in how else weighting(dtype)
+        off += weighting(dtype) + sum_tolerance(dtype, len(z)) if spread else 0.0
+        terms = [a * -arb(x) if a != 0 else arb(0) for a, x in zip(mass, z, strict=True)]
+        errors = [off * float(a) for a in mass]
+        error = off * sum(abs(float(x)) for x in terms)
+        return Row(sum(terms, arb(0)), [-a for a in mass], error, errors)
+
+    how |= {"share": weight, "ignore_index": ignore_index, "dtype": dtype}
+    return over_rows(own, log_probs, targets, **how)
+
+
+def power(base: arb, exponent: float) -> arb:
+    """Give a power, where 0**0 is 1."""
+    return arb(1) if exponent == 0 else arb(base) ** exponent
 
 
 def softmax_focal_loss(
@@ -65,52 +73,102 @@ def softmax_focal_loss(
     *,
     alpha: Sequence[float] | float = 1.0,
     gamma: float = 2.0,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    cotangent: Sequence[float] | None = None,
+    ignore_index: int | None = -100,
     dtype: str = "float64",
+    **how: Any,
 ) -> Result:
     """Enclose α_y (1 − p_y)**γ ℓ_y, with ℓ_y = −log p_y."""
-    rows, shares = [], []
-    for z, label in zip(logits, labels, strict=True):
-        shares.append(arb(int(label != ignore_index)))
-        if label == ignore_index:
-            rows.append(no_row(len(z)))
-            continue
-        own = row(z, masses(label, len(z)), dtype=dtype)
+
+    def own(z: Sequence[float], label: int) -> Row:
+        if len(z) == 1:  # p is 1
+            return no_row(1)
+        plain = row(z, masses(label, len(z)), dtype=dtype)
         a = alpha if isinstance(alpha, float) else alpha[label]
-        p = (-own.loss).exp()
-        slope = arb(a) * ((1 - p) ** gamma + gamma * own.loss * p * (1 - p) ** (gamma - 1.0))
+        p = (-plain.loss).exp()
+        rest, bent = power(1 - p, gamma), gamma * power(1 - p, gamma - 1.0) if gamma else arb(0)
+        slope = arb(a) * (rest + bent * plain.loss * p)
         bounds = focal_bounds(z, label, dtype, alpha=a, gamma=gamma)
-        loss = arb(a) * (1 - p) ** gamma * own.loss
-        gradient = [slope * x for x in own.gradient]
-        rows.append(Row(loss, gradient, float(bounds.loss), bounds.gradient.tolist()))
-    result = reduce(rows, shares, reduction, normalizer, dtype)
-    return result if cotangent is None else pull_back(result, cotangent)
+        gradient = [slope * x for x in plain.gradient]
+        loss = arb(a) * rest * plain.loss
+        return Row(loss, gradient, float(bounds.loss), bounds.gradient.tolist())
+
+    return over_rows(own, logits, labels, **how, ignore_index=ignore_index, dtype=dtype)
+
+
+def poly_cross_entropy(
+    logits: Rows,
+    labels: Sequence[int],
+    *,
+    epsilon: float = 2.0,
+    weight: Sequence[float] | None = None,
+    ignore_index: int | None = -100,
+    dtype: str = "float64",
+    **how: Any,
+) -> Result:
+    """Enclose w_y (ℓ_y + ε (1 − p_y)), with ℓ_y = −log p_y."""
+
+    def own(z: Sequence[float], label: int) -> Row:
+        plain = row(z, masses(label, len(z)), dtype=dtype)
+        w = arb(1.0 if weight is None else weight[label])
+        p = (-plain.loss).exp()
+        bounds = poly_bounds(z, label, dtype, epsilon=epsilon, weight=float(w))
+        gradient = [w * (1 + epsilon * p) * x for x in plain.gradient]
+        loss = w * (plain.loss + epsilon * (1 - p))
+        return Row(loss, gradient, float(bounds.loss), bounds.gradient.tolist())
+
+    how |= {"share": weight, "ignore_index": ignore_index, "dtype": dtype}
+    return over_rows(own, logits, labels, **how)
 
 
 def kl_divergence(
-    logits: Rows,
-    target_probs: Rows,
-    *,
-    where: Sequence[bool] | None = None,
-    reduction: str = "mean",
-    cotangent: Sequence[float] | None = None,
-    dtype: str = "float64",
+    logits: Rows, target_probs: Rows, *, dtype: str = "float64", **how: Any
 ) -> Result:
     """Enclose Σ q (log q − log p), with 0 log 0 = 0."""
-    rows, shares = [], []
-    for i, (z, q) in enumerate(zip(logits, target_probs, strict=True)):
-        counted = where is None or where[i]
-        shares.append(arb(int(counted)))
-        if not counted:
-            rows.append(no_row(len(z)))
-            continue
-        own, bounds = row(z, masses(q, len(z)), dtype=dtype), kl_bounds(z, q, dtype)
-        plain = sum((arb(x) * arb(x).log() for x in q if x), arb(0))
-        rows.append(
-            Row(own.loss + plain, own.gradient, float(bounds.loss), bounds.gradient.tolist())
-        )
-    result = reduce(rows, shares, reduction, None, dtype)
-    return result if cotangent is None else pull_back(result, cotangent)
+
+    def own(z: Sequence[float], q: Sequence[float]) -> Row:
+        plain, bounds = row(z, masses(q, len(z)), dtype=dtype), kl_bounds(z, q, dtype)
+        more = sum((arb(x) * arb(x).log() for x in q if x != 0), arb(0))
+        gradient = plain.gradient
+        return Row(plain.loss + more, gradient, float(bounds.loss), bounds.gradient.tolist())
+
+    return over_rows(own, logits, target_probs, **how, dtype=dtype)
+
+
+def entropy(logits: Rows, *, dtype: str = "float64", **how: Any) -> Result:
+    """Enclose −Σ p log p, with p = 0 at a logit of −inf."""
+
+    def own(z: Sequence[float], _: None) -> Row:
+        _, e = exponentials(z)
+        whole = sum(e, arb(0))
+        p = [x / whole for x in e]
+        log_p = [arb(0) if x == 0 else x.log() for x in p]
+        loss = -sum((x * y for x, y in zip(p, log_p, strict=True)), arb(0))
+        gradient = [-x * (y + loss) for x, y in zip(p, log_p, strict=True)]
+        bounds = entropy_bounds(z, dtype)
+        return Row(loss, gradient, float(bounds.loss), bounds.gradient.tolist())
+
+    return over_rows(own, logits, [None] * len(logits), **how, dtype=dtype)
+
+
+def sigmoid_focal_loss(
+    logits: Sequence[float],
+    targets: Sequence[float],
+    *,
+    alpha: float | None = None,
+    gamma: float = 2.0,
+    dtype: str = "float64",
+    **how: Any,
+) -> Result:
+    """Enclose α_t u**γ bce, where u is the probability that the target does not have."""
+    on, off = (arb(1), arb(1)) if alpha is None else (arb(alpha), 1 - arb(alpha))
+
+    def own(z: float, y: arb) -> Row:
+        up, down = arb(z).exp(), arb(-z).exp()
+        hit, miss, p, q = (1 + down).log(), (1 + up).log(), 1 / (1 + down), 1 / (1 + up)
+        bce, u, a = y * hit + (1 - y) * miss, y * q + (1 - y) * p, on * y + off * (1 - y)
+        focus, bent = power(u, gamma), gamma * power(u, gamma - 1.0) if gamma else arb(0)
+        slope = a * (bent * bce * p * q * (1 - 2 * y) + focus * ((1 - y) * p - y * q))
+        bounds = sigmoid_focal_bounds(z, float(y), dtype, alpha=float(a), gamma=gamma)
+        return Row(a * focus * bce, [slope], float(bounds.loss), [float(bounds.gradient)])
+
+    return over_elements(own, logits, targets, **how, dtype=dtype)

@@ -73,6 +73,15 @@ def elements(loss: Callable[[Array, Array], Array]) -> Callable[..., Array]:
     return binary
 
 
+def along(function: Callable[..., Array], name: str) -> Callable[..., Array]:
+    """Dress a map of rows, whose axis has that name."""
+
+    def mapped(x: Array, **options: Any) -> Array:
+        return function(x, **{name: takes(options, "axis")["axis"]})
+
+    return mapped
+
+
 # PyTorch, and what is built on it
 
 
@@ -87,7 +96,8 @@ def _as_logits(options: dict[str, Any], logits: Array) -> dict[str, Any]:
 
 
 def pytorch() -> Subject:
-    """torch.nn.functional."""
+    """torch.nn.functional, and the maps beside it."""
+    import torch
     from torch.nn import functional
 
     def cross_entropy(logits: Array, targets: Array, **options: Any) -> Array:
@@ -108,7 +118,15 @@ def pytorch() -> Subject:
         targets, given = targets.to(logits.dtype), _as_logits(given, logits)
         return functional.binary_cross_entropy_with_logits(logits, targets, **given)
 
-    functions = {"cross_entropy": cross_entropy, BINARY: binary}
+    functions = {
+        "cross_entropy": cross_entropy,
+        BINARY: binary,
+        "softmax": along(torch.softmax, "dim"),
+        "log_softmax": along(torch.log_softmax, "dim"),
+        "logsumexp": along(torch.logsumexp, "dim"),
+        "sigmoid": torch.sigmoid,
+        "log_sigmoid": functional.logsigmoid,
+    }
     gradients = {name: torch_gradient(call) for name, call in functions.items()}
     return Subject("PyTorch F.*", "torch", functions, gradients, packages=("torch",))
 
@@ -183,6 +201,21 @@ def optax() -> Subject:
     return Subject("optax", "jax", functions, gradients, packages=("optax", "jax"))
 
 
+def jax_nn() -> Subject:
+    """The maps of jax.nn."""
+    from jax import nn
+
+    functions = {
+        "softmax": along(nn.softmax, "axis"),
+        "log_softmax": along(nn.log_softmax, "axis"),
+        "logsumexp": along(nn.logsumexp, "axis"),
+        "sigmoid": nn.sigmoid,
+        "log_sigmoid": nn.log_sigmoid,
+    }
+    gradients = {name: jax_gradient(call) for name, call in functions.items()}
+    return Subject("jax.nn", "jax", functions, gradients, packages=("jax",))
+
+
 # Keras
 
 
@@ -222,8 +255,8 @@ KERAS: Final = ("numpy", "torch", "jax")
 
 
 def scipy() -> Subject:
-    """SciPy has no loss: log_softmax and a gather, and softmax minus one-hot."""
-    from scipy.special import log_softmax, softmax
+    """SciPy has no loss: log_softmax and a gather, and softmax minus one-hot; and its maps."""
+    from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 
     def rows(logits: Array, targets: Array, axis: int) -> Array:
         if soft(logits, targets):
@@ -244,8 +277,15 @@ def scipy() -> Subject:
         count = np.asarray(targets.size, slope.dtype)
         return slope / count if given["reduction"] == "mean" else slope
 
-    functions, gradients = {"cross_entropy": softmax_rows(rows)}, {"cross_entropy": gradient}
-    dtypes = ("float16", "float32", "float64")
+    functions = {
+        "cross_entropy": softmax_rows(rows),
+        "softmax": along(softmax, "axis"),
+        "log_softmax": along(log_softmax, "axis"),
+        "logsumexp": along(logsumexp, "axis"),
+        "sigmoid": expit,
+        "log_sigmoid": log_expit,
+    }
+    gradients, dtypes = {"cross_entropy": gradient}, ("float16", "float32", "float64")
     packages = ("scipy", "numpy")
     return Subject("SciPy + gather", "numpy", functions, gradients, dtypes, packages=packages)
 
@@ -275,6 +315,7 @@ def scikit_learn() -> Subject:
 PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "PyTorch F.*": pytorch,
     "optax": optax,
+    "jax.nn": jax_nn,
     **{f"Keras on {backend}": partial(keras, backend) for backend in KERAS},
     "SciPy + gather": scipy,
     "scikit-learn log_loss": scikit_learn,

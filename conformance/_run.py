@@ -16,6 +16,7 @@ from xp_xent.conformance._checks import Check, checks
 from xp_xent.conformance._formats import FORMATS
 from xp_xent.conformance._judge import judge
 from xp_xent.conformance._load import Host, Vector, load, names
+from xp_xent.conformance._map_checks import map_checks
 from xp_xent.conformance._result import BY_DESIGN, FAILED, Report, Result
 from xp_xent.conformance._subject import Subject
 
@@ -34,7 +35,7 @@ def every() -> tuple[Vector | Check, ...]:
     >>> "check-symmetry-binary-float32" in [case.id for case in conformance.cases()]
     True
     """
-    return (*(vector for name in names() for vector in load(name)), *checks())
+    return (*(vector for name in names() for vector in load(name)), *checks(), *map_checks())
 
 
 @cache

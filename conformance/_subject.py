@@ -33,7 +33,8 @@ class Subject:
     gradients : mapping of str to callable, optional
         The same arguments, and the gradient with respect to the first. With
         ``reduction="none"`` that is the gradient of each row's own loss; one that takes
-        `cotangent`, of the loss's shape, is asked for weighted rows too.
+        `cotangent`, of the loss's shape, is asked for weighted rows too. That of a map gives
+        the `cotangent`, of the value's shape, pulled back.
     dtypes : tuple of str, optional
         The logits' dtypes that it takes; those of the library, unless given.
     traced : bool, default False

@@ -31,6 +31,12 @@ LOSSES: Final[Calls] = {
     )
 }  # fmt: skip
 
+MAPS: Final[Calls] = {
+    name: getattr(xp_xent, name)
+    for name in ("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid")
+}
+EVERY: Final = LOSSES | MAPS
+
 
 def closed_form(name: str) -> Call:
     """Give the gradient of a loss here by value_and_grad."""
@@ -50,7 +56,7 @@ def _own(way: str, backend: str, values: Calls, gradients: Calls, **more: Any) -
 
 
 def _torch_compiled(compiler: str, **more: Any) -> Subject:
-    compiled = {name: torch_compiled(loss, compiler) for name, loss in LOSSES.items()}
+    compiled = {name: torch_compiled(loss, compiler) for name, loss in EVERY.items()}
     values = {name: in_training(loss) for name, loss in compiled.items()}
     gradients = {name: torch_gradient(loss) for name, loss in compiled.items()}
     way = f"torch, compile ({compiler})"
@@ -62,18 +68,18 @@ def own_subjects() -> Iterator[Subject]:
     closed = {name: closed_form(name) for name in LOSSES}
     for name in backends.installed():
         if name in PACKAGES:
-            yield _own(name, name, LOSSES, closed)
+            yield _own(name, name, EVERY, closed)  # the maps' values alone
     if "torch" in backends.installed():
-        derived = {name: torch_gradient(loss) for name, loss in LOSSES.items()}
-        yield _own("torch, autograd", "torch", LOSSES, derived)
+        derived = {name: torch_gradient(loss) for name, loss in EVERY.items()}
+        yield _own("torch, autograd", "torch", EVERY, derived)
         yield _torch_compiled("aot_eager")
         # It writes, compiles and loads a C++ program for every shape: seconds each.
         yield _torch_compiled("inductor", dtypes=("float32",))
     if "jax" in backends.installed():
-        derived = {name: jax_gradient(loss) for name, loss in LOSSES.items()}
-        yield _own("jax, grad", "jax", LOSSES, derived)
+        derived = {name: jax_gradient(loss) for name, loss in EVERY.items()}
+        yield _own("jax, grad", "jax", EVERY, derived)
         values, gradients = (
-            {name: jitted(call) for name, call in calls.items()} for calls in (LOSSES, derived)
+            {name: jitted(call) for name, call in calls.items()} for calls in (EVERY, derived)
         )
         yield _own("jax, jit", "jax", values, gradients, traced=True, forget=forget_jax)
 

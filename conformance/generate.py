@@ -6,15 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xp_xent.conformance import (
-    _enclosure,
-    _other_losses,
     _topics_agreement,
     _topics_binary,
     _topics_extreme,
@@ -24,6 +21,7 @@ from xp_xent.conformance import (
     _topics_ignored,
     _topics_labels,
     _topics_layout,
+    _topics_maps,
     _topics_mass,
     _topics_others,
     _topics_probabilities,
@@ -32,11 +30,13 @@ from xp_xent.conformance import (
     _topics_smoothing,
     _topics_targets,
     _topics_weights,
-    reference,
 )
 from xp_xent.conformance._case import Case
+from xp_xent.conformance._enclose import ENCLOSE
+from xp_xent.conformance._enclosure import certified, nearest
 from xp_xent.conformance._formats import COMPUTE, FORMATS
 from xp_xent.conformance._load import FLOAT_OPTIONS, INTEGERS
+from xp_xent.conformance._map_values import MAPS
 from xp_xent.conformance.tolerance import in_ulps
 
 HERE = Path(__file__).parent
@@ -51,6 +51,7 @@ FILES: dict[str, Iterable[Callable[[], Iterable[Case]]]] = {
     "half_precision": _topics_half.TOPICS,
     "ignored_rows": _topics_ignored.TOPICS,
     "layout": _topics_layout.TOPICS,
+    "maps": _topics_maps.TOPICS,
     "other_losses": (*_topics_others.TOPICS, *_topics_focus.TOPICS),
     "probability_targets": _topics_probabilities.TOPICS,
     "reductions": _topics_reductions.TOPICS,
@@ -95,89 +96,20 @@ def coded(values: Any, dtype: str) -> dict[str, Any]:
     else:
         name, data = (
             dtype,
-            [hex_float(_enclosure.nearest(x, dtype)) for x in array.ravel().tolist()],
+            [hex_float(nearest(x, dtype)) for x in array.ravel().tolist()],
         )
     return {"dtype": name, "shape": list(array.shape), "data": data}
 
 
-def rounded(values: Any, dtype: str) -> Any:
-    """Round nested floats to a dtype, as an array; ints and bools stay."""
-    array = np.asarray(values)
-    if array.dtype.kind != "f":
-        return array
-    data = [_enclosure.nearest(x, dtype) for x in array.ravel().tolist()]
-    return np.array(data, dtype=np.float64).reshape(array.shape)
-
-
-def result(data: Any, bounds: Any, shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
+def result(data: Any, bounds: Any, dtype: str) -> dict[str, Any]:
     """Write an expected array with the tolerance of each number."""
     ulps = in_ulps(bounds, data, dtype)
     return {
         "dtype": dtype,
-        "shape": list(shape),
+        "shape": list(data.shape),
         "data": [hex_float(x) for x in np.ravel(data).tolist()],
         "ulps": [two_digits(x) for x in np.ravel(ulps).tolist()],
     }
-
-
-# Certification
-
-
-Certified = tuple[_enclosure.Result, Callable[[Any], Any], Any]
-
-
-def softmax_rows(loss: Callable[..., _enclosure.Result], case: Case, dtype: str) -> Certified:
-    """Certify a loss of rows; also how a flat gradient gets its shape, and the rows' shape."""
-    options = dict(case.options)
-    axis = options.pop("axis", -1)
-    logits = np.moveaxis(rounded(case.logits, dtype), axis, -1)
-    targets = rounded(case.targets, case.targets_dtype or dtype)
-    if targets.dtype.kind == "f":
-        flat = np.moveaxis(targets, axis, -1).reshape(-1, logits.shape[-1]).tolist()
-    else:
-        flat = targets.ravel().tolist()
-    rows = logits.reshape(-1, logits.shape[-1]).tolist()
-    for name in ("weight", "alpha", "sample_weight", "where"):
-        if name in options:
-            options[name] = rounded(options[name], COMPUTE[dtype]).ravel().tolist()
-    if case.cotangent is not None:
-        options["cotangent"] = rounded(case.cotangent, COMPUTE[dtype]).ravel().tolist()
-    compute = partial(loss, rows, flat, **options, dtype=COMPUTE[dtype])
-    truth = _enclosure.certified(compute, COMPUTE[dtype], dtype)
-    shape = logits.shape
-    scored = (*shape[:-2], shape[-2] - 1) if loss is NEXT_TOKEN else shape[:-1]
-    return truth, lambda g: np.moveaxis(np.reshape(g, shape), -1, axis), scored
-
-
-def elements(case: Case, dtype: str) -> Certified:
-    """Certify binary_cross_entropy_with_logits."""
-    options, logits = dict(case.options), rounded(case.logits, dtype)
-    for name in ("weight", "pos_weight", "where"):
-        if name in options:
-            array = rounded(options[name], COMPUTE[dtype])
-            options[name] = np.broadcast_to(array, logits.shape).ravel().tolist()
-    if case.cotangent is not None:
-        options["cotangent"] = rounded(case.cotangent, COMPUTE[dtype]).ravel().tolist()
-    compute = partial(
-        reference.binary_cross_entropy_with_logits,
-        logits.ravel().tolist(),
-        rounded(case.targets, dtype).ravel().tolist(),
-        **options,
-        dtype=COMPUTE[dtype],
-    )
-    truth = _enclosure.certified(compute, COMPUTE[dtype], dtype)
-    return truth, lambda g: np.reshape(g, logits.shape), logits.shape
-
-
-NEXT_TOKEN = _other_losses.next_token_cross_entropy
-CERTIFY: dict[str, Callable[[Case, str], Certified]] = {
-    "cross_entropy": partial(softmax_rows, reference.cross_entropy),
-    "binary_cross_entropy_with_logits": elements,
-    "next_token_cross_entropy": partial(softmax_rows, NEXT_TOKEN),
-    "nll_loss": partial(softmax_rows, _other_losses.nll_loss),
-    "softmax_focal_loss": partial(softmax_rows, _other_losses.softmax_focal_loss),
-    "kl_divergence": partial(softmax_rows, _other_losses.kl_divergence),
-}
 
 
 # Files
@@ -187,14 +119,23 @@ def expected(case: Case, dtype: str) -> dict[str, Any]:
     """Write value and gradient, null where there is none."""
     if case.everywhere:
         return {"value": None, "gradient": None}
-    truth, restore, rows_shape = CERTIFY[case.function](case, dtype)
-    shape = rows_shape if case.options.get("reduction") == "none" else ()
+    given = ENCLOSE[case.function](case, dtype)
+    truth = certified(given.compute, given.value_dtype, dtype)
     gradient = None
     if all(truth.gradient):
-        data, bounds = restore(truth.gradient), restore(truth.gradient_errors)
-        gradient = result(data, bounds, data.shape, dtype)
-    value = result(truth.value, truth.value_errors, shape, COMPUTE[dtype])
+        data, bounds = given.gradient(truth.gradient), given.gradient(truth.gradient_errors)
+        gradient = result(data, bounds, dtype)
+    data, bounds = given.value(truth.value), given.value(truth.value_errors)
+    value = result(data, bounds, given.value_dtype)
     return {"value": value, "gradient": gradient}
+
+
+def arguments(case: Case, dtype: str) -> dict[str, Any]:
+    """Write the arrays: logits and targets of a loss, x of a map."""
+    if case.function in MAPS:
+        return {"x": coded(case.logits, dtype)}
+    targets = coded(case.targets, case.targets_dtype or dtype)
+    return {"logits": coded(case.logits, dtype), "targets": targets}
 
 
 def option(name: str, value: Any, dtype: str) -> Any:
@@ -208,17 +149,15 @@ def test(case: Case, dtype: str) -> dict[str, Any]:
     """Write one vector."""
     more: dict[str, Any] = {}
     if case.cotangent is not None:
-        more["cotangent"] = coded(case.cotangent, COMPUTE[dtype])
+        cotangent_dtype = dtype if case.function in MAPS else COMPUTE[dtype]
+        more["cotangent"] = coded(case.cotangent, cotangent_dtype)
     if case.raises is not None:
         more["raises"] = case.raises
     return {
         "tcId": f"{case.name}-{dtype}",
         "comment": case.comment,
         "flags": list(case.flags),
-        "arguments": {
-            "logits": coded(case.logits, dtype),
-            "targets": coded(case.targets, case.targets_dtype or dtype),
-        },
+        "arguments": arguments(case, dtype),
         "options": {name: option(name, x, dtype) for name, x in case.options.items()},
         **more,
         **expected(case, dtype),
@@ -251,7 +190,7 @@ def vector_file(name: str, notes: Mapping[str, Any]) -> str:
                 if case.function == function and dtype in case.dtypes
             ],
         }
-        for function in CERTIFY
+        for function in ENCLOSE
         for dtype in FORMATS
     ]
     used = sorted({flag for case in cases for flag in case.flags})

@@ -12,7 +12,7 @@ Nothing but the generator, the tests and the benchmarks imports this module.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flint import arb
@@ -71,8 +71,8 @@ def row(
     if softcap is None:
         z = [arb(x) for x in logits]
     else:
-        ends = {INF: arb(1), -INF: arb(-1)}
-        tanh = [ends[x] if x in ends else (arb(x) / softcap).tanh() for x in logits]
+        tanh = [arb(1 if x > 0 else -1) if abs(x) == INF else (arb(x) / softcap).tanh()
+                for x in logits]  # fmt: skip
         z, slope, absent = (
             [softcap * x for x in tanh],
             [1 - x * x for x in tanh],
@@ -98,28 +98,25 @@ def row(
     )
 
 
-def cross_entropy(
+def over_rows(
+    own: Callable[[Any, Any], Row],
     logits: Sequence[Sequence[float]],
     targets: Sequence[Any],
     *,
-    weight: Sequence[float] | None = None,
+    share: Sequence[float] | None = None,
     sample_weight: Sequence[float] | None = None,
     where: Sequence[bool] | None = None,
-    ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
-    smoothing: str = "uniform",
-    z_loss: float = 0.0,
-    softcap: float | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
     cotangent: Sequence[float] | None = None,
     dtype: str = "float64",
 ) -> Result:
-    """Enclose cross_entropy and its gradient for rows of logits (N, K).
+    """Enclose a loss of rows (N, K), which `own` gives for one row and its target.
 
-    Targets are N labels (int) or N rows of K probabilities. With ``reduction="none"`` a row's
-    gradient is that of its own loss. `cotangent` weights the losses in the gradient, one a row
-    or the reduced one. `dtype` is the one that a computation would run in.
+    With ``reduction="none"`` a row's gradient is that of its own loss. `cotangent` weights the
+    losses in the gradient, one a row or the reduced one. `share` is each label's share of the
+    mean's denominator, 1 unless given. `dtype` is the one that a computation would run in.
     """
     rows: list[Row] = []
     shares: list[arb] = []
@@ -129,16 +126,41 @@ def cross_entropy(
             rows.append(no_row(len(z)))
             shares.append(arb(0))
             continue
-        once = 1.0 if sample_weight is None else sample_weight[i]
+        once = arb(1 if sample_weight is None else sample_weight[i])
         if labelled and not 0 <= target < len(z):  # where no exception can be raised
             rows.append(Row(NAN, [NAN] * len(z), 0.0, [0.0] * len(z)))
-            shares.append(arb(once))
+            shares.append(once)
             continue
-        mass = masses(target, len(z), weight, label_smoothing, smoothing)
-        rows.append(times(row(z, mass, z_loss, softcap, dtype), arb(once)))
-        shares.append(arb(once) * (weight[target] if labelled and weight is not None else 1))
+        rows.append(times(own(z, target), once))
+        shares.append(once * (share[target] if labelled and share is not None else 1))
     result = reduce(rows, shares, reduction, normalizer, dtype)
     return result if cotangent is None else pull_back(result, cotangent)
+
+
+def cross_entropy(
+    logits: Sequence[Sequence[float]],
+    targets: Sequence[Any],
+    *,
+    weight: Sequence[float] | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    smoothing: str = "uniform",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    dtype: str = "float64",
+    **how: Any,
+) -> Result:
+    """Enclose cross_entropy and its gradient for rows of logits (N, K).
+
+    Targets are N labels (int) or N rows of K probabilities.
+    """
+
+    def own(z: Sequence[float], target: Any) -> Row:
+        mass = masses(target, len(z), weight, label_smoothing, smoothing)
+        return row(z, mass, z_loss, softcap, dtype)
+
+    how |= {"share": weight, "ignore_index": ignore_index, "dtype": dtype}
+    return over_rows(own, logits, targets, **how)
 
 
 # binary_cross_entropy_with_logits
@@ -162,33 +184,48 @@ def element(
     return Row(loss, [negative / (1 + down) - positive / (1 + up)], *errors)
 
 
+def over_elements(
+    own: Callable[..., Row],
+    logits: Sequence[float],
+    targets: Sequence[float],
+    factors: Sequence[Sequence[float] | None] = (),
+    *,
+    where: Sequence[bool] | None = None,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    cotangent: Sequence[float] | None = None,
+    dtype: str = "float64",
+) -> Result:
+    """Enclose a loss of elements, which `own` gives for one, its target and its factors."""
+    rows: list[Row] = []
+    shares: list[arb] = []
+    for i, (z, y) in enumerate(zip(logits, targets, strict=True)):
+        counted = where is None or where[i]
+        shares.append(arb(int(counted)))
+        if not counted:
+            rows.append(no_row(1))
+        elif not 0 <= y <= 1:  # NaN, or what no exception can be raised for
+            rows.append(Row(NAN, [NAN], 0.0, [0.0]))
+        else:
+            rows.append(own(z, arb(y), *(1.0 if w is None else w[i] for w in factors)))
+    result = reduce(rows, shares, reduction, normalizer, dtype)
+    return result if cotangent is None else pull_back(result, cotangent)
+
+
 def binary_cross_entropy_with_logits(
     logits: Sequence[float],
     targets: Sequence[float],
     *,
     weight: Sequence[float] | None = None,
     pos_weight: Sequence[float] | None = None,
-    where: Sequence[bool] | None = None,
     label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    cotangent: Sequence[float] | None = None,
     dtype: str = "float64",
+    **how: Any,
 ) -> Result:
     """Enclose binary_cross_entropy_with_logits and its gradient, all arrays flat."""
     epsilon = arb(label_smoothing)
-    rows: list[Row] = []
-    shares: list[arb] = []
-    for i, (z, y) in enumerate(zip(logits, targets, strict=True)):
-        counted = where is None or where[i]
-        shares.append(arb(int(counted)))
-        factors = [1.0 if w is None else w[i] for w in (weight, pos_weight)]
-        smooth = arb(y) * (1 - epsilon) + epsilon / 2
-        if not counted:
-            rows.append(no_row(1))
-        elif not 0 <= y <= 1:  # NaN, or what no exception can be raised for
-            rows.append(Row(NAN, [NAN], 0.0, [0.0]))
-        else:
-            rows.append(element(z, smooth, *factors, dtype=dtype))
-    result = reduce(rows, shares, reduction, normalizer, dtype)
-    return result if cotangent is None else pull_back(result, cotangent)
+
+    def own(z: float, y: arb, *factors: float) -> Row:
+        return element(z, y * (1 - epsilon) + epsilon / 2, *factors, dtype=dtype)
+
+    return over_elements(own, logits, targets, (weight, pos_weight), **how, dtype=dtype)

@@ -251,8 +251,8 @@ def sum_tolerance(dtype: str, count: int) -> float:
 def in_ulps(bound: ArrayLike, expected: ArrayLike, dtype: str) -> Floats:
     """Express absolute errors of the computation in ULP of the result's dtype, rounded up."""
     finite = np.where(np.isfinite(expected), expected, 0.0)
-    rounding = np.where(np.asarray(bound) > 0, float(COMPUTE[dtype] != dtype), 0.0)
-    exact = np.asarray(bound, np.float64) / ulp(finite, dtype) + rounding
+    bound = np.where(np.isfinite(expected), bound, 0.0)
+    exact = bound / ulp(finite, dtype) + np.where(bound > 0, COMPUTE[dtype] != dtype, 0.0)
     # Two digits, with a hair's breadth to spare, so that they are the same on every machine.
     digit = 10.0 ** (np.floor(np.log10(np.where(exact > 0, exact, 1.0))) - 1.0)
     return np.where(exact > 0, np.ceil(exact / digit - 1e-6) * digit, 0.0)

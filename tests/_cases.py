@@ -5,21 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import _reference_losses
-import _reference_others
 import hypothesis.strategies as st
 import numpy as np
-from _reference import Array, Truth
+from _truth import Array, Truth, truth
 
 import xp_xent
 from xp_xent.backends import Backend
+from xp_xent.conformance._formats import COMPUTE
 
 # K is 1 to 7 over the axes.
 SHAPES = [(4,), (1, 7), (3, 2), (5, 4), (3, 2, 4), (2, 3, 2, 2)]
 # JAX compiles each operation for each shape, and keeps it.
 SHAPES_OF = {"jax": [(3, 4), (3, 2, 4)]}
 LABELS = ["int8", "int16", "int32", "int64", "uint8"]
-COMPUTE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
 
 
 @dataclass
@@ -56,12 +54,9 @@ class Case:
         options = {k: rounded(backend, v, held(k, dtype)) for k, v in self.options.items()}
         return Case(self.loss, arrays, options, rounded(backend, self.cotangent, COMPUTE[dtype]))
 
-    def truth(self) -> Truth:
-        """What the call must answer."""
-        reference = getattr(_reference_losses, self.loss, None)
-        reference = reference or getattr(_reference_others, self.loss)
-        how = {} if self.cotangent is None else {"cotangent": self.cotangent}
-        return reference(*self.arrays, **self.options, **how)
+    def truth(self, dtype: str = "float64") -> Truth:
+        """What the call must answer, and the errors that logits of that dtype excuse."""
+        return truth(self, dtype)
 
 
 def held(option: str, dtype: str) -> str:

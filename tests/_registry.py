@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from _cases import Case, send
-from _reference import Array
+from _truth import Array
 
 import xp_xent
 from xp_xent.backends import Backend

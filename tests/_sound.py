@@ -62,7 +62,7 @@ def sigmoid(x: Array) -> Array:
 def wide(x: Array) -> Array:
     x = np.asarray(x)
     # bfloat16 knows no extended precision.
-    return x.astype(np.float64).astype(WIDE)
+    return x if x.dtype == WIDE else x.astype(np.float64).astype(WIDE)
 
 
 class Loss:
@@ -73,7 +73,7 @@ class Loss:
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Array, Array]:
         call = Call(**options)
         call.own = logits.dtype
-        call.compute = np.float64 if logits.dtype == np.float64 else np.float32
+        call.compute = logits.dtype if logits.dtype.itemsize >= 8 else np.float32
         if call.normalizer is not None and call.reduction != "mean":
             raise ValueError("normalizer goes with the mean")
         if not 0.0 <= call.label_smoothing <= 1.0:
@@ -108,8 +108,10 @@ class Loss:
         self, value: Array, gradient: Array, call: Call, shapes: tuple[Any, Any]
     ) -> tuple[Array, Array]:
         shape = shapes[0] if call.reduction == "none" else ()
-        value = np.asarray(value, dtype=np.float64).reshape(shape).astype(self.value_dtype(call))
-        gradient = np.asarray(gradient, dtype=np.float64).astype(self.gradient_dtype(call))
+        # float64 in between, for numbers that bfloat16 can take.
+        through = WIDE if call.own == WIDE else np.float64
+        value = np.asarray(value, dtype=through).reshape(shape).astype(self.value_dtype(call))
+        gradient = np.asarray(gradient, dtype=through).astype(self.gradient_dtype(call))
         return value, gradient.reshape(shapes[1])
 
 

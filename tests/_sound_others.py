@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _sound import WIDE, Array, Call, CrossEntropy, Odds, wide
+from _sound import WIDE, Array, Binary, Call, CrossEntropy, Odds, sigmoid, softplus, wide
 
 
 class NextToken(CrossEntropy):
@@ -14,8 +14,12 @@ class NextToken(CrossEntropy):
     function = "next_token_cross_entropy"
 
     def solve(self, logits: Array, targets: Array, call: Call) -> tuple[Array, Array]:
-        value, gradient = super().solve(logits[:-1], targets[1:], call)
-        return value, np.concatenate([gradient, np.zeros_like(logits[-1:])])
+        if call.where is not None:
+            call.where = call.where[..., 1:]
+        if call.sample_weight is not None:
+            call.sample_weight = call.sample_weight[..., 1:]
+        value, gradient = super().solve(logits[..., :-1, :], targets[..., 1:], call)
+        return value, np.concatenate([gradient, np.zeros_like(logits[..., -1:, :])], axis=-2)
 
 
 class NegativeLogLikelihood(CrossEntropy):
@@ -41,9 +45,12 @@ class Focal(CrossEntropy):
     def focus(self, a: Array, odds: Odds, call: Call) -> tuple[Array, Array]:
         """Give each row's factor, and what multiplies p − onehot in its gradient."""
         miss, p, loss = (np.sum(a * x, axis=-1) for x in (odds.miss, odds.p, odds.surprise))
-        alpha = 1 if self.alpha is None else wide(self.alpha)[call.targets]
+        alpha = WIDE(1)
+        if self.alpha is not None:
+            alpha = wide(self.alpha) if np.ndim(self.alpha) == 0 else wide(self.alpha)[call.targets]
         factor = alpha * miss**self.gamma
-        return factor, factor + alpha * self.gamma * loss * p * miss ** (self.gamma - 1)
+        bent = np.where(miss > 0, self.gamma * miss ** (self.gamma - 1), 0)
+        return factor, factor + alpha * loss * p * bent
 
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
         return self.focus(a, odds, call)[0] * super().row_loss(a, odds, call)
@@ -60,3 +67,75 @@ class Divergence(CrossEntropy):
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
         log_q = np.log(np.where(a > 0, a, 1))
         return super().row_loss(a, odds, call) + np.sum(a * log_q, axis=-1)
+
+
+class Poly(CrossEntropy):
+    """−log p of the label, and epsilon (1 − p)."""
+
+    function = "poly_cross_entropy"
+
+    def __call__(
+        self, logits: Array, targets: Array, /, epsilon: float = 2.0, **rest: Any
+    ) -> tuple[Array, Array]:
+        self.epsilon = WIDE(epsilon)
+        return super().__call__(logits, targets, **rest)
+
+    def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
+        return np.sum(a * (odds.surprise + self.epsilon * odds.miss), axis=-1)
+
+    def row_gradient(self, a: Array, odds: Odds, call: Call) -> Array:
+        p = np.sum((a != 0) * odds.p, axis=-1, keepdims=True)
+        return super().row_gradient(a, odds, call) * (1 + self.epsilon * p)
+
+
+class Entropy(CrossEntropy):
+    """What −log p is on average."""
+
+    function = "entropy"
+
+    def __call__(self, logits: Array, /, **options: Any) -> tuple[Array, Array]:
+        rows = np.delete(logits.shape, options.get("axis", -1))
+        return super().__call__(logits, np.zeros(rows, dtype=int), **options)
+
+    def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
+        return np.sum(odds.p * odds.surprise, axis=-1)
+
+    def row_gradient(self, a: Array, odds: Odds, call: Call) -> Array:
+        return odds.p * (odds.surprise - self.row_loss(a, odds, call)[:, None])
+
+
+class Linear(CrossEntropy):
+    """Behind a linear layer; the gradient is that of the features."""
+
+    function = "linear_cross_entropy"
+
+    def __call__(
+        self, features: Array, classifier: Array, targets: Array, /, bias: Any = 0.0, **rest: Any
+    ) -> tuple[Array, Array]:
+        logits = wide(features) @ wide(classifier).T + wide(bias)
+        value, gradient = super().__call__(logits, targets, **rest)
+        return value, gradient @ wide(classifier)
+
+
+class SigmoidFocal(Binary):
+    """The binary loss times a power of the probability that the target does not have."""
+
+    function = "sigmoid_focal_loss"
+
+    def __call__(
+        self, logits: Array, targets: Array, /, alpha: Any = None, gamma: float = 2.0, **rest: Any
+    ) -> tuple[Array, Array]:
+        self.alpha, self.gamma = alpha, WIDE(gamma)
+        return super().__call__(logits, targets, **rest)
+
+    def loss(self, z: Array, masses: tuple[Array, Array], call: Call) -> Array:
+        (positive, negative), alpha = masses, 1 if self.alpha is None else WIDE(self.alpha)
+        missed = positive * sigmoid(-z) + negative * sigmoid(z)
+        share = positive * alpha + negative * (alpha if self.alpha is None else 1 - alpha)
+        return share * missed**self.gamma * (positive * softplus(-z) + negative * softplus(z))
+
+    def gradient(self, z: Array, masses: tuple[Array, Array], call: Call) -> Array:
+        """Differentiate by a difference: good to some ten digits."""
+        step = WIDE(2) ** -20
+        ends = (self.loss(z + s, masses, call) for s in (step, -step))
+        return (next(ends) - next(ends)) / (2 * step)

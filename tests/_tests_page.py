@@ -9,21 +9,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from _registry import FORMS, MAPS
+from _registry import FORMS, MAPS, NOT_LOSSES, Form
 from _transforms import TABLE, Row
 from _transforms_page import TESTS as TRANSFORMS
 
-from xp_xent import __all__ as PUBLIC
+import xp_xent
 
 INTRODUCTION = """\
 # What is tested where
 
-Three tables, written from the tests by `python tests/_tests_page.py > docs/tests.md`: the first-tier
-test (plain `pytest`, see [CONTRIBUTING](https://github.com/xp-xent/xp_xent/blob/main/CONTRIBUTING.md))
-that holds each public function under each option, on each array library, and under each transform.
-A test compares this page with the tests that pytest collects.
+Three tables, written from the tests by `python tests/_tests_page.py > docs/tests.md`: the test of
+the first tier (plain `pytest`; CONTRIBUTING.md says what the tiers are) that holds each public function
+under each option, on each array library, and under each transform. A test compares this page with
+what pytest collects.
 """
-# Where each public name is asked on a library: the beginning of a test's name, B being the library's.
+# Where each name is asked on a library: the beginning of a test's name, B being the library's.
 ON_A_LIBRARY = {
     "CrossEntropyLoss": "test_objects.py::TestConfiguredLosses::test_is_the_function[B",
     "BCEWithLogitsLoss": "test_objects.py::TestConfiguredLosses::test_is_the_function[B",
@@ -47,7 +47,7 @@ OPTIONS = {
     ("effective_number_weights", "ignore_index"): "test_class_weights.py::TestEffectiveNumber",
     ("positive_class_weight", "axis"): "test_class_weights.py::TestPositive",
     ("diagnose", "axis"): "test_diagnose.py::test_nothing_wrong[B",
-    ("diagnose", "ignore_index"): "test_diagnose.py::test_",
+    ("diagnose", "ignore_index"): "test_binary_targets.py::test_diagnose",
     ("value_and_grad", "argnums"): "test_gradients.py::TestArgnums",
     ("value_and_grad", "cotangent"): "test_gradients.py::TestCotangent::test_weights_the_rows[B",
 }
@@ -85,9 +85,7 @@ class Tests:
 def on_library(tests: Tests, function: str, library: str) -> str:
     """Name the test of a function on a library."""
     if library == "cupy":
-        if function in ("threads", "Finding") or function not in {f.function for f in FORMS}:
-            return "not yet run on a GPU"
-        if function in (*MAPS, "perplexity"):
+        if function in NOT_LOSSES or function not in {form.function for form in FORMS}:
             return "not yet run on a GPU"
         return tests.first(f"test_backend_cupy.py::test_losses[{function}]")
     if function in ON_A_LIBRARY:
@@ -114,7 +112,7 @@ def options(tests: Tests) -> Iterator[str]:
         yield f"| `{function}` | {option} | {test} |"
 
 
-def _draws(row: Row, form: object, option: str) -> bool:
+def _draws(row: Row, form: Form, option: str) -> bool:
     column = "maps" if form.function in MAPS else form.function
     return column not in row.without and any(case.option == option for case in row.drawn(form))
 
@@ -123,7 +121,7 @@ def libraries(tests: Tests) -> Iterator[str]:
     """Give the lines of functions and libraries."""
     yield f"| function | {' | '.join((*LIBRARIES, 'cupy'))} |"
     yield "| --- |" + " --- |" * (len(LIBRARIES) + 1)
-    for function in PUBLIC:
+    for function in xp_xent.__all__:
         cells = [on_library(tests, function, name) for name in (*LIBRARIES, "cupy")]
         yield f"| `{function}` | {' | '.join(cells)} |"
 

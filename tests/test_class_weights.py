@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _reference import Array
 from _tools import assert_near, call, error_of
+from _truth import Array
 
 from xp_xent import balanced_class_weights, effective_number_weights, positive_class_weight
 from xp_xent.backends import Backend

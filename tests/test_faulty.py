@@ -6,6 +6,7 @@ from typing import Any
 
 import _faulty_binary  # noqa: F401  (enters its faults, as the next ones do)
 import _faulty_gradients  # noqa: F401
+import _faulty_maps  # noqa: F401
 import _faulty_others  # noqa: F401
 import _faulty_rows  # noqa: F401
 import _faulty_terms  # noqa: F401
@@ -14,12 +15,15 @@ import numpy as np
 import pytest
 from _fault import FAULTS, Fault
 from _sound import Binary, CrossEntropy
+from _sound_maps import SOUND_MAPS
 from _sound_others import Divergence, Focal, NegativeLogLikelihood, NextToken
 
 from xp_xent import conformance
 from xp_xent.conformance import Subject
 
-SOUND = (CrossEntropy, Binary, NextToken, NegativeLogLikelihood, Focal, Divergence)
+SOUND: tuple[type[Any], ...] = (
+    CrossEntropy, Binary, NextToken, NegativeLogLikelihood, Focal, Divergence, *SOUND_MAPS
+)  # fmt: skip
 
 
 def subject(name: str, **losses: Any) -> Subject:

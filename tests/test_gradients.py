@@ -1,4 +1,4 @@
-"""`value_and_grad` of every loss, on thousands of random calls, against the decimal truth."""
+"""`value_and_grad` of every loss, on thousands of random calls, against the certified truth."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _reference import Array
 from _tools import assert_array, assert_near, call, error_of
+from _truth import Array
 
 import xp_xent
 from xp_xent import BCEWithLogitsLoss, CrossEntropyLoss, LossAccumulator, cross_entropy

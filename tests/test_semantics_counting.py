@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from _cases import send
-from _reference import Array
 from _tools import assert_near, call, error_of, value_and_grad
+from _truth import Array
 
 import xp_xent
 from xp_xent import cross_entropy, poly_cross_entropy, softmax_focal_loss

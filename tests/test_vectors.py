@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 import _faulty_binary
+import _faulty_maps
 import _faulty_others
 import _faulty_values
 import numpy as np
@@ -48,7 +49,7 @@ ASKED = {
 # The first tier asks these of every fourth vector: each shape is compiled, or each call is slow.
 SLOW = ("xp_xent on dpnp", "xp_xent on jax", "xp_xent on jax, grad")
 # Where automatic differentiation of the same formula differs most from the closed form
-DERIVED = ("extreme_logits", "regularisers", "smoothing")
+DERIVED = ("extreme_logits", "maps", "regularisers", "smoothing")
 
 
 def asked() -> Iterator[Any]:
@@ -173,6 +174,7 @@ def test_confident_row_of_the_textbook() -> None:
 # The others are ill-conditioned: log-odds beyond 12, subnormal numbers, masses that cancel, logits
 # that a cap has bent, and powers of 1 - p, which multiply its error.
 TIGHT = {
+    "maps": (0.85, 0.55),
     "other_losses": (0.65, 0.45),
     "extreme_logits": (0.75, 0.65),
     "regularisers": (0.65, 0.45),
@@ -189,11 +191,13 @@ LOSING_DIGITS: list[dict[str, Any]] = [
         "cross_entropy": _faulty_values.LogSoftmaxBySubtraction(),
         "binary_cross_entropy_with_logits": _faulty_binary.LogOfSigmoid(),
         "kl_divergence": _faulty_others.DivergenceOfLogSoftmax(),
+        "log_softmax": _faulty_maps.LogSoftmaxMinusLogSum(),
     },
     {
         "cross_entropy": _faulty_values.MissBySubtraction(),
         "binary_cross_entropy_with_logits": _faulty_binary.SigmoidMinusTarget(),
         "softmax_focal_loss": _faulty_others.FocalOfOneMinusP(),
+        "softmax": _faulty_maps.SoftmaxOfSquares(),
     },
 ]
 
