@@ -19,7 +19,7 @@ INTRODUCTION = """\
 # What is tested where
 
 Three tables, written from the tests by `python tests/_tests_page.py > docs/tests.md`: the test of
-the first tier (plain `pytest`; CONTRIBUTING.md says what the tiers are) that holds each public function
+the first tier (plain `pytest`; CONTRIBUTING.md says what the tiers are) that holds each function
 under each option, on each array library, and under each transform. A test compares this page with
 what pytest collects.
 """
@@ -44,11 +44,13 @@ LIBRARIES = ("numpy", "torch", "jax", "dpnp", "array_api_strict")
 OPTIONS = {
     ("balanced_class_weights", "ignore_index"): ON_A_LIBRARY["balanced_class_weights"],
     ("effective_number_weights", "beta"): ON_A_LIBRARY["effective_number_weights"],
-    ("effective_number_weights", "ignore_index"): "test_class_weights.py::TestEffectiveNumber",
-    ("positive_class_weight", "axis"): "test_class_weights.py::TestPositive",
+    ("effective_number_weights", "ignore_index"): (
+        "test_class_weights.py::TestEffectiveNumber::test_ignored_labels[B"
+    ),
+    ("positive_class_weight", "axis"): "test_class_weights.py::TestPositive::test_multilabel[B",
     ("diagnose", "axis"): "test_diagnose.py::test_nothing_wrong[B",
-    ("diagnose", "ignore_index"): "test_binary_targets.py::test_diagnose",
-    ("value_and_grad", "argnums"): "test_gradients.py::TestArgnums",
+    ("diagnose", "ignore_index"): "test_binary_targets.py::TestDiagnose::test_ignore_index[B",
+    ("value_and_grad", "argnums"): "test_gradients.py::TestArgnums::test_",
     ("value_and_grad", "cotangent"): "test_gradients.py::TestCotangent::test_weights_the_rows[B",
 }
 FILES = {test.partition("::")[0] for test in (*ON_A_LIBRARY.values(), *OPTIONS.values())} | {

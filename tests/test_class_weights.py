@@ -70,6 +70,13 @@ class TestEffectiveNumber:
         assert (got[4:] == 0).all()
         assert np.isfinite(got).all()
 
+    def test_ignored_labels(self, backend: Backend) -> None:
+        kept = LABELS[LABELS != 2]
+        want = call(backend, "float32", effective_number_weights, kept, 4)
+        got = call(backend, "float32", effective_number_weights, LABELS, 4, ignore_index=2)
+        near(got, want)
+        assert got[2] == 0
+
     @pytest.mark.parametrize("beta", [1.0, 1.5, -0.1, np.nan])
     def test_beta(self, beta: float) -> None:
         assert "beta" in str(error_of(effective_number_weights, LABELS, 4, beta=beta))
