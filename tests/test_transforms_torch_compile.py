@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from _registry import FORMS, MAPS, Entry, entry, fullest
+from _registry import FORMS, MAPS, Entry, entry
 from _tools import assert_same
 from _transforms import ONCE, also, column, transform
 
@@ -71,7 +71,7 @@ def test_ahead_of_time(case: Entry) -> None:
 @transform(
     "torch",
     "`torch.compile(fullgraph=True)` with Inductor",
-    once=f"In the second tier. {ONCE}",
+    once="In the second tier; the first has one certified call. " + ONCE,
     without={column(f.function): SLOW for f in FORMS if f.function not in INDUCTOR},
 )
 def test_inductor(case: Entry) -> None:
@@ -79,14 +79,6 @@ def test_inductor(case: Entry) -> None:
     import torch
 
     assert_compiled(case, lambda f: torch.compile(f, fullgraph=True))
-
-
-@also("torch", "`torch.compile(fullgraph=True)` with Inductor, of cross-entropy, in the first tier")
-def test_inductor_once() -> None:
-    """The C++ compiler takes its seconds once; the others' graphs are checked by AOT autograd."""
-    import torch
-
-    assert_compiled(fullest(FORMS[0]), lambda f: torch.compile(f, fullgraph=True))
 
 
 @transform(
