@@ -117,6 +117,15 @@ class FocalAlphaTwice(Focal):
         return factor * alpha, slope * alpha
 
 
+@fault("BinaryExtreme", "value", "gradient")
+class SigmoidFocalOfOneMinusP(SigmoidFocal):
+    """The probability that a target does not have is a difference from 1."""
+
+    def missed(self, z: Array, masses: tuple[Array, Array]) -> Array:
+        p, q = sigmoid(z).astype(np.float32), sigmoid(-z).astype(np.float32)
+        return (masses[0] * (1 - p) + masses[1] * (1 - q)).astype(WIDE)
+
+
 @fault("Focus", "gradient")
 class PowersInTheFormat(SigmoidFocal):
     """u**(γ − 1) overflows, and p (1 − p) times the loss, which it multiplies, is 0."""
