@@ -86,18 +86,24 @@ def sigmoid_focal_bounds(
 ) -> Bounds:
     """Bound the errors of an element of sigmoid_focal_loss, alpha u**gamma bce.
 
-    u, the probability that the target does not have, is raised to a power, which multiplies its
-    relative error; all terms of loss and slope are positive but for the target's sign.
+    u, the probability that the target does not have, and bce are sums of two terms of the same
+    sign, so each is as good as its terms; a power multiplies the relative error. All terms of the
+    slope are positive but for the target's sign.
     """
     c, y = shares(np.asarray(logit, np.float64), 2, dtype), target
-    near = float(np.maximum(c.rare, c.likely))
-    bce = y * c.surprise + (1 - y) * np.logaddexp(0.0, c.odds)
-    u = y * c.miss + (1 - y) * c.p
-    focus = u**gamma
-    bent = gamma * u ** (gamma - 1.0) if gamma else 0.0
-    size = bent * bce * c.p * c.miss + focus * ((1 - y) * c.p + y * c.miss)
-    relative, tiny = (gamma + 3.0) * near + weighting(dtype), FORMATS[dtype].smallest_normal
-    return Bounds(alpha * focus * bce * relative + tiny, alpha * size * relative + tiny)
+    hit, missed = y * c.miss, (1 - y) * c.p  # of u; their derivatives, and those of bce
+    on, off = y * c.surprise, (1 - y) * np.logaddexp(0.0, c.odds)
+    u, bce = hit + missed, on + off
+    of_u, of_bce = (
+        np.where(a + b > 0, (a * c.likely + b * c.rare) / (a + b), 0.0)
+        for a, b in ((hit, missed), (on, off))
+    )
+    focus, more = u**gamma, gamma * of_u + weighting(dtype)
+    bent = (gamma * u ** (gamma - 1.0) if gamma else 0.0) * bce * c.p * c.miss
+    bend = bent * (more + of_u + of_bce + c.rare + c.likely)
+    gradient = bend + focus * u * (more + of_u)
+    tiny = FORMATS[dtype].smallest_normal
+    return Bounds(alpha * focus * bce * (more + of_bce) + tiny, alpha * gradient + tiny)
 
 
 # Maps

@@ -22,7 +22,7 @@ BINARY: Final = "binary_cross_entropy_with_logits"
 DEFAULTS: Final = {
     "axis": -1, "weight": None, "pos_weight": None, "sample_weight": None, "where": None,
     "ignore_index": -100, "label_smoothing": 0.0, "smoothing": "uniform", "z_loss": 0.0,
-    "softcap": None, "reduction": "mean", "normalizer": None,
+    "softcap": None, "reduction": "mean", "normalizer": None, "alpha": None, "gamma": 2.0,
 }  # fmt: skip
 
 
@@ -62,13 +62,14 @@ def softmax_rows(rows: Callable[[Array, Array, int], Array]) -> Callable[..., Ar
     return cross_entropy
 
 
-def elements(loss: Callable[[Array, Array], Array]) -> Callable[..., Array]:
-    """Dress a binary loss of elements that has no option."""
+def elements(loss: Callable[..., Array], *offered: str) -> Callable[..., Array]:
+    """Dress a binary loss of elements that has these options."""
 
     def binary(logits: Array, targets: Array, **options: Any) -> Array:
-        given = takes(options, "reduction")
+        given = takes(options, "reduction", *offered)
+        reduction = given.pop("reduction")
         targets = backends.backend_of(logits).xp.asarray(targets, dtype=logits.dtype)
-        return reduced(loss(logits, targets), given["reduction"])
+        return reduced(loss(logits, targets, **given), reduction)
 
     return binary
 
@@ -196,6 +197,7 @@ def optax() -> Subject:
     functions = {
         "cross_entropy": softmax_rows(rows),
         BINARY: elements(losses.sigmoid_binary_cross_entropy),
+        "sigmoid_focal_loss": elements(losses.sigmoid_focal_loss, "alpha", "gamma"),
     }
     gradients = {name: jax_gradient(call) for name, call in functions.items()}
     return Subject("optax", "jax", functions, gradients, packages=("optax", "jax"))

@@ -45,6 +45,8 @@ SAMPLES = {
     "large": ([100.0, 2.0, 1000.0, 1.0], "one row outweighs all others"),
     "thirds": ([1 / 3, 2 / 3, 1 / 7, 5 / 7], "no exact numbers"),
 }
+# Dtype -> a weight and a denominator that are in its range, as is their quotient
+FACTORS = {"float32": (2.2e-25, 1e6), "float64": (1e-200, 1e100)}
 # Number of rows -> why
 COUNTS = {
     1: "one row: mean, sum and none agree",
@@ -151,4 +153,24 @@ def confident() -> Iterator[Case]:
     yield case("confident-sample-weight", say, SURE, [0, 1, 2, 0], **more)
 
 
-TOPICS = (reductions, normalizers, samples, counts, confident)
+def factors() -> Iterator[Case]:
+    """Factors far from 1: what is in range in the end is not lost on the way."""
+    offset = [[30.0 + x for x in z] for z in ROWS]
+    for dtype, (tiny, divisor) in FACTORS.items():
+        more: dict[str, Any] = {"dtypes": (dtype,), "flags": "FactorRange", "normalizer": divisor}
+        say = f"Weights of {tiny:g} and a denominator of {divisor:g}: no quotient with Σ exp(z)"
+        once = [tiny, tiny, 0.0, 3 * tiny]
+        yield case("factor-sample-weight", say, offset, LABELS, sample_weight=once, **more)
+        yield case("factor-weight", say, offset, LABELS, weight=[tiny] * 3, **more)
+        yield case("factor-weight-soft", say, offset, SOFT, weight=[tiny] * 3, **more)
+        for kind in REDUCTIONS:
+            more = {"dtypes": (dtype,), "flags": "FactorRange", "reduction": kind}
+            for name, size in (("tiny", tiny), ("huge", 1 / tiny)):
+                say = f"Weights of about {size:g} ({kind}): their square is out of range"
+                once = [size * w for w in (1.0, 2.0, 0.0, 0.5)]
+                yield case(f"factor-{name}-{kind}", say, ROWS, LABELS, sample_weight=once, **more)
+                own, weight = f"factor-{name}-weight-{kind}", [size * w for w in WEIGHT]
+                yield case(own, say, ROWS, LABELS, weight=weight, **more)
+
+
+TOPICS = (reductions, normalizers, samples, counts, confident, factors)

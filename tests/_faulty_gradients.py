@@ -169,3 +169,26 @@ class GradientWithoutWeights(CrossEntropy):
     def row_gradient(self, a: Array, odds: Odds, call: Call) -> Array:
         q = self.spread(self.probabilities(call.targets, a.shape[-1], call), call)
         return super().row_gradient(q, odds, call)
+
+
+@fault("FactorRange", "gradient")
+class SquaredDenominator(CrossEntropy):
+    """The gradient of the mean is divided by the denominator's square."""
+
+    def divide(self, gradient: Array, counted: Array, total: Array, call: Call) -> Array:
+        square = np.square(np.asarray(total).astype(call.compute))
+        return super().divide(gradient * total, counted, square.astype(WIDE), call)
+
+
+@fault("FactorRange", "gradient")
+class FactorOverTheSum(CrossEntropy):
+    """What multiplies a row is divided by Σ exp(z) first, for exp(z) to be multiplied once."""
+
+    def odds(self, z: Array, call: Call) -> Odds:
+        odds = super().odds(z, call)
+        self.whole = np.exp(np.where(np.abs(odds.lse) < 40, odds.lse, 0))  # others are shifted
+        return odds
+
+    def divide(self, gradient: Array, counted: Array, total: Array, call: Call) -> Array:
+        small = super().divide(gradient, counted, total, call) / self.whole
+        return small.astype(call.compute).astype(WIDE) * self.whole

@@ -1,4 +1,4 @@
-"""Faults of half precision, in every loss: gradients rounded twice, or formed in it."""
+"""Faults of the other losses; and in every loss, gradients rounded twice or formed in half."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 from _fault import fault
 from _faulty_gradients import GradientFormedInHalf
-from _sound import WIDE, Array, Binary, Call, CrossEntropy, Loss, Odds
-from _sound_others import Divergence, Focal, NegativeLogLikelihood, NextToken
+from _sound import WIDE, Array, Binary, Call, CrossEntropy, Loss, Odds, sigmoid
+from _sound_others import Divergence, Focal, NegativeLogLikelihood, NextToken, SigmoidFocal
 
 OTHER_HALF = {"float16": ml_dtypes.bfloat16, "bfloat16": np.float16}
 
@@ -25,7 +25,8 @@ class RoundedTwice(Loss):
         return super().finish(value, gradient.astype(np.float64), call, shapes)
 
 
-for _base in (CrossEntropy, Binary, NextToken, NegativeLogLikelihood, Focal, Divergence):
+HALVED = (CrossEntropy, Binary, NextToken, NegativeLogLikelihood, Focal, Divergence, SigmoidFocal)
+for _base in HALVED:
     _name = f"{_base.__name__}RoundedTwice"
     fault("HalfGradient", "gradient")(
         type(_name, (RoundedTwice, _base), {"__doc__": RoundedTwice.__doc__})
@@ -114,3 +115,46 @@ class FocalAlphaTwice(Focal):
         alpha = 1 if self.alpha is None else np.asarray(self.alpha, np.float64)[call.targets]
         factor, slope = super().focus(a, odds, call)
         return factor * alpha, slope * alpha
+
+
+@fault("BinaryExtreme", "value", "gradient")
+class SigmoidFocalOfOneMinusP(SigmoidFocal):
+    """The probability that a target does not have is a difference from 1."""
+
+    def missed(self, z: Array, masses: tuple[Array, Array]) -> Array:
+        p, q = sigmoid(z).astype(np.float32), sigmoid(-z).astype(np.float32)
+        return (masses[0] * (1 - p) + masses[1] * (1 - q)).astype(WIDE)
+
+
+@fault("Focus", "gradient")
+class PowersInTheFormat(SigmoidFocal):
+    """u**(γ − 1) overflows, and p (1 − p) times the loss, which it multiplies, is 0."""
+
+    def bend(self, u: Array, by_z: Array, loss: Array, call: Call) -> Array:
+        own, by_z, loss = (x.astype(call.compute) for x in (u, by_z, loss))
+        power = own ** float(self.gamma - 1)
+        return (float(self.gamma) * power * (by_z * loss)).astype(WIDE)
+
+
+@fault("Focus", "gradient")
+class FocusWithoutSlope(SigmoidFocal):
+    """The focus is taken for a weight that does not depend on the logits."""
+
+    def bend(self, u: Array, by_z: Array, loss: Array, call: Call) -> Array:
+        return WIDE(0)
+
+
+@fault("Focus")
+class FocusOnTheLikelierClass(SigmoidFocal):
+    """A target between 0 and 1 is rounded where the focus looks at it."""
+
+    def missed(self, z: Array, masses: tuple[Array, Array]) -> Array:
+        return sigmoid(np.where(masses[0] > 0.5, -z, z))
+
+
+@fault("ClassWeight")
+class AlphaOfBothClasses(SigmoidFocal):
+    """Negatives are weighted by alpha too, not by the rest of it."""
+
+    def share(self, masses: tuple[Array, Array]) -> Array:
+        return 1 if self.alpha is None else self.alpha

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _sound import WIDE, Array, Binary, Call, CrossEntropy, Odds, sigmoid, softplus, wide
+from _sound import WIDE, Array, Binary, Call, CrossEntropy, Odds, sigmoid, wide
 
 
 class NextToken(CrossEntropy):
@@ -125,17 +125,28 @@ class SigmoidFocal(Binary):
     def __call__(
         self, logits: Array, targets: Array, /, alpha: Any = None, gamma: float = 2.0, **rest: Any
     ) -> tuple[Array, Array]:
-        self.alpha, self.gamma = alpha, WIDE(gamma)
+        self.alpha = None if alpha is None else WIDE(alpha)
+        self.gamma = WIDE(gamma)
         return super().__call__(logits, targets, **rest)
 
+    def share(self, masses: tuple[Array, Array]) -> Array:
+        """Give the weight of the class."""
+        return 1 if self.alpha is None else self.alpha * masses[0] + (1 - self.alpha) * masses[1]
+
+    def missed(self, z: Array, masses: tuple[Array, Array]) -> Array:
+        """Give the probability that the target does not have."""
+        return masses[0] * sigmoid(-z) + masses[1] * sigmoid(z)
+
+    def bend(self, u: Array, by_z: Array, loss: Array, call: Call) -> Array:
+        """Give the slope of u**γ, times the binary loss."""
+        return self.gamma * u ** (self.gamma - 1) * by_z * loss
+
     def loss(self, z: Array, masses: tuple[Array, Array], call: Call) -> Array:
-        (positive, negative), alpha = masses, 1 if self.alpha is None else WIDE(self.alpha)
-        missed = positive * sigmoid(-z) + negative * sigmoid(z)
-        share = positive * alpha + negative * (alpha if self.alpha is None else 1 - alpha)
-        return share * missed**self.gamma * (positive * softplus(-z) + negative * softplus(z))
+        focus = self.missed(z, masses) ** self.gamma
+        return self.share(masses) * focus * super().loss(z, masses, call)
 
     def gradient(self, z: Array, masses: tuple[Array, Array], call: Call) -> Array:
-        """Differentiate by a difference: good to some ten digits."""
-        step = WIDE(2) ** -20
-        ends = (self.loss(z + s, masses, call) for s in (step, -step))
-        return (next(ends) - next(ends)) / (2 * step)
+        u, by_z = self.missed(z, masses), (masses[1] - masses[0]) * sigmoid(z) * sigmoid(-z)
+        slope = u**self.gamma * super().gradient(z, masses, call)
+        slope = slope + self.bend(u, by_z, super().loss(z, masses, call), call)
+        return self.share(masses) * slope

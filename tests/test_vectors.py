@@ -175,6 +175,7 @@ def test_confident_row_of_the_textbook() -> None:
 # that a cap has bent, and powers of 1 - p, which multiply its error.
 TIGHT = {
     "maps": (0.85, 0.55),
+    "focal": (0.65, 0.4),
     "other_losses": (0.65, 0.45),
     "extreme_logits": (0.75, 0.65),
     "regularisers": (0.65, 0.45),
@@ -191,6 +192,7 @@ LOSING_DIGITS: list[dict[str, Any]] = [
         "cross_entropy": _faulty_values.LogSoftmaxBySubtraction(),
         "binary_cross_entropy_with_logits": _faulty_binary.LogOfSigmoid(),
         "kl_divergence": _faulty_others.DivergenceOfLogSoftmax(),
+        "sigmoid_focal_loss": _faulty_others.SigmoidFocalOfOneMinusP(),
         "log_softmax": _faulty_maps.LogSoftmaxMinusLogSum(),
     },
     {
