@@ -65,9 +65,9 @@ def walker_of(name: str, patch: pytest.MonkeyPatch) -> Walker:
     """A library whose losses are walked in blocks."""
     library, _, device = name.partition(" ")
     if device:
-        from xp_xent.backends import _torch_eager
+        from xp_xent.backends import _torch_memory
 
-        patch.setattr(_torch_eager, "on_host", lambda tensor: None)
+        patch.setattr(_torch_memory, "on_host", lambda tensor: None)
     return Walker(get(library), patch, name in ("numpy", "torch"))
 
 

@@ -43,8 +43,8 @@ def mesh_of(kind: str) -> Any:
 
 
 def even(case: Entry, option: str = "all") -> Entry:
-    """The same loss on four rows, of logits and of labels alike."""
-    return entry(case.form, option, 3 if case.loss == "next_token_cross_entropy" else 4)
+    """The same loss on four rows, which two devices share."""
+    return entry(case.form, option, 4)
 
 
 def spec(case: Entry, key: int | str, along: str) -> PartitionSpec:
