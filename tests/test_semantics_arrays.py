@@ -115,7 +115,7 @@ class TestDevices:
         for device in backend.devices():
             logits = backend.asarray(np.zeros((2, 3)), dtype="float32", device=device)
             labels = backend.asarray(np.zeros(2, np.int32), device=device)
-            # array-api-strict's argmax, which smoothing needs, fails on its own device without int64.
+            # On its device without int64, array-api-strict's argmax fails: smoothing needs it.
             options = {} if "no_x64" in str(device) else {"label_smoothing": 0.1}
             value, gradient = xp_xent.value_and_grad(cross_entropy)(
                 logits, labels, z_loss=0.1, **options
