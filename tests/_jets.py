@@ -61,15 +61,15 @@ class Jet:
 
 def derivative(function: Any, x: Sequence[float], along: Sequence[int]) -> list[Any]:
     """Differentiate a function of a list of jets, which gives another, by entries of x in turn."""
-    ctx.prec = 400
-    jets = []
-    for i, value in enumerate(x):
-        parts = [arb(0)] * (1 << len(along))
-        parts[0] = arb(value)
-        for k, j in enumerate(along):
-            parts[1 << k] = arb(int(i == j))
-        jets.append(Jet(parts))
-    return [y.parts[-1] for y in function(jets)]
+    with ctx.workprec(400):
+        jets = []
+        for i, value in enumerate(x):
+            parts = [arb(0)] * (1 << len(along))
+            parts[0] = arb(value)
+            for k, j in enumerate(along):
+                parts[1 << k] = arb(int(i == j))
+            jets.append(Jet(parts))
+        return [y.parts[-1] for y in function(jets)]
 
 
 def logsumexp(z: list[Jet]) -> Jet:

@@ -21,7 +21,9 @@ INTRODUCTION = """\
 Three tables, written from the tests by `python tests/_tests_page.py > docs/tests.md`: the test of
 the first tier (plain `pytest`; CONTRIBUTING.md says what the tiers are) that holds each function
 under each option, on each array library, and under each transform. A test compares this page with
-what pytest collects.
+what pytest collects. Transforms that are left to the second tier (matrix nests of `jacfwd` and `jacrev`,
+forward finite differences, every loss by Inductor) stand in [transforms](transforms.md); of Inductor the first
+tier has `test_conformance_subjects.py::test_this_library_passes_by_every_way`.
 """
 # Where each name is asked on a library: the beginning of a test's name, B being the library's.
 ON_A_LIBRARY = {
@@ -37,7 +39,7 @@ ON_A_LIBRARY = {
     "value_and_grad": "test_gradients.py::test_random_calls[B",
     "hvp": "test_curvature.py::test_random_calls[B",
     "hessian_diagonal": "test_curvature.py::test_random_calls[B",
-    "threads": "test_threads.py::test_same_bits",  # of NumPy, and PyTorch on the CPU
+    "threads": "test_threads.py::test_same_bits[B",  # of NumPy, and PyTorch on the CPU
 }
 LIBRARIES = ("numpy", "torch", "jax", "dpnp", "array_api_strict")
 # Options of functions that are no losses, in no registry
@@ -94,6 +96,8 @@ def on_library(tests: Tests, function: str, library: str) -> str:
         beginning = ON_A_LIBRARY[function]
         if function == "threads" and library not in ("numpy", "torch"):
             return "has no threads of its own"
+        if function == "threads":
+            return tests.first(f"test_threads.py::test_same_bits[{library}")
         return tests.first(beginning.replace("[B", f"[{library}"))
     if function in MAPS:
         return tests.first("test_maps.py::TestValues", library, function)
@@ -139,7 +143,11 @@ def transforms(tests: Tests) -> Iterator[str]:
             forms = [f for f in FORMS if f.function == function]
             without = row.without.get("maps" if function in MAPS else function)
             drawn = [] if without else [form for form in forms if row.drawn(form)]
+            if "by the targets" in row.title:  # of labels it tests the refusal alone
+                drawn = [form for form in drawn if form.targets == "probabilities"]
             cells.append(_cell(tests, row, drawn[0].name if drawn else None))
+        if "second tier" in cells:  # a transform that is left to it
+            continue
         yield f"| {row.framework}: {row.title}, `{row.test}` | {' | '.join(cells)} |"
 
 

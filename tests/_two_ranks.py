@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -53,7 +54,8 @@ def losses(model: Any, batches: Any, steps: int = 3) -> list[Any]:
 
 def main(rank: int, init: str) -> None:
     """Compare both ways with a model that is not sharded."""
-    distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
+    distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2,
+                                   timeout=timedelta(seconds=60))  # fmt: skip
     torch.manual_seed(1)
     batches = [(torch.randn(8, 16), torch.randint(0, 50, (8,))) for _ in range(2)]
     torch.manual_seed(0)

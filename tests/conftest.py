@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,14 +23,13 @@ if _INTEL_OPENCL.exists():
 # What compilers make is kept between runs, in one folder of the user's; "off" keeps nothing. It is
 # found by the program's text, the library's version and its flags, so a change makes it anew.
 _CACHE = os.environ.get("XP_XENT_TEST_CACHE") or str(Path.home() / ".cache" / "xp_xent-tests")
-if _CACHE == "off":
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
-    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
-else:
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(_CACHE) / "jax"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(_CACHE) / "inductor"))
+if _CACHE == "off":  # a folder of this run, which its processes share
+    os.environ["XP_XENT_TEST_CACHE"] = _CACHE = tempfile.mkdtemp(prefix="xp_xent-tests-")
+    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(_CACHE) / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(_CACHE) / "inductor"))
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402

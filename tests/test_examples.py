@@ -24,7 +24,13 @@ def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedP
     return subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / script, *arguments],
         # One thread each: spinning BLAS threads starve each other when tests run side by side.
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1", **variables},
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": "utf-8",
+            "OMP_NUM_THREADS": "1",
+            "JAX_ENABLE_COMPILATION_CACHE": "0",
+            **variables,
+        },  # fmt: skip
         encoding="utf-8",
         capture_output=True,
         check=False,

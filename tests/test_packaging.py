@@ -108,4 +108,4 @@ def test_examples_of_the_documentation_run_on_the_wheel(wheel: Path, tmp_path: P
     pip = (sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", target)
     run(*pip, wheel, cwd=elsewhere)
     command = (sys.executable, "-W", "error", "-c", DOCTESTS, target)
-    run(*command, cwd=elsewhere, PYTHONPATH=str(target))
+    run(*command, cwd=elsewhere, PYTHONPATH=str(target), JAX_ENABLE_COMPILATION_CACHE="0")

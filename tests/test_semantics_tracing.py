@@ -141,7 +141,7 @@ def test_jax_without_64_bits() -> None:
     pytest.importorskip("jax")
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", WITHOUT_X64],
-        env=os.environ | {"JAX_ENABLE_X64": "0"},
+        env=os.environ | {"JAX_ENABLE_X64": "0", "JAX_ENABLE_COMPILATION_CACHE": "0"},
         capture_output=True,
         text=True,
         check=False,

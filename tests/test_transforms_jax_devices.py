@@ -204,7 +204,7 @@ FEW += ("sigmoid_focal_loss-0_or_1", "log_softmax")
 
 
 @pytest.mark.usefixtures("many_classes")
-@pytest.mark.parametrize("form", [f for f in FORMS if f.name in FEW], ids=FEW)
+@pytest.mark.parametrize("form", [f for f in FORMS if f.name in FEW], ids=lambda f: f.name)
 def test_shared_by_mapped_devices(form: Any) -> None:
     """An ensemble's logits, under the same labels, masks and weights."""
     assert_mapped(fullest(form), {0}, check_vma=True, names={"gradients"})
