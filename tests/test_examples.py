@@ -30,7 +30,7 @@ def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedP
             "OMP_NUM_THREADS": "1",
             "JAX_ENABLE_COMPILATION_CACHE": "0",
             **variables,
-        },  # fmt: skip
+        },
         encoding="utf-8",
         capture_output=True,
         check=False,
