@@ -21,9 +21,9 @@ INTRODUCTION = """\
 Three tables, written from the tests by `python tests/_tests_page.py > docs/tests.md`: the test of
 the first tier (plain `pytest`; CONTRIBUTING.md says what the tiers are) that holds each function
 under each option, on each array library, and under each transform. A test compares this page with
-what pytest collects. Transforms that are left to the second tier (matrix nests of `jacfwd` and `jacrev`,
-forward finite differences, every loss by Inductor) stand in [transforms](transforms.md); of Inductor the first
-tier has `test_conformance_subjects.py::test_this_library_passes_by_every_way`.
+what pytest collects. Transforms left to the second tier (matrix nests of `jacfwd` and `jacrev`,
+forward finite differences, every loss by Inductor) stand in [transforms](transforms.md); of
+Inductor the first tier has `test_conformance_subjects.py::test_this_library_passes_by_every_way`.
 """
 # Where each name is asked on a library: the beginning of a test's name, B being the library's.
 ON_A_LIBRARY = {

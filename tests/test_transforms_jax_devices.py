@@ -23,6 +23,10 @@ OF_CLASSES = ("weight", "alpha", "pos_weight", "bias")
 QUICK = {"xla_backend_optimization_level": 0}
 
 
+FEW = ("cross_entropy-labels", "linear_cross_entropy-labels", "kl_divergence-probabilities")
+FEW += ("sigmoid_focal_loss-0_or_1", "log_softmax")
+
+
 @pytest.fixture
 def many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat these few classes as many: an entry is written alone, not chosen among all."""
@@ -144,8 +148,11 @@ def placements(case: Entry, kind: str) -> dict[str, list[PartitionSpec]]:
 
 @pytest.mark.full
 @pytest.mark.usefixtures("many_classes")
-@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-@forms
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [(form, "Explicit") for form in FORMS] + [(form, "Auto") for form in FORMS if form.name in FEW],
+    ids=lambda x: getattr(x, "name", x),
+)
 def test_every_placement(form: Any, kind: str) -> None:
     """Values, gradients by every array, closed forms."""
     case, mesh = even(fullest(form)), mesh_of(kind)
@@ -199,10 +206,6 @@ def assert_mapped(case: Entry, mapped: set[int], *, check_vma: bool, names: set[
     assert_same(leaves(got), leaves(want))
 
 
-FEW = ("cross_entropy-labels", "linear_cross_entropy-labels", "kl_divergence-probabilities")
-FEW += ("sigmoid_focal_loss-0_or_1", "log_softmax")
-
-
 @pytest.mark.usefixtures("many_classes")
 @pytest.mark.parametrize("form", [f for f in FORMS if f.name in FEW], ids=lambda f: f.name)
 def test_shared_by_mapped_devices(form: Any) -> None:
@@ -212,8 +215,11 @@ def test_shared_by_mapped_devices(form: Any) -> None:
 
 @pytest.mark.full
 @pytest.mark.usefixtures("many_classes")
-@pytest.mark.parametrize("check_vma", [True, False])
-@forms
+@pytest.mark.parametrize(
+    ("form", "check_vma"),
+    [(form, True) for form in FORMS] + [(form, False) for form in FORMS if form.name in FEW],
+    ids=lambda x: getattr(x, "name", f"check_vma={x}"),
+)
 def test_every_mapping(form: Any, check_vma: bool) -> None:
     """The first array, the others, or all of them; without types of what varies, the first."""
     case = fullest(form)
