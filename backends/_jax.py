@@ -189,7 +189,8 @@ class Jax(Backend):
         along, at_anchor = kept(along), self.places(z) == anchor
         here = self.row_sum(self.xp.where(at_anchor, along, 0))
         sums = kept(shift), kept(rest), kept(lead)
-        return sums, (self.xp.zeros_like(shift), kept(self.row_sum(e * along)), here)
+        change = self.xp.zeros_like(shift), kept(self.row_sum(e * along)), here
+        return sums, self.jax.tree.map(self._varying, change, sums)
 
     def centred(self, z: Array, shift: Array) -> tuple[Array, Array]:
         return self.derived(lambda z, shift: (z - shift, shift), super().centred, z, shift)
@@ -197,8 +198,12 @@ class Jax(Backend):
     def derived(
         self, value: Callable[..., Any], formula: Callable[..., Any], *arrays: Array
     ) -> Any:
+        def jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+            results, change = self.jax.jvp(formula, primals, tangents)
+            return results, self.jax.tree.map(self._varying, change, results)
+
         both = self.jax.custom_jvp(value)
-        both.defjvp(lambda primals, tangents: self.jax.jvp(formula, primals, tangents))
+        both.defjvp(jvp)
         return both(*arrays)
 
     def with_slopes(self, function: Any, *rows: Any) -> Array:

@@ -56,8 +56,13 @@ class NumPy(Backend):
         return bool(condition.all())
 
     def spans(self, x: Array, low: float, high: float) -> bool:
-        # Quicker than conditions of all numbers; a NaN is least, and compares with nothing.
-        return x.size == 0 or (x.item(x.argmin()) >= low and x.item(x.argmax()) <= high)
+        # Quicker than conditions of all numbers; a NaN is least, and compares with nothing. Where
+        # rows do not lie together, the places would be found in two slow walks.
+        if x.size == 0:
+            return True
+        if not x.flags.c_contiguous:
+            return bool(x.min() >= low and x.max() <= high)
+        return bool(x.item(x.argmin()) >= low and x.item(x.argmax()) <= high)
 
     def index_dtype(self, like: Array) -> Any:
         return np.intp

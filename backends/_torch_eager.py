@@ -109,6 +109,8 @@ class Call(NamedTuple):
 
         arrays, options = self.arguments(tensors)
         module, name = self.build.__module__, self.build.__name__
+        # NumPy's numbers, which the compiler would take for tensors
+        options = {k: x.item() if isinstance(x, np.generic) else x for k, x in options.items()}
         return graph.gradients_in_graph(module, name, self.names, cotangent, *arrays, **options)
 
     def derived(self, tensors: Sequence[Array], by: Array) -> tuple[Array, ...]:

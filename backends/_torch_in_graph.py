@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
@@ -53,8 +54,12 @@ def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Arr
 def loss_beside_graph(module: str, name: str, *arrays: Array, **options: Any) -> Array:
     """Compute the public loss of that name of what no graph can hold: NumPy's numbers and arrays.
 
-    The compiler would take such a number for a tensor.
+    The compiler would take such a number for a tensor, and hands one over as an array ().
     """
+    options = {
+        name: x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x
+        for name, x in options.items()
+    }
     return getattr(importlib.import_module(module), name)(*arrays, **options)
 
 

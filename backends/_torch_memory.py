@@ -96,7 +96,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     if math.prod(shape) <= TINY:
         return np.empty(shape, dtype)
     dtype = np.dtype(dtype)
-    tensor = torch.empty(shape, dtype=_DTYPES[dtype_name(dtype)])
+    tensor = torch.empty(shape, dtype=_DTYPES[dtype_name(dtype)], device="cpu")
     if tensor.nbytes >= LARGE:
         _ask_for_huge_pages(tensor)
     holder = _Holder()
@@ -113,12 +113,14 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
 
 
+_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
 def _ask_for_huge_pages(tensor: torch.Tensor) -> None:
-    if sys.platform == "linux":
+    if _LIBRARY is not None:
         start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
         size = tensor.data_ptr() + tensor.nbytes - start
-        advise = ctypes.CDLL(None).madvise
-        advise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)
+        _LIBRARY.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)
 
 
 def from_host(found: Any) -> Any:
@@ -127,7 +129,8 @@ def from_host(found: Any) -> Any:
         return tuple([from_host(one) for one in found])
     array = np.asarray(found)
     if array.ndim == 0:
-        return torch.scalar_tensor(array.item(), dtype=_DTYPES[dtype_name(array.dtype)])
+        kind = _DTYPES[dtype_name(array.dtype)]
+        return torch.scalar_tensor(array.item(), dtype=kind, device="cpu")
     holder: Any = (array.base if isinstance(array.base, np.ndarray) else array).base
     if isinstance(holder, _Holder):
         return _part(holder.tensor, array)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import xp_xent
-from xp_xent import backends, cross_entropy, linear_cross_entropy
+from xp_xent import backends, cross_entropy, linear_cross_entropy, value_and_grad
 
 torch = pytest.importorskip("torch")
 RNG = np.random.default_rng(11)
@@ -159,3 +159,15 @@ def test_two_ranks_of_fsdp(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_another_default_device() -> None:
+    """What a loss of CPU tensors returns is on the CPU, in PyTorch's own memory or not."""
+    for rows in (3, 3000):
+        z, y = torch.randn(rows, 4, requires_grad=True), torch.arange(rows) % 4
+        with torch.device("meta"):
+            loss = cross_entropy(z, y)
+            loss.backward()
+            value, gradient = value_and_grad(cross_entropy)(z.detach(), y)
+        assert {x.device.type for x in (loss, z.grad, value, gradient)} == {"cpu"}
+        assert torch.equal(z.grad, gradient)

@@ -21,6 +21,14 @@ def scalar(case: Entry) -> tuple[Any, list[Any], tuple[int, ...]]:
     return function, values, tuple(range(len(values)))
 
 
+def in_one_program(function: Any, *arrays: Any) -> Any:
+    """Compile once and quickly, not each operation: the transforms are tested here, not XLA."""
+    import jax
+
+    lowered = jax.jit(function).lower(*arrays)
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*arrays)
+
+
 @transform("jax", "`grad`, `value_and_grad`, uneven cotangents")
 def test_gradients(case: Entry) -> None:
     """By every array; against the closed form on NumPy where there is one."""
@@ -78,13 +86,22 @@ def test_products(case: Entry) -> None:
     import jax
 
     function, values, places = scalar(case)
-    want = jax.grad(function, places)(*values)
-    value, pull = jax.vjp(function, *values)
-    assert_same(pull(2 * jax.numpy.ones_like(value)), [2 * w for w in want])
     tangents = [value[::-1] if value.ndim else value for value in values]
+
+    def every(values: list[Any], tangents: list[Any]) -> tuple[Any, ...]:
+        value, pull = jax.vjp(function, *values)
+        return (
+            jax.grad(function, places)(*values),
+            pull(2 * jax.numpy.ones_like(value)),
+            jax.jvp(function, values, tangents),
+            (value, jax.linearize(function, *values)[1](*tangents)),
+        )
+
+    want, pulled, pushed, linear = in_one_program(every, values, tangents)
+    assert_same(pulled, [2 * w for w in want])
     slope = sum((w * t).sum() for w, t in zip(want, tangents, strict=True))
-    assert_same(jax.jvp(function, values, tangents), (value, slope))
-    assert_same(jax.linearize(function, *values)[1](*tangents), slope)
+    assert_same(pushed, (linear[0], slope))
+    assert_same(linear[1], slope)
 
 
 @transform("jax", "`vmap` over each array alone and over all, labels and masks too", thin=True)
@@ -96,14 +113,21 @@ def test_vmap(case: Entry) -> None:
     function, values = case.bind(backend, tuple(arrays))
     stacks = [send(backend, variants(array), "float64") for array in arrays.values()]
     places = range(len(values))
-    for mapped in [*[{i} for i in places], set(places)]:
-        batch = [stacks[i] if i in mapped else values[i] for i in places]
-        in_axes = tuple(0 if i in mapped else None for i in places)
-        rows = [
-            function(*[stacks[i][n] if i in mapped else values[i] for i in places])
-            for n in range(2)
-        ]
-        assert_same(jax.vmap(function, in_axes)(*batch), jax.numpy.stack(rows))
+
+    def every(stacks: list[Any], values: list[Any]) -> list[tuple[Any, Any]]:
+        found = []
+        for mapped in [*[{i} for i in places], set(places)]:
+            batch = [stacks[i] if i in mapped else values[i] for i in places]
+            in_axes = tuple(0 if i in mapped else None for i in places)
+            rows = [
+                function(*[stacks[i][n] if i in mapped else values[i] for i in places])
+                for n in range(2)
+            ]
+            found.append((jax.vmap(function, in_axes)(*batch), jax.numpy.stack(rows)))
+        return found
+
+    for got, want in in_one_program(every, stacks, values):
+        assert_same(got, want)
 
 
 @transform("jax", "`hessian`, and the four nests of `grad` and `jvp` along a vector", thin=True)
@@ -115,12 +139,20 @@ def test_hessians(case: Entry) -> None:
     z, vector = values[0], values[0][::-1]
     first = lambda z: function(z, *values[1:])  # noqa: E731
     along = lambda z: jax.jvp(first, (z,), (vector,))[1]  # noqa: E731
-    product = jax.numpy.tensordot(jax.hessian(first)(z), vector, vector.ndim)
-    # Without a Jacobian's batch, the operations are those that other tests have compiled.
-    assert_same(jax.jvp(jax.grad(first), (z,), (vector,))[1], product)
-    assert_same(jax.grad(along)(z), product)
-    assert_same(jax.grad(lambda z: (jax.grad(first)(z) * vector).sum())(z), product)
-    assert_same(jax.jvp(along, (z,), (vector,))[1], (product * vector).sum())
+
+    def every(z: Any) -> tuple[Any, ...]:
+        return (
+            jax.numpy.tensordot(jax.hessian(first)(z), vector, vector.ndim),
+            jax.jvp(jax.grad(first), (z,), (vector,))[1],
+            jax.grad(along)(z),
+            jax.grad(lambda z: (jax.grad(first)(z) * vector).sum())(z),
+            jax.jvp(along, (z,), (vector,))[1],
+        )
+
+    product, *nests, twice = in_one_program(every, z)
+    for nest in nests:
+        assert_same(nest, product)
+    assert_same(twice, (product * vector).sum())
     if case.loss in NOT_LOSSES or case.cotangent is not None:
         return
     arrays, options = case.on(backends.get("numpy"), "float64")
@@ -135,10 +167,15 @@ def test_nests(case: Entry) -> None:
     import jax
 
     function, values, _ = scalar(case)
-    want = jax.hessian(function)(*values)
     fwd, rev = jax.jacfwd, jax.jacrev
-    for outer, inner in ((fwd, fwd), (rev, fwd), (rev, rev)):  # hessian is fwd of rev
-        assert_same(outer(inner(function))(*values), want)
+    pairs = ((fwd, rev), (fwd, fwd), (rev, fwd), (rev, rev))
+
+    def every(*values: Any) -> list[Any]:
+        return [outer(inner(function))(*values) for outer, inner in pairs]
+
+    want, *others = in_one_program(every, *values)
+    for found in others:
+        assert_same(found, want)
 
 
 @transform("jax", "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`", thin=True)
@@ -149,9 +186,18 @@ def test_compositions(case: Entry) -> None:
     function, values, _ = scalar(case)
     first = lambda z: function(z, *values[1:])  # noqa: E731
     batch = jax.numpy.stack([values[0], values[0][::-1]])
-    slopes = jax.numpy.stack([jax.grad(first)(z) for z in batch])
-    bends = jax.numpy.stack([jax.hessian(first)(z) for z in batch])
-    assert_same(jax.vmap(jax.grad(first))(batch), slopes)
-    assert_same(jax.vmap(jax.hessian(first))(batch), bends)
-    jacobian = jax.jacrev(jax.vmap(first))(batch)
-    assert_same(jax.numpy.stack([jacobian[n, n] for n in range(2)]), slopes)
+
+    def every(batch: Any) -> tuple[Any, ...]:
+        jacobian = jax.jacrev(jax.vmap(first))(batch)
+        return (
+            jax.numpy.stack([jax.grad(first)(z) for z in batch]),
+            jax.vmap(jax.grad(first))(batch),
+            jax.numpy.stack([jacobian[n, n] for n in range(2)]),
+            jax.numpy.stack([jax.hessian(first)(z) for z in batch]),
+            jax.vmap(jax.hessian(first))(batch),
+        )
+
+    slopes, mapped, of_jacobian, bends, mapped_bends = in_one_program(every, batch)
+    assert_same(mapped, slopes)
+    assert_same(of_jacobian, slopes)
+    assert_same(mapped_bends, bends)

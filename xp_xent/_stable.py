@@ -13,7 +13,7 @@ Array = Any
 
 def product(xp: Any, coefficient: Array | float, x: Array) -> Array:
     """Multiply with 0 · ∞ = 0: a class without mass adds nothing, however unlikely it is."""
-    if not hasattr(coefficient, "dtype"):  # a number, known now
+    if isinstance(coefficient, (int, float)):  # known now, unlike a compiler's number
         if coefficient == 1:
             return x
         return coefficient * x if coefficient else xp.zeros_like(x)
