@@ -1,7 +1,5 @@
 """The machine: what it is, and what no loss on it can beat."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys
@@ -16,26 +14,13 @@ import numpy as np
 import psutil
 
 from xp_xent import backends
-from xp_xent.backends._threads import each
+from xp_xent.backends._threads import allowed, each
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, spread
+from xp_xent.benchmarks._ways import devices
 
 Array = Any
-PACKAGES: Final = (
-    "xp_xent", "numpy", "torch", "jax", "optax", "cupy-cuda13x", "cupy-cuda12x", "liger-kernel",
-)  # fmt: skip
+PACKAGES: Final = "xp_xent numpy torch jax optax cupy-cuda13x cupy-cuda12x liger-kernel".split()
 CACHED: Final = 1 << 14  # elements, in the first-level cache or near it
-
-
-def processors() -> int:
-    """Count the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def load() -> float:
-    """Return the mean number of busy processors in the last minute."""
-    return round(psutil.getloadavg()[0], 2)
 
 
 def prepare_libraries(dtype: str) -> None:
@@ -67,19 +52,14 @@ def _processor() -> str:
 
 def describe() -> dict[str, Any]:
     """Describe the processor, the memory, the accelerators and the versions."""
-    devices = {}
-    for name in sorted(set(backends.installed()) & {"torch", "jax", "cupy"}):
-        found = [str(device) for device in backends.get(name).devices()]
-        if not all("cpu" in device.lower() for device in found):
-            devices[name] = ", ".join(found)
-    if "torch" in devices:
-        import torch
-
-        devices["torch"] = torch.cuda.get_device_name()
+    on_gpu = [name for name in ("cupy", "jax", "torch") if "gpu" in devices(name)]
+    named = {name: ", ".join(map(str, backends.get(name).devices())) for name in on_gpu}
+    if "torch" in named:
+        named["torch"] = sys.modules["torch"].cuda.get_device_name()
     return {
         "processor": _processor(), "system": f"{platform.system()} {platform.release()}",
-        "processors": processors(), "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "load": load(), "versions": versions(), "devices": devices,
+        "processors": allowed(), "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load": round(psutil.getloadavg()[0], 2), "versions": versions(), "devices": named,
     }  # fmt: skip
 
 
@@ -92,25 +72,20 @@ def host_copy(source: Array, threads: int) -> Timed:
 
 
 def limits(effort: Effort, megabytes: int) -> list[dict[str, Any]]:
-    """Measure what the host's memory and one exp an element allow.
-
-    Bytes a second are read and written, into memory that is in use and into memory that the system
-    has to hand out first; one exp is in cache, on one processor.
-    """
-    source, threads = np.ones(megabytes * 1_000_000 // 4, np.float32), processors()
+    """Measure bytes a second, read and written, and exps a second in cache, on one processor."""
+    source, threads = np.ones(megabytes * 1_000_000 // 4, np.float32), allowed()
     calls = {
         f"memory read and written, threads: {count}": host_copy(source, count)
         for count in dict.fromkeys((1, threads))
     }
     calls["the same to new memory, 1 thread"] = Timed(lambda: np.array(source))
-    records: list[dict[str, Any]] = [
-        {"limit": name, "bytes_per_second": 2 * source.nbytes / spread(one)["median"]}
-        for name, one in interleaved(calls, effort).items()
-    ]
+    records: list[dict[str, Any]] = []
+    for name, one in interleaved(calls, effort).items():
+        speed = 2 * source.nbytes / spread(one)["median"]
+        records.append({"limit": name, "bytes_per_second": speed})
     cached = {dtype: np.linspace(-8, 0, CACHED).astype(dtype) for dtype in ("float32", "float64")}
     calls = {name: Timed(partial(np.exp, x, out=np.empty_like(x))) for name, x in cached.items()}
-    effort = Effort(min(effort.seconds, 1.0), effort.least, effort.most)
-    for dtype, one in interleaved(calls, effort).items():
+    for dtype, one in interleaved(calls, effort._replace(seconds=min(effort.seconds, 1.0))).items():
         about = {"limit": f"exp in cache, {dtype}, 1 thread", "dtype": dtype, "threads": threads}
         records.append(about | {"exp_per_second": CACHED / spread(one)["median"]})
     return records

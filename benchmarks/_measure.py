@@ -1,68 +1,53 @@
 """Time loss and gradient of one problem by several ways, in turns: a record for each way."""
 
-from __future__ import annotations
-
+import cProfile
+import pstats
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+import xp_xent
 from xp_xent import backends
+from xp_xent.backends._threads import allowed
 from xp_xent.benchmarks import _memory
-from xp_xent.benchmarks._lines import Line, device_of
-from xp_xent.benchmarks._machine import host_copy, processors
-from xp_xent.benchmarks._profile import profile
-from xp_xent.benchmarks._shapes import Problem, Shape, problem
+from xp_xent.benchmarks._machine import host_copy
+from xp_xent.benchmarks._shapes import ITEM_BYTES, Problem, Shape, problem
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, ratio, spread
-from xp_xent.benchmarks._ways import Ready, Way, forget_compiled, number
+from xp_xent.benchmarks._ways import Line, Ready, Way, devices, forget_compiled
 from xp_xent.conformance._formats import FORMATS
 
 Record = dict[str, Any]
 COPY: Final = "copy"
 # Two losses that differ by more than this, in eps of the logits' dtype, compute different things.
 SAME_LOSS: Final = 256.0
+TOP: Final = 8  # functions of a profile
 
 
 def measure(
     line: Line, shape: Shape, dtype: str, effort: Effort, *, width: int | None = None,
-    most_peers: int | None = None, copy: bool = True, goal: float | None = None,
-    memory: bool = False, calls_to_profile: int = 0, **labels: Any,
+    most_peers: int | None = None, goal: float | None = None, memory: bool = False,
+    profiled: int = 0, **labels: Any,
 ) -> list[Record]:  # fmt: skip
-    """Time loss and gradient, and a copy of the logits in between.
+    """Time loss and gradient, and a copy of the logits in between; measure the peaks of `memory`.
 
-    Parameters
-    ----------
-    width : int, optional
-        Of the features, behind a linear layer.
-    goal : float, optional
-        Of our time over the first peer's; above it, one call is profiled.
-    memory : bool
-        Measure the peaks of memory, too.
-    calls_to_profile : int
-        Profile so many calls in any case.
-
-    Returns
-    -------
-    list of dict
-        Ours first, ``peer`` 0. A peer's has our ratio to it, and the first one's the goal; a
-        further peer that failed has ``failed`` and no times.
-
-    Raises
-    ------
-    ArithmeticError
-        The losses differ: they are not the same computation.
+    `width` is that of the features, behind a linear layer. Above the `goal`, of our time over the
+    first peer's, one call is profiled. Our record comes first, ``peer`` 0; a peer's has our ratio
+    to it, the first one's the goal, and a further peer that failed has ``failed`` and no times.
+    ArithmeticError if the losses differ.
     """
-    given, ways = problem(shape, dtype, width), [line.ours, *line.peers(width is not None)]
-    ways = ways[: most_peers + 1 if most_peers else None]
-    ready, failed = _prepare(given, line, ways)
+    given = problem(shape, dtype, width)
+    ways = [line.ours, *line.peers(width is not None)[:most_peers]]
+    ready, failed = _prepare(given, line.kind, ways)
     calls = {name: Timed(one.both, one.wait) for name, one in ready.items()}
-    if copy:
+    if copies := width is None and not profiled:
         calls[COPY] = _copy(given, line, ready[line.ours.name])
     times = interleaved(calls, effort)
     ours = times[line.ours.name]
     about = labels | {
-        "case": line.case.name, "line": line.title, "device": line.kind, "dtype": dtype,
+        "case": line.case, "line": line.title, "device": line.kind, "dtype": dtype,
         "shape": shape.name, "elements": shape.elements, "rounds": len(ours),
-        "copy": spread(times[COPY])["median"] if copy else None,
+        "copy": spread(times[COPY])["median"] if copies else None,
     }  # fmt: skip
     records = []
     for at, way in enumerate(ways):
@@ -75,22 +60,21 @@ def measure(
             one["bytes"] = _memory.extra_bytes(way, line.kind, shape, dtype, "both", width)
         records.append(one)
     records[1]["goal"] = goal
-    above = goal is not None and records[1]["ratio"] > goal
-    if (above or calls_to_profile) and line.ours.how != "jit":
-        records[0]["profile"] = profile(line.ours, ready[line.ours.name], calls_to_profile or 1)
+    if goal is not None and records[1]["ratio"] > goal:
+        profiled = profiled or 1
+    if profiled and line.ours.how != "jit":
+        records[0]["profile"] = profile(line.ours, ready[line.ours.name], profiled)
     return records
 
 
-def _prepare(
-    given: Problem, line: Line, ways: list[Way]
-) -> tuple[dict[str, Ready], dict[str, str]]:
+def _prepare(given: Problem, kind: str, ways: list[Way]) -> tuple[dict[str, Ready], dict[str, str]]:
     """Put the inputs in place and compute once; a further peer may fail, and is left out then."""
     forget_compiled()
     ready, losses, failed = {}, {}, {}
     for at, way in enumerate(ways):
         try:
-            one = way.ready(given, device_of(way.library, line.kind))
-            losses[way.name] = number(way, one.both())
+            one = way.ready(given, kind)
+            losses[way.name] = float(backends.get(way.library).to_numpy(one.both()[0]))
         except Exception as error:
             if at < 2:
                 raise
@@ -113,8 +97,42 @@ def _copy(given: Problem, line: Line, ready: Ready) -> Timed:
     """Prepare a copy of as many bytes as the logits have, where they are."""
     ones = np.ones(given.shape.elements, np.float32)
     if line.kind == "cpu":
-        width = {"float64": np.float64, "float32": np.float32}.get(given.dtype, np.float16)
-        return host_copy(ones.astype(width), processors())
-    backend, device = backends.get(line.ours.library), device_of(line.ours.library, line.kind)
+        return host_copy(ones.astype(f"f{ITEM_BYTES[given.dtype]}"), allowed())
+    backend, device = backends.get(line.ours.library), devices(line.ours.library)[line.kind]
     source = backend.asarray(ones, dtype=given.dtype, device=device)
     return Timed(lambda: backend.xp.asarray(source, copy=True), ready.wait)
+
+
+def profile(way: Way, ready: Ready, calls: int) -> list[Record]:
+    """List the functions in which loss and gradient spend most of their own time.
+
+    What PyTorch compiled is timed by its own profiler, operator by operator; everything else by
+    Python's, on one thread.
+    """
+    ready.wait(ready.both())
+    found = (_operators if way.how == "compiled" else _functions)(ready, calls)
+    total = sum(seconds for _, seconds, _ in found)
+    return [
+        {"function": name, "calls": count / calls, "share": seconds / total}
+        for name, seconds, count in sorted(found, key=lambda one: -one[1])[:TOP]
+    ]
+
+
+def _functions(ready: Ready, calls: int) -> list[tuple[str, float, int]]:
+    with xp_xent.threads(1), cProfile.Profile() as profiler:
+        for _ in range(calls):
+            ready.both()
+    stats: Any = pstats.Stats(profiler)
+    return [  # what is built in has no file
+        (name if file == "~" else f"{Path(file).stem}.{name}", own, count)
+        for (file, _, name), (_, count, own, _, _) in stats.stats.items()
+    ]
+
+
+def _operators(ready: Ready, calls: int) -> list[tuple[str, float, int]]:
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        for _ in range(calls):
+            ready.both()
+    return [(e.key, e.self_cpu_time_total * 1e-6, e.count) for e in seen.key_averages()]

@@ -1,26 +1,29 @@
-"""Peak memory of one call beyond what was there before, in a process of its own.
+"""Peak memory of one call beyond what was there before.
 
-On the host the kernel is asked to forget the process's highest resident size, and then for the
-new one: pages that a library reserves but never touches do not count, pages of its threads and
-temporaries do. On a device its library's own statistics tell.
+On the host, in a process of its own, the kernel is asked to forget the process's highest resident
+size, and then for the new one: pages that a library reserves but never touches do not count, pages
+of its threads and temporaries do. On a device its library's own statistics tell, and beside a file
+of more than 2^31 elements, which is resident as well, Python's of what NumPy allocates.
 """
 
-from __future__ import annotations
-
 import ctypes
-import ctypes.util
 import gc
 import json
 import subprocess
 import sys
 import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xp_xent.benchmarks._lines import device_of
+import numpy as np
+
+import xp_xent
 from xp_xent.benchmarks._machine import prepare_libraries
 from xp_xent.benchmarks._shapes import Shape, problem
-from xp_xent.benchmarks._ways import WAYS, Way
+from xp_xent.benchmarks._ways import WAYS, Way, devices
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 WARM = Shape((8, 10))
@@ -36,13 +39,11 @@ def extra_bytes(
 ) -> int:
     """Measure one call in a fresh process: bytes, the results with them.
 
-    `kind` is that of the device, `what` "both" loss and gradient or the "loss" alone, `width` that
-    of a linear layer's features. RuntimeError has the last words of a process that failed.
+    `what` is "both" loss and gradient or the "loss" alone, `width` that of a layer's features.
     """
-    asked = json.dumps([way.name, kind, shape.option, dtype, what, width])
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-P", "-m", __name__, asked]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    asked = json.dumps([way.name, kind, shape.name, dtype, what, width])
+    command = [sys.executable, "-P", "-m", __name__, asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise RuntimeError(f"{way.name}, {shape.name}: {last}")
@@ -58,10 +59,8 @@ def resident(field: str) -> int:
 def give_back() -> None:
     """Return what the allocator keeps of freed memory, so that its reuse is seen."""
     gc.collect()
-    name = ctypes.util.find_library("c")
-    trim = getattr(ctypes.CDLL(name), "malloc_trim", None) if name else None
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc has it
 
 
 def measure(
@@ -70,16 +69,16 @@ def measure(
     """Make one call, and return the bytes that it took at its peak."""
     prepare_libraries(dtype)
     way = WAYS[name]
-    device = device_of(way.library, kind)
-    warm = way.ready(problem(WARM, dtype, width), device)
+    warm = way.ready(problem(WARM, dtype, width), kind)
     for call in (warm.loss, warm.both):  # imports, threads, code
         warm.wait(call())
-    ready = way.ready(problem(Shape.parse(shape), dtype, width), device)
+    ready = way.ready(problem(Shape.parse(shape), dtype, width), kind)
     call = getattr(ready, what)
     if way.how in ("compiled", "jit"):
         ready.wait(call())  # the compiler's own memory is not the loss's
     give_back()
     if kind != "cpu":
+        device = devices(way.library)[kind]
         return _on_device(way.library, device, lambda: ready.wait(call()))
     before = resident("VmRSS")
     _CLEAR.write_text("5")
@@ -90,7 +89,7 @@ def measure(
     return max(0, peak - before)
 
 
-def _on_device(library: str, device: Any, call: Any) -> int:
+def _on_device(library: str, device: Any, call: Callable[[], None]) -> int:
     if library == "torch":
         import torch
 
@@ -104,18 +103,34 @@ def _on_device(library: str, device: Any, call: Any) -> int:
         return device.memory_stats()["peak_bytes_in_use"] - before
     import cupy
 
-    pool, peak = cupy.get_default_memory_pool(), [0]
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    before = pool.total_bytes()
+    call()
+    return pool.total_bytes() - before  # it keeps what was freed
 
-    class Watch(cupy.cuda.MemoryHook):
-        name = "watch"
 
-        def malloc_postprocess(self, **_: Any) -> None:
-            peak.append(pool.used_bytes())
-
-    before = pool.used_bytes()
-    with Watch():
-        call()
-    return max(0, max(peak) - before)
+def large(folder: Path, shape: Shape) -> list[dict[str, Any]]:
+    """Take the loss of a file of float16 logits, and compare each row with a small batch's."""
+    rows, classes = shape.sizes
+    given = problem(Shape((min(rows, 64), classes)), "float16")
+    block, period = given.floats[0].astype(np.float16), len(given.labels)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        logits = np.memmap(file, np.float16, "w+", shape=shape.sizes)
+        for start in range(0, rows, period):
+            logits[start : start + period] = block[: rows - start]
+        logits.flush()
+        labels = np.resize(given.labels, rows)
+        expected = np.resize(xp_xent.cross_entropy(block, given.labels, reduction="none"), rows)
+        tracemalloc.start()
+        begin = time.perf_counter()
+        found = xp_xent.cross_entropy(logits, labels, reduction="none")
+        seconds = time.perf_counter() - begin
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, expected)
+    return [{"shape": shape.name, "elements": shape.elements, "seconds": seconds,
+             "file_bytes": 2 * shape.elements, "bytes": peak}]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
 """A report's tables, in Markdown: the blocks of the page, each by the function of its name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import humanize
 import numpy as np
 import pandas as pd
 
-from xp_xent.benchmarks._report import Report, frame
+from xp_xent.benchmarks._sections import Report
 from xp_xent.benchmarks._shapes import ITEM_BYTES
 
+Write = Callable[[Any], str]
 NOTHING: Final = "None."
+SOMETIMES: Final = ["bytes", "bytes_goal", "goal", "profile"]  # not in every run
 LONGEST: Final = 50  # letters of a function's name
 
 
@@ -24,32 +25,43 @@ def size(value: float) -> str:
     return humanize.naturalsize(value, format="%.1f" if value < 1e7 else "%.0f")
 
 
-def against(text: str, value: float, goal: Any, named: Any = "{:g}".format) -> str:
+def against(value: Any, goal: Any, write: Any = "{:.2f}".format, of: Any = "{:g}".format) -> str:
     """Write a value beside its goal, if it has one: bold if it is met."""
+    if pd.isna(value):
+        return "–"
     if pd.isna(goal):
-        return text
-    return f"**{text}** ≤ {named(goal)}" if value <= goal else f"{text} > {named(goal)}"
+        return write(value)
+    bold = "**" if value <= goal else ""
+    return f"{bold}{write(value)}{bold} {'≤' if bold else '>'} {of(goal)}"
 
 
 def ratio(one: Any) -> str:
-    return against(f"{one.ratio:.2f}", one.ratio, getattr(one, "goal", None))
+    return against(one.ratio, one.goal)
 
 
-def markdown(table: pd.DataFrame) -> str:
+def frame(report: Report, section: str) -> pd.DataFrame:
+    """Return the records of a section that were measured; empty where there are none."""
+    records = report["sections"].get(section, ())
+    found = pd.DataFrame([one for one in records if not {"error", "failed"} & set(one)])
+    return found.reindex(columns=found.columns.union(SOMETIMES, sort=False))
+
+
+def markdown(table: Any) -> str:
     """Write a table whose first column is text and whose others are numbers."""
+    table = pd.DataFrame(table)
     if table.empty:
         return NOTHING
     align = ("left", *["right"] * (len(table.columns) - 1))
     return table.to_markdown(index=False, colalign=align, disable_numparse=True)
 
 
-def grid(cells: pd.DataFrame, of: Callable[[Any], str], index: str, columns: str) -> str:
+def grid(found: pd.DataFrame, of: Write, index: Any = "line", columns: str = "shape") -> str:
     """Write a line for each value of one column, and a column for each of another."""
-    if cells.empty:
+    if found.empty:
         return NOTHING
-    cells = cells.assign(cell=[of(one) for one in cells.itertuples()])
-    wide = cells.pivot(index=index, columns=columns, values="cell").fillna("–")
-    wide = wide.reindex(index=cells[index].unique(), columns=cells[columns].unique())
+    names = [found[index], found[columns]]
+    cells = pd.Series([of(one) for one in found.itertuples()], names).unstack().fillna("–")
+    wide = cells.reindex(names[0].unique(), columns=names[1].unique())
     return markdown(wide.rename_axis(index="", columns=None).reset_index())
 
 
@@ -58,16 +70,12 @@ def beside(report: Report, section: str) -> pd.DataFrame:
 
     The floor is the fastest copy of that size that there was, or one exp an element.
     """
-    found = frame(report, section)
-    if found.empty:
-        return found
-    keys, named = ["line", "shape"], {"median": "theirs"}
-    first = found[found["peer"] == 1].rename(columns=named)
-    first = first[[*keys, "theirs", *(c for c in first if c.startswith(("ratio", "goal")))]]
-    ours = found[found["peer"] == 0].drop(columns=[*set(first) & set(found) - set(keys)])
-    ours = ours.merge(first.drop_duplicates(keys), on=keys)
+    found, limits = frame(report, section), frame(report, "limits")
+    keys, compared = ["line", "shape"], ["ratio", "ratio_q1", "ratio_q3", "goal"]
+    first = found[found["peer"] == 1].rename(columns={"median": "theirs"}).drop_duplicates(keys)
+    ours = found[found["peer"] == 0].drop(columns=compared)
+    ours = ours.merge(first[[*keys, "theirs", *compared]], on=keys)
     ours["copy"] = ours.groupby(["elements", "device", "dtype"])["copy"].transform("min")
-    limits = frame(report, "limits")
     if not limits.empty:
         exp = limits.dropna(subset="exp_per_second").set_index("dtype")
         speed = exp["exp_per_second"] * exp["threads"]
@@ -75,11 +83,6 @@ def beside(report: Report, section: str) -> pd.DataFrame:
         exps = (ours["elements"] / speed).where(ours["device"] == "cpu")
         ours["floor"] = pd.concat([ours["copy"], exps], axis=1).astype(float).max(axis=1)
     return ours
-
-
-def cells(of: Callable[[Any], str]) -> Callable[[Report], str]:
-    """Write a line a case and a column a shape."""
-    return lambda report: grid(beside(report, "table"), of, "line", "shape")
 
 
 def machine(report: Report) -> str:
@@ -93,15 +96,21 @@ def machine(report: Report) -> str:
     )
 
 
-def limits(report: Report) -> str:
-    found = frame(report, "limits")
+def limits(found: pd.DataFrame) -> str:
     here = found["bytes_per_second"].map(lambda x: humanize.metric(x, "B/s"), na_action="ignore")
     exps = found["exp_per_second"].map(lambda x: humanize.metric(x, "/s"), na_action="ignore")
-    return markdown(pd.DataFrame({"limit": found["limit"], "here": here.fillna(exps)}))
+    return markdown({"limit": found["limit"], "here": here.fillna(exps)})
 
 
-def bandwidth(report: Report) -> str:
-    found = beside(report, "table")
+def times(one: Any) -> str:
+    return f"{seconds(one.median)} / {seconds(one.theirs)}"
+
+
+def floors(one: Any) -> str:
+    return f"{one.median / one.floor:.1f} / {one.theirs / one.floor:.1f}"
+
+
+def bandwidth(found: pd.DataFrame) -> str:
     copies = found.drop_duplicates(["shape", "device"])
     copies = copies.assign(line="a copy alone, " + copies["device"], median=np.nan)
 
@@ -110,140 +119,110 @@ def bandwidth(report: Report) -> str:
             return f"{one.copy / one.median:.0%}"
         return humanize.metric(2 * one.elements * ITEM_BYTES[one.dtype] / one.copy, "B/s")
 
-    return grid(pd.concat([found, copies]), of, "line", "shape")
+    return grid(pd.concat([found, copies]), of)
 
 
-def others(report: Report) -> str:
-    found = frame(report, "table").query("peer > 1")
-    return grid(found.assign(line=found["line"] + " / " + found["who"]), ratio, "line", "shape")
+def others(found: pd.DataFrame) -> str:
+    found = found.query("peer > 1")
+    return grid(found.assign(line=found["line"] + " / " + found["who"]), ratio)
 
 
-def memory(report: Report) -> str:
-    found = frame(report, "memory").set_index("who")
-
-    def of(one: Any) -> str:
-        if one.what == "loss":
-            return against(size(one.bytes), one.bytes, one.goal, size)
-        gradients = one.bytes / one.gradient_bytes
-        return against(f"{gradients:.2f}", gradients, one.goal)
-
-    found["cell"] = [of(one) for one in found.itertuples()]
-    both, loss = (found[found["what"] == what] for what in ("both", "loss"))
-    return markdown(pd.DataFrame({
+def memory(found: pd.DataFrame) -> str:
+    by_what = found.set_index("who").groupby("what")
+    both = by_what.get_group("both")
+    # A quick run has no loss alone.
+    loss = by_what.filter(lambda one: one.name == "loss").reindex(both.index)
+    return markdown({
         "": both.index, "loss and gradient": both["bytes"].map(size).array,
-        "in gradients": both["cell"].array, "loss alone": loss["cell"].reindex(both.index).array,
-    }))  # fmt: skip
+        "in gradients": [against(x.bytes / x.gradient_bytes, x.goal) for x in both.itertuples()],
+        "loss alone": [against(one.bytes, one.goal, size, size) for one in loss.itertuples()],
+    })  # fmt: skip
 
 
-def linear(report: Report) -> str:
-    found = frame(report, "linear")
-    found = found.reindex(columns=found.columns.union(["bytes", "bytes_goal", "goal"]))
+def linear(found: pd.DataFrame) -> str:
     goals = found["bytes_goal"].where(found["peer"] == 0)
-    return markdown(pd.DataFrame({
+    return markdown({
         "": found["line"].where(found["peer"] == 0, "… " + found["who"]),
         "time": found["median"].map(seconds),
         "ours / it": [ratio(one) if one.peer else "" for one in found.itertuples()],
-        "extra memory": ["–" if pd.isna(x) else against(size(x), x, goal, size)
+        "extra memory": [against(x, goal, size, size)
                          for x, goal in zip(found["bytes"], goals, strict=True)],
-    }))  # fmt: skip
+    })  # fmt: skip
 
 
-def profiles(section: str) -> Callable[[Report], str]:
+def profiles(found: pd.DataFrame) -> str:
     """Write where the time goes: in a cell that is above its goal, or in a tiny call."""
-
-    def write(report: Report) -> str:
-        found = frame(report, section)
-        if "profile" not in found:
-            return NOTHING
-        each = found.dropna(subset="profile").explode("profile").reset_index()
-        parts = pd.DataFrame(list(each["profile"]))
-        name = (each["line"] + ", " + each["shape"]).where(~each["index"].duplicated(), "")
-        # A compiler's names are long, and have bars.
-        function = (
-            parts["function"]
-            .str.replace("|", "/")
-            .map(lambda x: f"`{x if len(x) <= LONGEST else x[:LONGEST] + '…'}`")
-        )
-        return markdown(pd.DataFrame({
-            "": name, "function": function, "calls": parts["calls"].map("{:g}".format),
-            "share of the time": parts["share"].map("{:.0%}".format),
-        }))  # fmt: skip
-
-    return write
+    rows = []
+    for one in found.dropna(subset="profile").itertuples():
+        for at, part in enumerate(one.profile):
+            name = part["function"].replace("|", "/")  # a compiler's have bars, and are long
+            rows.append({
+                "": "" if at else f"{one.line}, {one.shape}",
+                "function": f"`{name[:LONGEST]}{'…' * (len(name) > LONGEST)}`",
+                "calls": f"{part['calls']:g}", "share of the time": f"{part['share']:.0%}",
+            })  # fmt: skip
+    return markdown(rows)
 
 
-def overhead(report: Report) -> str:
-    found = beside(report, "overhead")
-    return markdown(pd.DataFrame({
+def overhead(found: pd.DataFrame) -> str:
+    return markdown({
         found["shape"].iloc[0]: found["line"], "ours": found["median"].map(seconds),
         "the peer": found["theirs"].map(seconds), "ratio": found["ratio"].map("{:.2f}".format),
-    }))  # fmt: skip
+    })  # fmt: skip
 
 
-def compiling(report: Report) -> str:
-    found = frame(report, "compiling").assign(what="compile time")
-    return grid(found, lambda one: seconds(one.seconds), "what", "rows")
+def compiling(found: pd.DataFrame) -> str:
+    found = found.assign(line="compile time")
+    return grid(found, lambda one: seconds(one.seconds), columns="rows")
 
 
-def threads(report: Report) -> str:
-    found = frame(report, "threads")
-    found = found.assign(what=found["who"] + ", " + found["shape"])
-    return grid(found, lambda one: seconds(one.median), "what", "threads")
+def threads(found: pd.DataFrame) -> str:
+    found["line"] = found["who"] + ", " + found["shape"]
+    return grid(found, lambda one: seconds(one.median), columns="threads")
 
 
-def scaling(report: Report) -> str:
-    found = beside(report, "scaling")
+def scaling(found: pd.DataFrame) -> str:
     found["at about"] = "10^" + np.log10(found["elements"]).round().astype(int).astype(str)
-    found["what"] = "ns an element, " + found["line"] + ", more " + found["curve"]
-    return grid(found, lambda one: f"{1e9 * one.median / one.elements:.3g} / "
-                f"{1e9 * one.theirs / one.elements:.3g}", "what", "at about")  # fmt: skip
+    found["line"] = "ns an element, " + found["line"] + ", more " + found["curve"]
+    found[["ns", "their_ns"]] = 1e9 * found[["median", "theirs"]].div(found["elements"], axis=0)
+    return grid(found, "{0.ns:.3g} / {0.their_ns:.3g}".format, columns="at about")
 
 
-def large(report: Report) -> str:
-    found = frame(report, "large")
-    return markdown(pd.DataFrame({
+def large(found: pd.DataFrame) -> str:
+    return markdown({
         "float16 file": found["shape"], "elements": found["elements"].map(humanize.intcomma),
         "loss": found["seconds"].map(seconds), "file": found["file_bytes"].map(size),
         "memory beside it": found["bytes"].map(size),
-    }))  # fmt: skip
+    })  # fmt: skip
 
 
-# block of the page -> (its heading in a report, the sections that it needs, what writes it)
-BLOCKS: Final[dict[str, tuple[str, str, Callable[[Report], str]]]] = {
-    "machine": ("Machine", "", machine),
-    "limits": ("Limits of the machine", "limits", limits),
-    "table": ("Time, ours over the peer's, and the goal", "table", cells(ratio)),
-    "spreads": ("The middle half of the rounds' ratios", "table",
-                cells(lambda one: f"{one.ratio_q1:.2f}–{one.ratio_q3:.2f}")),
-    "times": ("Time of loss and gradient, ours / the peer's", "table",
-              cells(lambda one: f"{seconds(one.median)} / {seconds(one.theirs)}")),
-    "floors": ("Multiples of the floor, ours / the peer's", "limits table",
-               cells(lambda one: f"{one.median / one.floor:.1f} / {one.theirs / one.floor:.1f}")),
-    "bandwidth": ("Share of the copy bandwidth", "table", bandwidth),
-    "others": ("Further peers", "table", others),
-    "memory": ("Extra memory at the peak", "memory", memory),
-    "linear": ("Behind a linear layer", "linear", linear),
-    "compiling": ("Compile time behind a linear layer, JAX", "compiling", compiling),
-    "profiles": ("Where the time goes above a goal", "table", profiles("table")),
-    "overhead": ("A tiny call", "overhead", overhead),
-    "overhead-profiles": ("Where its time goes", "overhead", profiles("overhead")),
-    "threads": ("Threads", "threads", threads),
-    "scaling": ("As work grows, ours / the peer's", "scaling", scaling),
-    "large": ("Beyond 31 bits", "large", large),
-}  # fmt: skip
+# block of the page -> the section, and another that it needs; how to read it; what writes it
+BLOCKS: Final[dict[str, tuple[str, Any, Any]]] = {
+    "machine": ("", lambda report, _: report, machine),
+    "limits": ("limits", frame, limits),
+    "table": ("table", beside, partial(grid, of=ratio)),
+    "spreads": ("table", beside, partial(grid, of="{0.ratio_q1:.2f}–{0.ratio_q3:.2f}".format)),
+    "times": ("table", beside, partial(grid, of=times)),
+    "floors": ("table limits", beside, partial(grid, of=floors)),
+    "bandwidth": ("table", beside, bandwidth),
+    "others": ("table", frame, others),
+    "memory": ("memory", frame, memory),
+    "linear": ("linear", frame, linear),
+    "compiling": ("compiling", frame, compiling),
+    "profiles": ("table", frame, profiles),
+    "overhead": ("overhead", beside, overhead),
+    "overhead-profiles": ("overhead", frame, profiles),
+    "threads": ("threads", frame, threads),
+    "scaling": ("scaling", beside, scaling),
+    "large": ("large", frame, large),
+}
 
 
 def blocks(report: Report) -> dict[str, str]:
     """Write every block whose sections have been measured."""
     measured = {name for name in report["sections"] if not frame(report, name).empty}
     return {
-        name: write(report)
-        for name, (_, needs, write) in BLOCKS.items()
+        name: write(read(report, needs.partition(" ")[0]))
+        for name, (needs, read, write) in BLOCKS.items()
         if measured and set(needs.split()) <= measured
     }
-
-
-def document(report: Report) -> str:
-    """Write the whole report."""
-    found = {name: text for name, text in blocks(report).items() if text != NOTHING}
-    return "\n".join(f"## {BLOCKS[name][0]}\n\n{text}\n" for name, text in found.items())

@@ -1,9 +1,7 @@
-"""The ways to a loss and its gradient: this library's on each array library, and its peers'."""
-
-from __future__ import annotations
+"""The ways to a loss and its gradient, ours and the peers', and the table's lines of them."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
@@ -14,6 +12,19 @@ from xp_xent.benchmarks._shapes import Problem
 
 Array = Any
 Loss = Callable[..., Array]  # (*floats, labels) -> the mean
+
+
+def devices(library: str) -> dict[str, Any]:
+    """Return a library's first device of each kind, "cpu" or "gpu"; none if it is not usable."""
+    try:  # and no other library: a process that measures memory has only this one
+        found = backends.get(library).devices()
+    except ImportError:
+        return {}
+    first: dict[str, Any] = {}
+    for device in found:
+        is_host = str(getattr(device, "platform", device)).startswith("cpu")
+        first.setdefault("cpu" if is_host else "gpu", device)
+    return first
 
 
 class Ready(NamedTuple):
@@ -32,18 +43,15 @@ class Way(NamedTuple):
     library: str
     how: str
 
-    def missing(self) -> str | None:
-        """Say why it cannot be asked here, or None."""
-        try:  # and no other library: a process that measures memory has only this one
-            backends.get(self.library)
-        except ImportError:
-            return f"{self.library} is not usable here"
-        needed = {"optax": "optax", "liger": "liger_kernel"}.get(self.who)
-        return f"{needed} is not installed" if needed and not find_spec(needed) else None
+    def usable(self, kind: str = "cpu") -> bool:
+        """Tell whether it can be asked here, on that kind of device."""
+        needed = {"optax": "optax", "liger": "liger_kernel"}.get(self.who, self.library)
+        return kind in devices(self.library) and find_spec(needed) is not None
 
-    def ready(self, problem: Problem, device: Any) -> Ready:
-        """Put the inputs on the device, and prepare the calls; nothing is computed yet."""
+    def ready(self, problem: Problem, kind: str = "cpu") -> Ready:
+        """Put the inputs on a kind of device, and prepare the calls; nothing is computed yet."""
         backend, loss = backends.get(self.library), _loss(self.who, problem)
+        device = devices(self.library)[kind]
         floats = [backend.asarray(x, problem.dtype, device) for x in problem.floats]
         index = "int32" if self.library == "jax" and problem.dtype != "float64" else "int64"
         labels = backend.asarray(problem.labels, index, device)
@@ -52,28 +60,69 @@ class Way(NamedTuple):
         def wait(result: Any) -> None:
             backend.synchronize(result[0] if isinstance(result, tuple) else result)
 
-        if self.how != "jit" or "cpu" not in str(labels.devices()).lower():
+        if self.how != "jit" or kind != "cpu":
             return Ready(alone, both, wait)
         # Calls return early on the CPU as well; there, nobody queues them.
         now = sys.modules["jax"].block_until_ready
         return Ready(lambda: now(alone()), lambda: now(both()), wait)
 
 
-WAYS: Final = {
-    way.name: way
-    for way in (
-        Way("xp_xent, NumPy", "xp_xent", "numpy", "value_and_grad"),
-        Way("xp_xent, CuPy", "xp_xent", "cupy", "value_and_grad"),
-        Way("xp_xent, PyTorch", "xp_xent", "torch", "backward"),
-        Way("xp_xent, PyTorch compiled", "xp_xent", "torch", "compiled"),
-        Way("xp_xent, JAX", "xp_xent", "jax", "jit"),
-        Way("PyTorch", "torch", "torch", "backward"),
-        Way("PyTorch compiled", "torch", "torch", "compiled"),
-        Way("PyTorch chunked", "torch, chunked", "torch", "backward"),
-        Way("optax", "optax", "jax", "jit"),
-        Way("Liger", "liger", "torch", "backward"),
-    )
-}
+_WAYS: Final = (
+    Way("xp_xent, NumPy", "xp_xent", "numpy", "value_and_grad"),
+    Way("xp_xent, CuPy", "xp_xent", "cupy", "value_and_grad"),
+    Way("xp_xent, PyTorch", "xp_xent", "torch", "backward"),
+    Way("xp_xent, PyTorch compiled", "xp_xent", "torch", "compiled"),
+    Way("xp_xent, JAX", "xp_xent", "jax", "jit"),
+    Way("PyTorch", "torch", "torch", "backward"),
+    Way("PyTorch compiled", "torch", "torch", "compiled"),
+    Way("PyTorch chunked", "torch, chunked", "torch", "backward"),
+    Way("optax", "optax", "jax", "jit"),
+    Way("Liger", "liger", "torch", "backward"),
+)
+WAYS: Final = {way.name: way for way in _WAYS}
+
+
+class Line(NamedTuple):
+    """A line of the table: one way of ours on a kind of device, and its peers."""
+
+    case: str
+    title: str
+    our_way: str
+    first: tuple[str, ...]  # of these peers the first sets the goal
+    on_gpu: tuple[str, ...] = ()  # and these as well, where they are installed
+    linear: tuple[str, ...] = ("PyTorch", "PyTorch chunked")  # the peers behind a linear layer
+    kind: str = "cpu"
+
+    @property
+    def ours(self) -> Way:
+        return WAYS[self.our_way]
+
+    def peers(self, linear: bool = False) -> list[Way]:
+        """List the peers that can be asked there; without the first one there is no line."""
+        names, more = (self.linear, ("Liger",)) if linear else (self.first, self.on_gpu)
+        found = [WAYS[name] for name in names + (more if self.kind != "cpu" else ())]
+        return [way for way in found if way.usable(self.kind)]
+
+
+CASES: Final = (
+    Line("numpy", "NumPy, value_and_grad", "xp_xent, NumPy", ("PyTorch",)),
+    Line("torch", "PyTorch, loss.backward()", "xp_xent, PyTorch", ("PyTorch",),
+         ("PyTorch compiled", "Liger")),
+    Line("torch-compiled", "PyTorch compiled", "xp_xent, PyTorch compiled", ("PyTorch compiled",),
+         ("PyTorch", "Liger")),
+    Line("jax", "JAX, jit(value_and_grad)", "xp_xent, JAX", ("optax",), (), ("optax",)),
+    Line("cupy", "CuPy, value_and_grad", "xp_xent, CuPy", ("PyTorch",)),
+)  # fmt: skip
+
+
+def lines(cases: Collection[str]) -> list[Line]:
+    """List the lines of some cases that can be measured here."""
+    found = []
+    for case in CASES:
+        if case.case in cases:
+            on_gpu = case._replace(kind="gpu", title=f"{case.title}, gpu")
+            found += [one for one in (case, on_gpu) if one.ours.usable(one.kind) and one.peers()]
+    return found
 
 
 def _loss(who: str, problem: Problem) -> Loss:
@@ -110,7 +159,7 @@ Calls = tuple[Callable[[], Any], Callable[[], Any]]  # loss and gradients, and t
 
 def _closed(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     """Take this library's closed form."""
-    both = xp_xent.value_and_grad(loss, argnums=tuple(range(len(floats))))
+    both = xp_xent.value_and_grad(loss, argnums=(0, 1)[: len(floats)])
     return lambda: both(*floats, labels), lambda: loss(*floats, labels)
 
 
@@ -136,18 +185,16 @@ def _compiled(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     """Differentiate what torch.compile made of the loss."""
     import torch
 
-    def function(*arrays: Array) -> Array:
-        return loss(*arrays)
-
-    return _backward(torch.compile(function, dynamic=False), floats, labels)
+    plain = lambda *arrays: loss(*arrays)  # noqa: E731, PLW0108 (a partial is not compiled)
+    return _backward(torch.compile(plain, dynamic=False), floats, labels)
 
 
 def _jit(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     """Differentiate with JAX, and compile both."""
     import jax
 
-    both = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(floats)))))
     alone = jax.jit(loss)
+    both = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(floats)))))
     return lambda: both(*floats, labels), lambda: alone(*floats, labels)
 
 
@@ -162,9 +209,3 @@ def forget_compiled() -> None:
         sys.modules["torch"].compiler.reset()
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
-
-
-def number(way: Way, result: Any) -> float:
-    """Read the loss out of a result."""
-    value = result[0] if isinstance(result, tuple) else result
-    return float(backends.get(way.library).to_numpy(value))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from xp_xent.benchmarks import _lines, _measure, _tables, _ways
-from xp_xent.benchmarks._lines import CASES, Line, device_of, lines
+from xp_xent.benchmarks import _measure, _tables, _ways
 from xp_xent.benchmarks._shapes import Shape
 from xp_xent.benchmarks._timing import Effort
+from xp_xent.benchmarks._ways import CASES, devices, lines
 
 DEVICES = {
     "numpy": ("cpu",),
@@ -18,7 +18,7 @@ DEVICES = {
     "jax": (SimpleNamespace(platform="gpu"), SimpleNamespace(platform="gpu")),
     "cupy": (0, 1),
 }
-TORCH = next(case for case in CASES if case.name == "torch")
+ON_GPU = next(case for case in CASES if case.case == "torch")._replace(kind="gpu")
 QUICK = Effort(0.0, 2, 2, block=0.0)
 
 
@@ -29,19 +29,18 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def get(name: str) -> Any:
         return SimpleNamespace(devices=lambda: DEVICES[name])
 
-    monkeypatch.setattr(_lines.backends, "get", get)
+    monkeypatch.setattr(_ways.backends, "get", get)
     monkeypatch.setattr(_ways, "find_spec", lambda name: SimpleNamespace())
 
 
 @pytest.mark.usefixtures("machine")
 def test_lines_of_a_gpu_appear() -> None:
-    found, absent = lines()
-    assert absent == {}
-    assert [(one.case.name, one.kind) for one in found] == [
+    found = lines([case.case for case in CASES])
+    assert [(one.case, one.kind) for one in found] == [
         ("numpy", "cpu"), ("torch", "cpu"), ("torch", "gpu"), ("torch-compiled", "cpu"),
         ("torch-compiled", "gpu"), ("jax", "gpu"), ("cupy", "gpu"),
     ]  # fmt: skip
-    named = {(one.case.name, one.kind): [way.name for way in one.peers()] for one in found}
+    named = {(one.case, one.kind): [way.name for way in one.peers()] for one in found}
     assert named["torch", "cpu"] == ["PyTorch"]
     assert named["torch", "gpu"] == ["PyTorch", "PyTorch compiled", "Liger"]
     assert named["jax", "gpu"] == ["optax"]
@@ -50,10 +49,9 @@ def test_lines_of_a_gpu_appear() -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_a_place_is_the_same_device_to_each_library() -> None:
-    assert device_of("cupy", "gpu") == 0
-    assert device_of("torch", "gpu") == "cuda"
-    assert device_of("torch", "cpu") == "cpu"
-    assert Line(TORCH, "gpu").title == "PyTorch, loss.backward(), gpu"
+    assert devices("cupy") == {"gpu": 0}
+    assert devices("torch") == {"cpu": "cpu", "gpu": "cuda"}
+    assert [line.title for line in lines(["torch"])][1:] == ["PyTorch, loss.backward(), gpu"]
 
 
 def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,9 +64,9 @@ def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = _ways.WAYS["PyTorch"]._replace(name="broken", how="broken")
     monkeypatch.setitem(_ways.WAYS, "broken", broken)
     monkeypatch.setitem(_ways.HOW, "broken", failing)
-    monkeypatch.setattr(_lines, "GPU_PEERS", {"torch": ("PyTorch chunked", "broken")})
-    monkeypatch.setattr(_lines, "devices", lambda library: iter([("gpu", "cpu")]))
-    line = Line(TORCH, "gpu")
+    monkeypatch.setattr(_ways, "devices", lambda library: {"gpu": "cpu"})
+    monkeypatch.setattr(_measure, "devices", _ways.devices)
+    line = ON_GPU._replace(on_gpu=("PyTorch chunked", "broken"))
     found = _measure.measure(line, Shape((64, 10)), "float32", QUICK)
     assert found[1]["goal"] is None
     assert [one["who"] for one in found if "failed" not in one] == [
@@ -76,9 +74,9 @@ def test_a_cell_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     assert found[-1]["failed"] == "RuntimeError: no kernel for this device"
     written = _tables.blocks({"sections": {"table": found}} | ABOUT)
-    assert "| PyTorch, loss.backward(), gpu " in written["bandwidth"]
+    assert "| PyTorch, loss.backward() " in written["bandwidth"]
     assert "%" in written["bandwidth"]
-    assert "gpu / PyTorch chunked |" in written["others"]
+    assert "/ PyTorch chunked |" in written["others"]
 
 
 ABOUT = {
