@@ -108,9 +108,13 @@ def test_inputs_marked_as_unknown() -> None:
 
 
 def two_losses(z: Any) -> Any:
-    """A loss that has computed its gradient, and one that waits for cotangents."""
-    rows = xp_xent.cross_entropy(z, Y, reduction="none", label_smoothing=0.1)
-    return xp_xent.cross_entropy(z * 2, Y) + (rows * torch.arange(8)).sum()
+    """A loss that has computed its gradient, and one that waits for cotangents.
+
+    Their options are NumPy's numbers, which the compiler would take for tensors.
+    """
+    smoothing, ignored = np.float32(0.1), np.int64(-100)
+    rows = xp_xent.cross_entropy(z, Y, reduction="none", label_smoothing=smoothing)
+    return xp_xent.cross_entropy(z * 2, Y, ignore_index=ignored) + (rows * torch.arange(8)).sum()
 
 
 def four_losses(z: Any) -> Any:
