@@ -62,10 +62,22 @@ def rows_of_probabilities(z: Any, y: Any) -> Any:
     )
 
 
+def tokens_and_classes_left(z: Any, y: Any) -> Any:
+    kept, classes = y != -100, z.detach()[0] < 9
+    smoothing: dict[str, Any] = {"label_smoothing": 0.1, "smoothing": "others"}
+    weights = {"sample_weight": z[:, 0].exp()[kept], "where": (y != 2)[kept]}
+    return (
+        xp_xent.next_token_cross_entropy(z[kept], y[kept], **weights)
+        + xp_xent.next_token_cross_entropy(z[kept], y[kept], reduction="none").square().sum()
+        + xp_xent.cross_entropy(z[:, classes], y, weight=WEIGHT[classes], **smoothing)
+    )
+
+
 @pytest.mark.parametrize(
     "function",
     [
         rows_left,
+        tokens_and_classes_left,
         pytest.param(rows_of_labels, marks=pytest.mark.full),
         pytest.param(rows_of_probabilities, marks=pytest.mark.full),
     ],
