@@ -109,8 +109,6 @@ class Call(NamedTuple):
 
         arrays, options = self.arguments(tensors)
         module, name = self.build.__module__, self.build.__name__
-        # NumPy's numbers, which the compiler would take for tensors
-        options = {k: x.item() if isinstance(x, np.generic) else x for k, x in options.items()}
         return graph.gradients_in_graph(module, name, self.names, cotangent, *arrays, **options)
 
     def derived(self, tensors: Sequence[Array], by: Array) -> tuple[Array, ...]:
@@ -197,5 +195,7 @@ def value(
     # Inference tensors cannot be saved, and have no count of what is written to them.
     others = (x for x in tensors if x not in places and not tensors[x].is_inference())
     kept = (*places, *others)
-    given = dict(enumerate(arrays)) | options | dict.fromkeys(kept)
+    # A compiler of the backward pass would take NumPy's numbers for tensors.
+    numbers = {key: x.item() for key, x in options.items() if isinstance(x, np.generic)}
+    given = dict(enumerate(arrays)) | options | numbers | dict.fromkeys(kept)
     return Fused.apply(Call(build, given, kept, names), closed, *(tensors[x] for x in kept))

@@ -35,6 +35,9 @@ has not been run on a GPU yet.
 
 Every floating array of a call is differentiated by: logits, probabilities, weights, an array
 `normalizer`, features, classifier and bias.
+
+With `fullgraph=True`, the maps and `linear_cross_entropy` need a number of classes that is known
+when they are compiled; the other losses also take one that depends on the data (`z[:, allowed]`).
 """,
     "jax": """\
 ## JAX

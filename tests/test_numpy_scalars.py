@@ -12,9 +12,11 @@ import pytest
 from _registry import FORMS, NOT_LOSSES, Entry, Form, entries
 
 import xp_xent
+from xp_xent import backends
 from xp_xent.backends import Backend
 
 KINDS = {int: (np.int64, np.int8), float: (np.float64, np.float32)}
+SLOW = ("jax", "dpnp")
 # What has a number of its own, where a library is slow.
 FEW = (
     "nll_loss-labels",
@@ -47,12 +49,18 @@ def calls(form: Form, few: bool) -> Iterator[tuple[Any, Entry, dict[str, Any]]]:
             yield function, case, {name: KINDS[type(x)][at](x) for name, x in given.items()}
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
-def test_numpy_scalars(backend: Backend, form: Form) -> None:
-    few = backend.name in ("jax", "dpnp")
-    if few and form.name not in FEW:
-        return
-    for function, case, scalars in calls(form, few):
+def asked() -> Iterator[Any]:
+    """Give the libraries with the forms that have a number, on slow ones the few."""
+    for name, form in product(backends.installed(), FORMS):
+        slow = name in SLOW
+        if any(calls(form, slow)) and (not slow or form.name in FEW):
+            yield pytest.param(name, form, id=f"{name}-{form.name}")
+
+
+@pytest.mark.parametrize(("library", "form"), list(asked()))
+def test_numpy_scalars(library: str, form: Form) -> None:
+    backend = backends.get(library)
+    for function, case, scalars in calls(form, library in SLOW):
         arrays, options = case.on(backend, "float32")
         given = options | {name: x.item() for name, x in scalars.items()}
         if backend.name == "jax":  # the same program, so that nothing needs to be compiled

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from xp_xent import CrossEntropyLoss, cross_entropy, linear_cross_entropy
+from xp_xent import binary_cross_entropy_with_logits as bce
 
 torch = pytest.importorskip("torch")
 Z = torch.from_numpy(np.random.default_rng(7).normal(size=(6, 5)))
@@ -103,24 +104,25 @@ def test_a_graph_that_is_run_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "values"),
+    ("function", "option", "values"),
     [
-        ("normalizer", range(3, 15)),
-        ("normalizer", np.linspace(3.5, 9, 12).tolist()),
-        ("label_smoothing", np.linspace(0.05, 0.4, 12).tolist()),
-        ("z_loss", np.linspace(0.01, 0.4, 12).tolist()),
-        ("softcap", np.linspace(3, 9, 12).tolist()),
+        (cross_entropy, "normalizer", range(3, 15)),
+        (cross_entropy, "normalizer", np.linspace(3.5, 9, 12).tolist()),
+        (cross_entropy, "label_smoothing", np.linspace(0.05, 0.4, 12).tolist()),
+        (cross_entropy, "z_loss", np.linspace(0.01, 0.4, 12).tolist()),
+        (cross_entropy, "softcap", np.linspace(3, 9, 12).tolist()),
+        (bce, "label_smoothing", np.linspace(0.05, 0.4, 12).tolist()),
     ],
 )
-def test_a_number_that_changes(option: str, values: Any) -> None:
+def test_a_number_that_changes(function: Any, option: str, values: Any) -> None:
     """A step's number of tokens, an annealed smoothing: two graphs, not one for each value."""
     from torch._dynamo.testing import CompileCounterWithBackend
 
     counter = CompileCounterWithBackend("aot_eager")
-    z = Z.clone().requires_grad_()
+    z, targets = Z.clone().requires_grad_(), (Z > 0).double() if function is bce else Y
 
     def loss(x: Any) -> Any:
-        return cross_entropy(z, Y, **{option: x})
+        return function(z, targets, **{option: x})
 
     compiled = torch.compile(loss, fullgraph=True, backend=counter)
     for x in values:

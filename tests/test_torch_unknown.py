@@ -62,10 +62,22 @@ def rows_of_probabilities(z: Any, y: Any) -> Any:
     )
 
 
+def tokens_and_classes_left(z: Any, y: Any) -> Any:
+    kept, classes = y != -100, z.detach()[0] < 9
+    smoothing: dict[str, Any] = {"label_smoothing": 0.1, "smoothing": "others"}
+    weights = {"sample_weight": z[:, 0].exp()[kept], "where": (y != 2)[kept]}
+    return (
+        xp_xent.next_token_cross_entropy(z[kept], y[kept], **weights)
+        + xp_xent.next_token_cross_entropy(z[kept], y[kept], reduction="none").square().sum()
+        + xp_xent.cross_entropy(z[:, classes], y, weight=WEIGHT[classes], **smoothing)
+    )
+
+
 @pytest.mark.parametrize(
     "function",
     [
         rows_left,
+        tokens_and_classes_left,
         pytest.param(rows_of_labels, marks=pytest.mark.full),
         pytest.param(rows_of_probabilities, marks=pytest.mark.full),
     ],
@@ -108,9 +120,13 @@ def test_inputs_marked_as_unknown() -> None:
 
 
 def two_losses(z: Any) -> Any:
-    """A loss that has computed its gradient, and one that waits for cotangents."""
-    rows = xp_xent.cross_entropy(z, Y, reduction="none", label_smoothing=0.1)
-    return xp_xent.cross_entropy(z * 2, Y) + (rows * torch.arange(8)).sum()
+    """A loss that has computed its gradient, and one that waits for cotangents.
+
+    Their options are NumPy's numbers, which the compiler would take for tensors.
+    """
+    smoothing, ignored = np.float32(0.1), np.int64(-100)
+    rows = xp_xent.cross_entropy(z, Y, reduction="none", label_smoothing=smoothing)
+    return xp_xent.cross_entropy(z * 2, Y, ignore_index=ignored) + (rows * torch.arange(8)).sum()
 
 
 def four_losses(z: Any) -> Any:

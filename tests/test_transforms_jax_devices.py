@@ -25,6 +25,9 @@ QUICK = {"xla_backend_optimization_level": 0}
 
 FEW = ("cross_entropy-labels", "linear_cross_entropy-labels", "kl_divergence-probabilities")
 FEW += ("sigmoid_focal_loss-0_or_1", "log_softmax")
+# Losses whose derivatives are stated in several ways
+SLOPED = ("softmax_focal_loss-labels", "poly_cross_entropy-labels", "perplexity-labels")
+SLOPED += ("sigmoid_focal_loss-probabilities", "kl_divergence-probabilities")
 
 
 @pytest.fixture
@@ -75,12 +78,25 @@ def closed(case: Entry, form: Any, *vector: str) -> Any:
     return call
 
 
+def forward(function: Any, places: tuple[int, ...]) -> Any:
+    """Derivatives along each array alone, of which some are on each device alike."""
+
+    def call(*values: Any) -> Any:
+        def change(i: int, x: Any) -> Any:
+            return jax.jvp(lambda x: function(*values[:i], x, *values[i + 1 :]), (x,), (x,))[1]
+
+        return [change(i, values[i]) for i in places]
+
+    return call
+
+
 def programs(case: Entry) -> tuple[dict[str, Any], list[Any]]:
     """The weighed and summed call with its gradients, and closed forms, of all its arrays."""
     keys = tuple(case.everything())
     function, values = case.weighted(backends.get("jax"), keys)
     places = tuple(i for i, key in enumerate(keys) if key in case.floats)
     found = {"gradients": jax.value_and_grad(function, places)}
+    found["forward"] = forward(function, places)
     if case.loss not in NOT_LOSSES and case.cotangent is None:
         found["closed"] = closed(case, xp_xent.value_and_grad(case.function, case.closed))
         found["product"] = closed(case, xp_xent.hvp(case.function), "vector")
@@ -193,7 +209,8 @@ def assert_mapped(case: Entry, mapped: set[int], *, check_vma: bool, names: set[
         for n in range(2)
     ]
     want = jax.tree.map(lambda *of: jax.numpy.stack(of), *wants)
-    if check_vma:  # then JAX adds up, over devices, the gradients by what they share
+    if check_vma and "gradients" in names:
+        # Then JAX adds up, over devices, the gradients by what they share.
         value, slopes = want["gradients"]
         places = [i for i, key in enumerate(case.everything()) if key in case.floats]
         want["gradients"] = (
@@ -213,6 +230,15 @@ def test_shared_by_mapped_devices(form: Any) -> None:
     assert_mapped(fullest(form), {0}, check_vma=True, names={"gradients"})
 
 
+@pytest.mark.usefixtures("many_classes")
+@pytest.mark.parametrize("form", [f for f in FORMS if f.name in SLOPED], ids=lambda f: f.name)
+def test_forward_mode_where_logits_are_shared(form: Any) -> None:
+    """Labels, masks and weights make the loss each device's own, but not its logits' tangents."""
+    case = fullest(form)
+    others = set(range(1, len(case.everything())))
+    assert_mapped(case, others, check_vma=True, names={"forward"})
+
+
 @pytest.mark.full
 @pytest.mark.usefixtures("many_classes")
 @pytest.mark.parametrize(
@@ -224,7 +250,7 @@ def test_every_mapping(form: Any, check_vma: bool) -> None:
     """The first array, the others, or all of them; without types of what varies, the first."""
     case = fullest(form)
     everyone = set(range(len(case.everything())))
-    names = {"gradients", "closed", "product", "diagonal"}
+    names = {"gradients", "forward", "closed", "product", "diagonal"}
     for mapped in ({0}, everyone - {0}, everyone)[: 3 if check_vma else 1]:
         if mapped:
             assert_mapped(case, mapped, check_vma=check_vma, names=names)

@@ -53,6 +53,11 @@ def boolean(name: str, array: Array) -> None:
         )
 
 
+def known(length: Any, number: int) -> bool:
+    """Tell if a length is this number; a compiler is not asked, which may not know it."""
+    return isinstance(length, int) and length == number
+
+
 def shape(name: str, array: Array, wanted: tuple[int, ...], of: str) -> None:
     """Refuse any shape but the one wanted."""
     if not same_shape(tuple(array.shape), tuple(wanted)):
@@ -67,9 +72,7 @@ def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
     got = tuple(array.shape)
     aligned = wanted[max(len(wanted) - len(got), 0) :]
     # A length that a compiler does not know yet is the other's, not 1.
-    shape = tuple(
-        b if isinstance(a, int) and a == 1 else a for a, b in zip(got, aligned, strict=False)
-    )
+    shape = tuple(b if known(a, 1) else a for a, b in zip(got, aligned, strict=False))
     if len(got) > len(wanted) or not same_shape(shape, aligned):
         raise ValueError(
             f"{name}: got shape {got}, wanted one that broadcasts to the logits' {wanted}"
@@ -97,7 +100,7 @@ def axis(
         raise ValueError(
             f"axis: got {value}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
         )
-    if shape[value] == 0:
+    if known(shape[value], 0):
         raise ValueError(
             f"{name}: got no {many} (shape {shape}, axis={value}), wanted at least one"
         )

@@ -84,12 +84,12 @@ def next_token_cross_entropy(
     predicts = xp.broadcast_to(backend.arange(length, like=tokens) < length - 1, tokens.shape)
     if where is not None:
         check.boolean("where", where)
-        predicts = predicts & xp.roll(where, -1, axis=-1)
+        predicts = predicts & _following(xp, where)
     if sample_weight is not None:
-        sample_weight = xp.roll(sample_weight, -1, axis=-1)
+        sample_weight = _following(xp, sample_weight)
     found = softmax_evaluation(
         logits,
-        xp.roll(tokens, -1, axis=-1),
+        _following(xp, tokens),
         -1,
         RowOptions(
             weight, sample_weight, predicts, ignore_index, reduction, normalizer, shifted=True
@@ -102,6 +102,16 @@ def next_token_cross_entropy(
     return found._replace(layout=_NextTokens(xp, found.layout.axis))
 
 
+def _following(xp: Any, array: Array) -> Array:
+    """Give each position what the next one has, and the last, which is not used, the first's.
+
+    It is a roll; but PyTorch's asks if there is any position, which a compiler may not know.
+    """
+    if check.known(array.shape[-1], 0):
+        return array
+    return xp.concat([array[..., 1:], array[..., :1]], axis=-1)
+
+
 class _NextTokens(Layout):
     """Hides the last position, which predicts nothing, from what the user sees of the losses."""
 
@@ -110,9 +120,8 @@ class _NextTokens(Layout):
 
     def losses_outward(self, losses: Array) -> Array:
         found = super().losses_outward(losses)
-        # Without a position there is none to hide. A compiler's number of them is not asked.
-        length = found.shape[-1]
-        return found if isinstance(length, int) and length == 0 else found[..., :-1]
+        # Without a position there is none to hide.
+        return found if check.known(found.shape[-1], 0) else found[..., :-1]
 
     def cotangent_inward(self, cotangent: Array) -> Array:
         padding = self.xp.zeros_like(self.xp.sum(cotangent, axis=-1, keepdims=True))

@@ -68,7 +68,7 @@ def smoothing_of(label_smoothing: Any, kind: str, classes: int) -> Smoothing:
     """Check the options of label smoothing."""
     epsilon = check.number("label_smoothing", label_smoothing, 0.0, 1.0)
     check.choice("smoothing", kind, KINDS)
-    if epsilon != 0 and kind == "others" and classes == 1:
+    if epsilon != 0 and kind == "others" and check.known(classes, 1):
         raise ValueError("smoothing: 'others' needs at least two classes, got one")
     return Smoothing(epsilon, kind)
 
