@@ -406,6 +406,10 @@ class Backend:
         """
         raise NotImplementedError
 
+    def rows_within(self, x: Array, most: float) -> Array:
+        """Tell of which rows (..., K) no number is above `most`, (..., 1); asked as `unshifted`."""
+        return self.xp.max(x, axis=self.axis, keepdims=True) <= most
+
     def mended_(
         self, function: Callable[..., Any], results: Any, good: Array, *operands: Array | None
     ) -> Any:

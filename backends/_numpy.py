@@ -142,6 +142,13 @@ class NumPy(Backend):
         e = self.put_(e, place, 0.0)
         return e, place, self.row_sum(e), own
 
+    def rows_within(self, x: Array, most: float) -> Array:
+        # Few are not, if any, and a walk over all numbers finds these; NumPy takes many times as
+        # long to reduce rows of a few classes.
+        within = np.ones((*x.shape[:-1], 1), dtype=bool)
+        within.reshape(-1)[np.flatnonzero(x > most) // x.shape[-1]] = False
+        return within
+
     def pick(self, x: Array, index: Any) -> Array:
         place = index if isinstance(index, Located) else located(x, index)
         if place is None:
