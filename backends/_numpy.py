@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _blocks, _threads
-from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._base import MOST, Array, Backend
 from xp_xent.backends._numpy_layout import FEW, PAIRS, Located, alike, laid_out, located
 
 # Elements of a block: few enough for a second-level cache, enough that threads seldom wait for the
@@ -142,13 +142,6 @@ class NumPy(Backend):
         e = self.put_(e, place, 0.0)
         return e, place, self.row_sum(e), own
 
-    def rows_within(self, x: Array, most: float) -> Array:
-        # Few are not, if any, and a walk over all numbers finds these; NumPy takes many times as
-        # long to reduce rows of a few classes.
-        within = np.ones((*x.shape[:-1], 1), dtype=bool)
-        within.reshape(-1)[np.flatnonzero(x > most) // x.shape[-1]] = False
-        return within
-
     def pick(self, x: Array, index: Any) -> Array:
         place = index if isinstance(index, Located) else located(x, index)
         if place is None:
@@ -162,6 +155,18 @@ class NumPy(Backend):
         else:
             place.line[place.at] = value.reshape(-1) if isinstance(value, np.ndarray) else value
         return x
+
+    def others_(self, p: Array, own: Array | float, whole: Array | float = 1.0) -> Array:
+        if not (p.flags.c_contiguous and isinstance(own, np.ndarray) and isinstance(whole, float)):
+            return super().others_(p, own, whole)
+        # Few are large, and found in one walk; to reduce rows of a few classes takes longer.
+        large, classes = np.flatnonzero(p > MOST * whole), p.shape[-1]
+        rows, place = np.divmod(large, classes)
+        kept = p.reshape(-1, classes)[rows]
+        kept[np.arange(rows.size), place] = 0
+        left = np.subtract(whole, p, out=p)
+        left.reshape(-1)[large] = (self.row_sum(kept) + own.reshape(-1, 1)[rows])[:, 0]
+        return left
 
     def blank_(self, x: Array, counted: Array) -> Array:
         np.copyto(x, 0, where=~counted)

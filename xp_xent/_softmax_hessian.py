@@ -14,17 +14,15 @@ and otherwise, where there is neither λ nor a cap,
 
     |b − c|·p_j Σ_{k≠j,y} p_k + p_j·|c·p_y + b·(1 − p_y)|        j ≠ y
     (1 − p_y)·|c·p_y + b·(1 − p_y)|                              j = y
+
+Sums over k ≠ j are not what is left of 1, but of positive terms, where p_j holds most of it.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 from xp_xent._anchored import Anchored
 
 Array = Any
-
-# A p up to here leaves 1 − p its digits, but for two bits.
-MOST = 0.75
 
 
 class Hessian(NamedTuple):
@@ -40,7 +38,7 @@ class Hessian(NamedTuple):
     def diagonal(self) -> Array:
         """Give H_jj, less what the bend of a soft cap adds."""
         row, backend = self.row, self.row.backend
-        result = backend.multiply_(variance(row), self.mass)
+        result = backend.multiply_(self._variance(), self.mass)
         if self.push != 0:
             p = row.probability
             result = result + self.push * p * p
@@ -51,47 +49,55 @@ class Hessian(NamedTuple):
 
     def beside(self) -> Array:
         """Give Σ_{k≠j} |H_jk|."""
-        row, backend = self.row, self.row.backend
         if self.bend is not None:
             return self._bent_beside()
+        row, backend = self.row, self.row.backend
         if self.slope is None:
-            found = variance(row)
+            found = self._variance()
         else:
-            own = row.own_e * backend.pick(self.slope, row.anchor)
-            found = pairs(backend, row.e * self.slope, own, row.total, row.anchor)
+            own = row.at * backend.pick(self.slope, row.anchor)
+            p = row.e * self.slope / row.total
+            rest = backend.row_sum(p)
+            found = backend.multiply_(backend.others_(+p, own, rest + own), p)
+            found = backend.put_(found, row.anchor, own * rest)
         return backend.multiply_(found, abs(self.push - self.mass))
 
+    def _variance(self) -> Array:
+        """Give p(1 − p)."""
+        row, backend = self.row, self.row.backend
+        p = row.e / row.total  # 0 at the anchor
+        found = backend.multiply_(backend.others_(+p, row.at), p)
+        return backend.put_(found, row.anchor, row.at * row.away)
+
     def _bent_beside(self) -> Array:
-        row, xp, backend = self.row, self.row.xp, self.row.backend
+        row, backend = self.row, self.row.backend
         bend = self.bend * (row.away / self.scale)
         by_label = abs(self.mass * row.at + bend)
-        # Of shares of 1 − p_y: squares of its parts might underflow.
-        rest = xp.where(row.rest == 0, 1.0, row.rest)
-        shares = pairs(backend, row.e, 0.0, rest, row.anchor)
-        others = abs(bend - self.mass * row.away) * row.away * shares
+        # Parts of 1 − p_y relative to it, for their squares might underflow.
+        share = row.e / row.xp.where(row.rest == 0, 1.0, row.rest)
+        factor = abs(bend - self.mass * row.away) * row.away
+        others = factor * share * backend.others_(+share, 0.0)
         return others + by_label * backend.put_(row.probability, row.anchor, row.away)
 
 
-def variance(row: Anchored) -> Array:
-    """Give p(1 − p) of every class, 1 − p from the other classes' sum where p is near 1."""
-    backend, sums = row.backend, (row.e, row.own_e, row.total, row.anchor)
-    if not (row.at_largest or backend.looks):
-        return pairs(backend, *sums)
-    p = row.e / row.total  # 0 at the anchor, which is not looked at
-    result = backend.multiply_(1 - p, p)
-    if not row.at_largest:
-        within = backend.rows_within(p, MOST)
-        result = backend.mended_(partial(pairs, backend), result, within, *sums)
-    return backend.put_(result, row.anchor, row.at * row.away)
+def plain_gradient_and_curvature(
+    row: Anchored, mass: Array | float, factor: Array | float, *, bound: bool
+) -> tuple[Array, Array]:
+    """Give mass·factor·(p − δ), and that of p(1 − p) or, as a `bound`, the magnitude of its double.
 
-
-def pairs(backend: Any, e: Array, own: Array | float, total: Array, anchor: Array) -> Array:
-    """Give p_j Σ_{k≠j} p_k of every class, p being e / total, and own / total at the anchor.
-
-    There e is 0. What is left of the sum without its largest term is summed again.
+    It uses up the exponentials of the row, and makes both of one product with them. The factors
+    are not so small that their quotient overflows.
     """
-    xp, rest = backend.xp, backend.row_sum(e)
-    largest = backend.places(e) == xp.argmax(e, axis=backend.axis, keepdims=True)
-    others = xp.where(largest, backend.row_sum(xp.where(largest, 0.0, e)), rest - e)
-    found = (e / total) * ((others + own) / total)
-    return backend.put_(found, anchor, (own / total) * (rest / total))
+    xp, backend, at, whole = row.xp, row.backend, row.at, mass * factor
+    times = 2.0 if bound else 1.0
+    # By the total first: the weights' own product might be out of range.
+    share = mass * (factor / row.total)
+    flow = backend.multiply_(row.e, share)
+    known = isinstance(whole, float)
+    by = (whole or 1.0) if known else xp.where(whole == 0, 1.0, whole)
+    others = backend.others_(flow / (by / times), times * at, times)  # all at the label
+    flow = backend.put_(flow, row.place, (at * whole) * row.away)
+    curvature = backend.multiply_(others, flow)
+    if bound and not (known and whole > 0):
+        curvature = abs(curvature)
+    return backend.put_(flow, row.place, -row.rest * share), curvature

@@ -19,7 +19,7 @@ from xp_xent._anchored import Anchored
 from xp_xent._heads import Head
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows, row_factor, settle_gradient
 from xp_xent._smoothing import Smoothing
-from xp_xent._softmax_hessian import Hessian
+from xp_xent._softmax_hessian import Hessian, plain_gradient_and_curvature
 from xp_xent._stable import product, smooth_tanh_and_slope, tanh_and_slope
 from xp_xent._unshifted import Unshifted
 
@@ -147,23 +147,14 @@ class SoftmaxRows:
         self, block: Open, backend: Any, rows: Rows, cotangent: Array | float
     ) -> Array:
         factor = row_factor(rows, cotangent)
-        diagonal = backend.multiply_(self._hessian(block).diagonal(), factor)
-        if block.slope is not None:
-            diagonal = diagonal + self._gradient(block, factor) * self._cap_bend(block)
+        _, diagonal = self._gradient_and_curvature(block, factor, bound=False)
         return settle_gradient(backend, rows, diagonal, rows.logits)
 
     def _value_gradient_and_curvature(
         self, bound: bool, block: Open, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array, Array]:
         loss, factor = close_loss(backend, rows, self._loss(block)), row_factor(rows, cotangent)
-        hessian = self._hessian(block)
-        curvature = backend.multiply_(hessian.diagonal(), factor)
-        beside = backend.multiply_(hessian.beside(), abs(factor)) if bound else None
-        gradient = self._gradient(block, factor)
-        if block.slope is not None:
-            curvature = curvature + gradient * self._cap_bend(block)
-        if bound:
-            curvature = abs(curvature) + beside
+        gradient, curvature = self._gradient_and_curvature(block, factor, bound=bound)
         curvature = settle_gradient(backend, rows, curvature, rows.logits)
         return loss, self._settled_gradient(block, rows, gradient), curvature
 
@@ -232,12 +223,26 @@ class SoftmaxRows:
             gradient = backend.multiply_(gradient, block.slope)
         return settle_gradient(backend, rows, gradient, rows.logits)
 
-    def _hessian(self, block: Open) -> Hessian:
-        row, push = block.row, 2 * self.z_loss
+    def _gradient_and_curvature(
+        self, block: Open, factor: Array | float, *, bound: bool
+    ) -> tuple[Array, Array]:
+        """Give the derivative by the capped logits, and the curvature by the logits themselves.
+
+        It uses up the exponentials of the row.
+        """
+        row, backend = block.row, block.row.backend
+        if isinstance(row, Unshifted) and self.z_loss == 0 and self.softcap is None:
+            return plain_gradient_and_curvature(row, block.mass, factor, bound=bound)
         bend, scale = None, 1.0
         if not self.head.is_linear:
             bend, scale = block.mass * self.head.bend(row), self.head.scale(row)
-        return Hessian(row, self._mass(block), push, bend, scale, block.slope)
+        hessian = Hessian(row, self._mass(block), 2 * self.z_loss, bend, scale, block.slope)
+        curvature = backend.multiply_(hessian.diagonal(), factor)
+        beside = backend.multiply_(hessian.beside(), abs(factor)) if bound else None
+        gradient = self._gradient(block, factor)
+        if block.slope is not None:
+            curvature = curvature + gradient * self._cap_bend(block)
+        return gradient, curvature if beside is None else abs(curvature) + beside
 
     def _row_slopes(self, block: Open) -> tuple[Array, Array]:
         """Give what makes a gradient of exponentials, q apart, and the anchor's entry (..., 1)."""
