@@ -10,7 +10,7 @@ import numpy as np
 
 from xp_xent.backends import _blocks, _threads
 from xp_xent.backends._base import MOST, Array, Backend
-from xp_xent.backends._numpy_layout import FEW, PAIRS, Located, alike, laid_out, located
+from xp_xent.backends._numpy_layout import FEW, PAIRS, Located, alike, few, laid_out, located
 
 # Elements of a block: few enough for a second-level cache, enough that threads seldom wait for the
 # interpreter (with a quarter of it two threads take longer than one).
@@ -160,7 +160,7 @@ class NumPy(Backend):
         if not (p.flags.c_contiguous and isinstance(own, np.ndarray) and isinstance(whole, float)):
             return super().others_(p, own, whole)
         # Few are large, and found in one walk; to reduce rows of a few classes takes longer.
-        large, classes = np.flatnonzero(p > MOST * whole), p.shape[-1]
+        large, classes = few(p > MOST * whole), p.shape[-1]
         rows, place = np.divmod(large, classes)
         kept = p.reshape(-1, classes)[rows]
         kept[np.arange(rows.size), place] = 0

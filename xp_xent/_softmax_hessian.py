@@ -95,7 +95,8 @@ def plain_gradient_and_curvature(
     flow = backend.multiply_(row.e, share)
     known = isinstance(whole, float)
     by = (whole or 1.0) if known else xp.where(whole == 0, 1.0, whole)
-    others = backend.others_(flow / (by / times), times * at, times)  # all at the label
+    others = backend.others_(flow / (by / times), 2 * at if bound else at, times)
+    # At the label, where these are all, its own entry takes the gradient's place for a moment.
     flow = backend.put_(flow, row.place, (at * whole) * row.away)
     curvature = backend.multiply_(others, flow)
     if bound and not (known and whole > 0):
