@@ -160,6 +160,23 @@ def test_rows_of_factor_0_or_below(backend: Backend, curvature: str) -> None:
     got = host(asked(Case("cross_entropy", (LOGITS, LABELS), negative), backend, curvature)[2])
     factor = -0.25 if curvature == "diagonal" else 0.5
     np.testing.assert_allclose(got, factor * p * (1 - p), rtol=1e-12)
+    signed = weights if curvature == "diagonal" else abs(weights)
+    for loss, more in (("cross_entropy", {"z_loss": 0.1}), ("softmax_focal_loss", {})):
+        plain, whole = (
+            host(asked(Case(loss, (LOGITS, LABELS), how | more), backend, curvature)[2])
+            for how in ({"reduction": "sum"}, options)
+        )
+        np.testing.assert_allclose(whole, signed[:, None] * plain, rtol=1e-12)
+
+
+def test_elements_that_are_not_convex(backend: Backend) -> None:
+    """Sigmoid focal's curvature is below 0 where it is far off; its bound is not."""
+    case = Case("sigmoid_focal_loss", (np.array([-6.0, 1.0]), np.array([1, 0])), {})
+    diagonal, bound = (
+        host(asked(case, backend, curvature)[2]) for curvature in ("diagonal", "upper_bound")
+    )
+    assert diagonal[0] < 0 < diagonal[1]
+    assert np.array_equal(bound, abs(diagonal))
 
 
 @pytest.mark.parametrize("curvature", ["diagonal", "upper_bound"])
