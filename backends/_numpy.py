@@ -161,12 +161,14 @@ class NumPy(Backend):
             return super().others_(p, own, whole)
         # Few are large, and found in one walk; to reduce rows of a few classes takes longer.
         large, classes = few(p > MOST * whole), p.shape[-1]
-        rows, place = np.divmod(large, classes)
-        kept = p.reshape(-1, classes)[rows]
-        kept[np.arange(rows.size), place] = 0
-        left = np.subtract(whole, p, out=p)
-        left.reshape(-1)[large] = (self.row_sum(kept) + own.reshape(-1, 1)[rows])[:, 0]
-        return left
+        if not large.size:
+            return np.subtract(whole, p, out=p)
+        line, rows = p.reshape(-1), large // classes  # one in a row at most
+        line[large] = 0
+        summed = self.row_sum(line.reshape(-1, classes)[rows]) + own.reshape(-1, 1)[rows]
+        np.subtract(whole, p, out=p)
+        line[large] = summed[:, 0]
+        return p
 
     def blank_(self, x: Array, counted: Array) -> Array:
         np.copyto(x, 0, where=~counted)
