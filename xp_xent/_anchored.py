@@ -27,8 +27,6 @@ class Anchored:
     anchor), `probability` and `surprisal` have the shape (..., K); everything else has (..., 1).
     """
 
-    at_largest = False  # the anchor is the largest class of every row
-
     def __init__(
         self,
         backend: Any,
