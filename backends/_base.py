@@ -20,6 +20,9 @@ Array = Any
 
 HALF = ("float16", "bfloat16")
 
+# A part up to here leaves the rest of a whole its digits, but for two bits.
+MOST = 0.75
+
 # Types of real numbers that a compiler has not settled on; an adapter adds its library's.
 SYMBOLIC: set[type] = set()
 
@@ -353,6 +356,15 @@ class Backend:
     def put_(self, x: Array, index: Array, value: Array) -> Array:
         """Give rows x (..., K) with the entry at each row's index (..., 1) replaced by a value."""
         return self.xp.where(self.places(x) == index, value, x)
+
+    def others_(self, p: Array, own: Array | float, whole: Array | float = 1.0) -> Array:
+        """Give, for each class of rows p (..., K) ≥ 0, the sum of the others and `own` (..., 1).
+
+        `whole` is the sum of all, of which nothing accurate is left where p is most of it.
+        """
+        large = p > MOST * whole
+        summed = self.row_sum(self.xp.where(large, 0.0, p)) + own
+        return self.xp.where(large, summed, whole - p)
 
     def blank_(self, x: Array, counted: Array) -> Array:
         """Give x with 0 in the rows that do not count."""

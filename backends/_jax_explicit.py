@@ -93,6 +93,15 @@ class ExplicitEvaluation:
             for name, gradient in zip(wrt, gradients, strict=True)
         )
 
+    def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
+        """Give the reduced loss, its gradient and its curvature by the first array."""
+        found = evaluated(self.mesh, lambda: self.found.value_gradient_and_curvature(bound))
+        value, *by_first = found
+        axis = self.options.get("axis", -1)
+        like = self.arrays[0]
+        gradient, curvature = (split_like(x, like, self.mesh) for x in by_first)
+        return split_like(value, like, self.mesh, axis), gradient, curvature
+
     def hvp(self, vector: Array) -> Array:
         """Give the Hessian of the reduced loss by the first array, times a vector."""
         return split_like(evaluated(self.mesh, self.found.hvp, vector), self.arrays[0], self.mesh)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _blocks, _threads
-from xp_xent.backends._base import Array, Backend
-from xp_xent.backends._numpy_layout import FEW, PAIRS, Located, alike, laid_out, located
+from xp_xent.backends._base import MOST, Array, Backend
+from xp_xent.backends._numpy_layout import FEW, PAIRS, Located, alike, few, laid_out, located
 
 # Elements of a block: few enough for a second-level cache, enough that threads seldom wait for the
 # interpreter (with a quarter of it two threads take longer than one).
@@ -155,6 +155,20 @@ class NumPy(Backend):
         else:
             place.line[place.at] = value.reshape(-1) if isinstance(value, np.ndarray) else value
         return x
+
+    def others_(self, p: Array, own: Array | float, whole: Array | float = 1.0) -> Array:
+        if not (p.flags.c_contiguous and isinstance(own, np.ndarray) and isinstance(whole, float)):
+            return super().others_(p, own, whole)
+        # Few are large, and found in one walk; to reduce rows of a few classes takes longer.
+        large, classes = few(p > MOST * whole), p.shape[-1]
+        if not large.size:
+            return np.subtract(whole, p, out=p)
+        line, rows = p.reshape(-1), large // classes  # one in a row at most
+        line[large] = 0
+        summed = self.row_sum(line.reshape(-1, classes)[rows]) + own.reshape(-1, 1)[rows]
+        np.subtract(whole, p, out=p)
+        line[large] = summed[:, 0]
+        return p
 
     def blank_(self, x: Array, counted: Array) -> Array:
         np.copyto(x, 0, where=~counted)

@@ -99,3 +99,14 @@ def _merged(shape: tuple[int, ...], steps: Sequence[int]) -> Iterator[tuple[int,
         elif n > 1:
             count, apart = count * n, apart if count > 1 else step
     yield count, apart, span
+
+
+def few(mask: np.ndarray) -> np.ndarray:
+    """Find where a mask that lies together in memory is true: in few places, if in any."""
+    line = mask.reshape(-1)
+    words = line[: line.size // 8 * 8].view(np.uint64)
+    some = np.flatnonzero(words > 0)  # three times as quick as of single bytes
+    if line.size % 8 or some.size > words.size // 8:
+        return np.flatnonzero(line)
+    near = (8 * some[:, None] + np.arange(8)).reshape(-1)
+    return near[line[near]]

@@ -1,11 +1,11 @@
 """Boost trees with custom objectives, and reproduce the built-in ones of XGBoost and LightGBM.
 
 A boosting library asks an objective for the gradient of the summed loss by each raw score, and
-for the diagonal of its Hessian. `value_and_grad` and `hessian_diagonal` with `reduction="sum"`
-give both, for any loss here and any of its options. For two classes the diagonal, p(1 − p), is what
-the built-in objectives use. For K classes both scale it: XGBoost by 2, to the sum of the magnitudes
-in a row of the whole Hessian; LightGBM by K/(K − 1), as Friedman (2001) does. With the same
-factors the training losses are the built-in ones.
+for the diagonal of its Hessian. `value_grad_and_hessian_diagonal` with `reduction="sum"` gives
+both, for any loss here and any of its options. For two classes the diagonal, p(1 − p), is what the
+built-in objectives use. For K classes XGBoost takes the sum of the magnitudes in a row of the whole
+Hessian, `curvature="upper_bound"`, and LightGBM the diagonal times K/(K − 1), as Friedman (2001)
+does. With these the training losses are the built-in ones.
 
     python examples/boosting.py
 """
@@ -25,8 +25,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from xp_xent import (
     binary_cross_entropy_with_logits,
     cross_entropy,
-    hessian_diagonal,
-    value_and_grad,
+    value_grad_and_hessian_diagonal,
 )
 
 ROUNDS, DEPTH, RATE = 10, 4, 0.3
@@ -44,14 +43,14 @@ class Task(NamedTuple):
     loss: Callable[..., Any]
     classes: int  # 1 score an example for two classes
 
-    def objective(self, factor: float) -> Objective:
+    def objective(self, kind: str, factor: float = 1.0) -> Objective:
         """Give what a boosting library wants of raw scores: gradient and curvature."""
-        labels = self.labels
+        newton = value_grad_and_hessian_diagonal(self.loss, kind)
 
         def gradient_and_curvature(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             scores = np.asarray(scores, dtype=np.float64)
-            _, gradient = value_and_grad(self.loss)(scores, labels, reduction="sum")
-            return gradient, factor * hessian_diagonal(self.loss)(scores, labels, reduction="sum")
+            _, gradient, curvature = newton(scores, self.labels, reduction="sum")
+            return gradient, factor * curvature
 
         return gradient_and_curvature
 
@@ -72,12 +71,13 @@ def with_xgboost(task: Task, custom: bool, show: Callable[[int, Any], None]) -> 
     # Both start from scores of 0; the built-in binary objective counts in probabilities.
     if task.classes > 1:
         options |= {"num_class": task.classes, "base_score": 0.0}
-        objective, builtin = task.objective(factor=2.0), "multi:softprob"
+        builtin = "multi:softprob"
     else:
         options["base_score"] = 0.0 if custom else 0.5
-        objective, builtin = task.objective(factor=1.0), "binary:logistic"
+        builtin = "binary:logistic"
     if not custom:
         options["objective"] = builtin
+    objective = task.objective("upper_bound")
     own = {"obj": lambda scores, _: objective(scores)} if custom else {}
     losses: list[float] = []
 
@@ -100,10 +100,10 @@ def with_lightgbm(task: Task, custom: bool, show: Callable[[int, Any], None]) ->
     options |= {"boost_from_average": False, "force_col_wise": True, "verbosity": -1}
     if task.classes > 1:
         options["num_class"] = task.classes
-        objective = task.objective(factor=task.classes / (task.classes - 1))
+        objective = task.objective("diagonal", factor=task.classes / (task.classes - 1))
         builtin = "multiclass"
     else:
-        objective, builtin = task.objective(factor=1.0), "binary"
+        objective, builtin = task.objective("diagonal"), "binary"
     options["objective"] = (lambda scores, _: objective(scores)) if custom else builtin
     losses: list[float] = []
 

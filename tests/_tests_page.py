@@ -39,6 +39,9 @@ ON_A_LIBRARY = {
     "value_and_grad": "test_gradients.py::test_random_calls[B",
     "hvp": "test_curvature.py::test_random_calls[B",
     "hessian_diagonal": "test_curvature.py::test_random_calls[B",
+    "value_grad_and_hessian_diagonal": (
+        "test_value_grad_and_curvature.py::test_is_each_function_of_one[B"
+    ),
     "threads": "test_threads.py::test_same_bits[B",  # of NumPy, and PyTorch on the CPU
 }
 LIBRARIES = ("numpy", "torch", "jax", "dpnp", "array_api_strict")
@@ -52,6 +55,9 @@ OPTIONS = {
     ("positive_class_weight", "axis"): "test_class_weights.py::TestPositive::test_multilabel[B",
     ("diagnose", "axis"): "test_diagnose.py::test_nothing_wrong[B",
     ("diagnose", "ignore_index"): "test_binary_targets.py::TestDiagnose::test_ignore_index[B",
+    ("value_grad_and_hessian_diagonal", "curvature"): (
+        "test_value_grad_and_curvature.py::test_upper_bound_is_the_sum_of_magnitudes[B"
+    ),
     ("value_and_grad", "argnums"): "test_gradients.py::TestArgnums::test_",
     ("value_and_grad", "cotangent"): "test_gradients.py::TestCotangent::test_weights_the_rows[B",
 }

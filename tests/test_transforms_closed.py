@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from _cases import send
 from _registry import ELEMENTWISE, NOT_LOSSES, Entry, closed_gradients
-from _tools import assert_same
+from _tools import assert_same, host
 from _transforms import column, transform
 
 import xp_xent
@@ -112,3 +112,22 @@ def test_hessian_diagonal(case: Entry) -> None:
         arrays, options = case.on(backend, "float64")
         got = xp_xent.hessian_diagonal(case.function)(*arrays, **options)
         assert_same(got, np.diag(hessian(case).reshape(size, size)).reshape(shape))
+
+
+@transform("closed", "`value_grad_and_hessian_diagonal`", without=NOT_A_LOSS)
+def test_value_grad_and_hessian_diagonal(case: Entry) -> None:
+    """By the first array, both kinds of curvature where the loss has both."""
+    shape, size = case.arrays[0].shape, case.arrays[0].size
+    dense = hessian(case).reshape(size, size)
+    wanted = {"diagonal": np.diag(dense), "upper_bound": abs(dense).sum(axis=1)}
+    if case.function in (xp_xent.entropy, xp_xent.linear_cross_entropy):
+        del wanted["upper_bound"]
+    for name in backends.installed():
+        arrays, options = case.on(backends.get(name), "float64")
+        slopes = xp_xent.value_and_grad(case.function)(*arrays, **options)
+        for kind, want in wanted.items():
+            newton = xp_xent.value_grad_and_hessian_diagonal(case.function, kind)
+            *both, got = newton(*arrays, **options)
+            assert_same(got, want.reshape(shape))
+            for one, other in zip(both, slopes, strict=True):
+                assert_same(one, host(other))

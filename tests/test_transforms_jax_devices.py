@@ -101,6 +101,8 @@ def programs(case: Entry) -> tuple[dict[str, Any], list[Any]]:
         found["closed"] = closed(case, xp_xent.value_and_grad(case.function, case.closed))
         found["product"] = closed(case, xp_xent.hvp(case.function), "vector")
         found["diagonal"] = closed(case, xp_xent.hessian_diagonal(case.function))
+        together = xp_xent.value_grad_and_hessian_diagonal(case.function)
+        found["together"] = closed(case, together)
     return found, values
 
 

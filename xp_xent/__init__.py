@@ -11,7 +11,12 @@ from xp_xent._class_weights import (
     positive_class_weight,
 )
 from xp_xent._cross_entropy import cross_entropy, nll_loss
-from xp_xent._derivatives import hessian_diagonal, hvp, value_and_grad
+from xp_xent._derivatives import (
+    hessian_diagonal,
+    hvp,
+    value_and_grad,
+    value_grad_and_hessian_diagonal,
+)
 from xp_xent._diagnose import Finding, diagnose
 from xp_xent._divergence import entropy, kl_divergence
 from xp_xent._focal import poly_cross_entropy, softmax_focal_loss
@@ -53,4 +58,5 @@ __all__ = [
     "softmax_focal_loss",
     "threads",
     "value_and_grad",
+    "value_grad_and_hessian_diagonal",
 ]

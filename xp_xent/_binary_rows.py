@@ -44,10 +44,13 @@ class BinaryRows(ElementRows):
             loss = loss + with_slope(backend, y, self._by_target(backend.xp, x, weight))
         return loss
 
-    def _loss_and_slope(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
-        xp = backend.xp
+    def _parts(self, backend: Any, rows: Rows) -> tuple[Array, ...]:
+        """Give the logits, the weights of ℓ₊ and ℓ₋, σ(x) and 1 − σ(x)."""
         x, positive, negative = self._open(backend, rows)
-        up, down = sigmoid_pair(xp, x)
+        return x, positive, negative, *sigmoid_pair(backend.xp, x)
+
+    def _loss_and_slope(self, xp: Any, parts: tuple[Array, ...]) -> tuple[Array, Array]:
+        x, positive, negative, up, down = parts
         return self._terms(xp, x, positive, negative), negative * up - positive * down
 
     def _loss_and_target_slope(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
@@ -55,10 +58,8 @@ class BinaryRows(ElementRows):
         loss = self._terms(backend.xp, x, positive, negative)
         return loss, self._by_target(backend.xp, x, rows.class_weight)
 
-    def _bend(self, backend: Any, rows: Rows) -> Array:
-        xp = backend.xp
-        x, positive, negative = self._open(backend, rows)
-        up, down = sigmoid_pair(xp, x)
+    def _bend(self, xp: Any, parts: tuple[Array, ...]) -> Array:
+        _, positive, negative, up, down = parts
         return (positive + negative) * up * down
 
     def _terms(self, xp: Any, x: Array, positive: Array, negative: Array) -> Array:

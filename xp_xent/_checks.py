@@ -139,6 +139,14 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: got {value!r}, wanted one of {', '.join(map(repr, choices))}")
 
 
+def no_row_sums(why: str) -> ValueError:
+    """Give the error of a loss that is asked for the magnitudes in a row of its Hessian."""
+    return ValueError(
+        f"curvature: got 'upper_bound', but {why}, and the sum of the magnitudes in its rows has "
+        "no closed form of a number a class; wanted 'diagonal'"
+    )
+
+
 def together(**arrays: Array) -> Backend:
     """Find the one backend of all arrays; refuse several libraries, or devices where known."""
     backend, first, where = backend_of(**arrays), "", None

@@ -10,7 +10,7 @@ from xp_xent._evaluation import closed_form, evaluation_of
 Array = Any
 Argument = int | str
 
-__all__ = ["hessian_diagonal", "hvp", "value_and_grad"]
+__all__ = ["hessian_diagonal", "hvp", "value_and_grad", "value_grad_and_hessian_diagonal"]
 
 
 def value_and_grad(
@@ -48,6 +48,7 @@ def value_and_grad(
     See Also
     --------
     hvp : second derivatives.
+    value_grad_and_hessian_diagonal : these and the curvature, in one walk over the rows.
 
     Examples
     --------
@@ -146,6 +147,70 @@ def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
 
     def call(*arrays: Array, **options: Any) -> Array:
         return closed_form(built, lambda found: found.hessian_diagonal(), arrays, options)
+
+    return call
+
+
+def value_grad_and_hessian_diagonal(
+    loss: Callable[..., Array], curvature: str = "diagonal"
+) -> Callable[..., tuple[Array, Array, Array]]:
+    """Make a function that computes a loss, its gradient and its curvature.
+
+    It is what a step of boosting or of Newton's method asks for, in one walk over the rows.
+
+    Parameters
+    ----------
+    loss : callable
+        As for `value_and_grad`.
+    curvature : {"diagonal", "upper_bound"}, default "diagonal"
+        The Hessian's diagonal H_jj, as `hessian_diagonal` gives it; or Σ_k |H_jk|, the sums of
+        the magnitudes in the Hessian's rows. The diagonal matrix of these is never below the
+        Hessian, so that a step divided by it does not overshoot the loss's quadratic model. For
+        a softmax's plain cross-entropy it is the 2p(1 − p) of XGBoost [1]_; where elements stand
+        alone, in binary losses, it is the magnitude of the diagonal.
+
+    Returns
+    -------
+    callable
+        ``f(*arrays, **options) -> (value, gradient, curvature)``: the loss, and its derivatives
+        by the first array, of this array's shape and dtype (with ``reduction="none"``, of each
+        row's own loss).
+
+    Raises
+    ------
+    TypeError
+        `loss` is not one of this package, or as the loss.
+    ValueError
+        An unknown `curvature`; an upper bound of `entropy` or `linear_cross_entropy`, which has
+        no closed form of a number an entry; or as the loss.
+
+    See Also
+    --------
+    value_and_grad, hessian_diagonal : each alone.
+
+    References
+    ----------
+    .. [1] T. Chen, C. Guestrin, "XGBoost: A Scalable Tree Boosting System", KDD 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import cross_entropy, value_grad_and_hessian_diagonal
+    >>> scores, labels = np.zeros((1, 2)), np.asarray([0])
+    >>> newton = value_grad_and_hessian_diagonal(cross_entropy, "upper_bound")
+    >>> value, gradient, curvature = newton(scores, labels, reduction="sum")
+    >>> print(gradient, curvature)
+    [[-0.5  0.5]] [[0.5 0.5]]
+    """
+    built = evaluation_of(loss)
+    check.choice("curvature", curvature, ("diagonal", "upper_bound"))
+    bound = curvature == "upper_bound"
+
+    def call(*arrays: Array, **options: Any) -> tuple[Array, Array, Array]:
+        def ask(found: Any) -> tuple[Array, Array, Array]:
+            return found.value_gradient_and_curvature(bound)
+
+        return closed_form(built, ask, arrays, options)
 
     return call
 

@@ -37,8 +37,19 @@ class ElementRows:
     ) -> tuple[Array, Array]:
         """Give each element's loss, and the derivative of Σ cotangent·loss by the logits."""
         rows = self._judged(backend, rows)
-        loss, slope = self._loss_and_slope(backend, rows)
+        loss, slope = self._loss_and_slope(backend.xp, self._parts(backend, rows))
         return close_loss(backend, rows, loss), close_gradient(backend, rows, slope, cotangent)
+
+    def value_gradient_and_curvature(
+        self, backend: Any, rows: Rows, cotangent: Array | float, bound: bool
+    ) -> tuple[Array, Array, Array]:
+        """Give both of `value_and_gradient`, and the second derivative, or its magnitude."""
+        rows = self._judged(backend, rows)
+        parts = self._parts(backend, rows)
+        loss, slope = self._loss_and_slope(backend.xp, parts)
+        bend = close_gradient(backend, rows, self._bend(backend.xp, parts), cotangent)
+        gradient = close_gradient(backend, rows, slope, cotangent)
+        return close_loss(backend, rows, loss), gradient, abs(bend) if bound else bend
 
     def value_and_target_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
@@ -56,12 +67,14 @@ class ElementRows:
         """Give the Hessian, which is diagonal, times a vector."""
         rows = self._judged(backend, rows)
         vector = open_rows(backend, rows, self.dtype, vector)
-        return close_gradient(backend, rows, self._bend(backend, rows) * vector, cotangent)
+        bend = self._bend(backend.xp, self._parts(backend, rows))
+        return close_gradient(backend, rows, bend * vector, cotangent)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Give the second derivative of each element's loss, times its cotangent."""
         rows = self._judged(backend, rows)
-        return close_gradient(backend, rows, self._bend(backend, rows), cotangent)
+        bend = self._bend(backend.xp, self._parts(backend, rows))
+        return close_gradient(backend, rows, bend, cotangent)
 
     def _judged(self, backend: Any, rows: Rows) -> Rows:
         """Mark the elements that count and whose target is outside [0, 1]."""
@@ -77,13 +90,17 @@ class ElementRows:
     def _loss(self, backend: Any, rows: Rows) -> Array:
         raise NotImplementedError
 
-    def _loss_and_slope(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
+    def _parts(self, backend: Any, rows: Rows) -> tuple[Array, ...]:
+        """Give what the next two are made of."""
+        raise NotImplementedError
+
+    def _loss_and_slope(self, xp: Any, parts: tuple[Array, ...]) -> tuple[Array, Array]:
         raise NotImplementedError
 
     def _loss_and_target_slope(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
         raise NotImplementedError
 
-    def _bend(self, backend: Any, rows: Rows) -> Array:
+    def _bend(self, xp: Any, parts: tuple[Array, ...]) -> Array:
         raise NotImplementedError
 
 

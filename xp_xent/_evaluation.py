@@ -74,6 +74,17 @@ class Evaluation(NamedTuple):
             factor = self._factor(cotangent)
             return self.layout.outward(self._run("hessian_diagonal", factor))
 
+    def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
+        """Give the reduced loss, its gradient, and the Hessian's diagonal by the logits.
+
+        Or, as a `bound` in place of the diagonal, the sum of the magnitudes in each of its rows.
+        """
+        with self.backend.quiet():
+            method, factor = "value_gradient_and_curvature", self._factor(None)
+            losses, gradient, curvature = self._run(method, factor, bound)
+            outward = self.layout.outward
+            return self._reduced(losses), outward(gradient), outward(curvature)
+
     def _run(self, method: str, *others: Array | float) -> Any:
         return run(self.backend, self.kernel, method, self.rows, *others)
 

@@ -154,6 +154,13 @@ class LinearEvaluation:
             columns.append(self.hvp(vector, cotangent)[..., entry])
         return xp.stack(columns, axis=-1) if columns else xp.zeros_like(features)
 
+    def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
+        """Give the reduced loss, its gradient, and the Hessian's diagonal by the features."""
+        if bound:
+            raise check.no_row_sums("behind a linear layer the Hessian is a product with matrices")
+        value, (gradient,) = self.value_and_grads(("features",))
+        return value, gradient, self.hessian_diagonal()
+
     def _walk(self, step: Callable[..., Any], totals: Any, *others: Array) -> Any:
         """Take steps over groups of rows: features, `Rows`, and other arrays beside them."""
         backend, layer, xp = self.backend, self.layer, self.backend.xp

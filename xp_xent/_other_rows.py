@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from xp_xent import _checks as check
 from xp_xent._anchored import Anchored
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows
 from xp_xent._smoothing import Smoothing
@@ -39,10 +40,17 @@ class EntropyRows:
         self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, Array]:
         """Give each row's entropy, and the derivative of Σ cotangent·entropy by the logits."""
-        row, below, mean = self._open(backend, rows)
-        gradient = row.probability * (below - mean)
-        loss = close_loss(backend, rows, row.nll + mean)
-        return loss, close_gradient(backend, rows, gradient, cotangent)
+        return self._value_and_gradient(backend, rows, cotangent, *self._open(backend, rows))
+
+    def value_gradient_and_curvature(
+        self, backend: Any, rows: Rows, cotangent: Array | float, bound: bool
+    ) -> tuple[Array, Array, Array]:
+        """Give value and gradient, and the diagonal of the Hessian of Σ cotangent·entropy."""
+        if bound:
+            raise check.no_row_sums("an entropy's Hessian has entries of both signs in a row")
+        sums = self._open(backend, rows)
+        diagonal = close_gradient(backend, rows, self._diagonal(*sums), cotangent)
+        return *self._value_and_gradient(backend, rows, cotangent, *sums), diagonal
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Give the Hessian of Σ cotangent·entropy times a vector of the logits' shape."""
@@ -57,12 +65,27 @@ class EntropyRows:
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Give the diagonal of the Hessian of Σ cotangent·entropy."""
-        xp = backend.xp
-        row, below, mean = self._open(backend, rows)
+        diagonal = self._diagonal(*self._open(backend, rows))
+        return close_gradient(backend, rows, diagonal, cotangent)
+
+    @staticmethod
+    def _value_and_gradient(
+        backend: Any,
+        rows: Rows,
+        cotangent: Array | float,
+        row: Anchored,
+        below: Array,
+        mean: Array,
+    ) -> tuple[Array, Array]:
+        gradient = row.probability * (below - mean)
+        loss = close_loss(backend, rows, row.nll + mean)
+        return loss, close_gradient(backend, rows, gradient, cotangent)
+
+    @staticmethod
+    def _diagonal(row: Anchored, below: Array, mean: Array) -> Array:
         p, deviation = row.probability, below - mean
-        away = xp.where(row.off, 1 - p, row.away)
-        result = p * (away * (deviation - 1) - p * deviation)
-        return close_gradient(backend, rows, result, cotangent)
+        away = row.xp.where(row.off, 1 - p, row.away)
+        return p * (away * (deviation - 1) - p * deviation)
 
     @staticmethod
     def _change(row: Anchored, deviation: Array) -> Array:
@@ -127,6 +150,13 @@ class LogProbRows:
         gradient = self.smoothing.by_probabilities(backend, rows, -x)
         gradient = close_gradient(backend, rows, gradient, cotangent, rows.probabilities)
         return self._loss(backend, rows, x, q), gradient
+
+    def value_gradient_and_curvature(
+        self, backend: Any, rows: Rows, cotangent: Array | float, bound: bool
+    ) -> tuple[Array, Array, Array]:
+        """Give value and gradient, and 0."""
+        found = self.value_and_gradient(backend, rows, cotangent)
+        return *found, self.hessian_diagonal(backend, rows, cotangent)
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Give 0, of the vector's shape."""

@@ -35,16 +35,14 @@ class SigmoidFocalRows(ElementRows):
         _, _, _, _, outer, cross = self._parts(backend, rows)
         return outer * cross
 
-    def _loss_and_slope(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
-        xp = backend.xp
-        y, up, down, u, outer, cross = self._parts(backend, rows)
+    def _loss_and_slope(self, xp: Any, parts: tuple[Array, ...]) -> tuple[Array, Array]:
+        y, up, down, u, outer, cross = parts
         by_x, slope = (1 - 2 * y) * up * down, (1 - y) * up - y * down  # u' and c'
         ratio = product(xp, self.gamma, self._ratio(xp, cross, u))
         return outer * cross, outer * (product(xp, by_x, ratio) + slope)
 
-    def _bend(self, backend: Any, rows: Rows) -> Array:
-        xp = backend.xp
-        y, up, down, u, outer, cross = self._parts(backend, rows)
+    def _bend(self, xp: Any, parts: tuple[Array, ...]) -> Array:
+        y, up, down, u, outer, cross = parts
         by_x, slope = (1 - 2 * y) * up * down, (1 - y) * up - y * down
         # Not u'²/u: the square may underflow.
         r = by_x / xp.where(u == 0, 1.0, u)

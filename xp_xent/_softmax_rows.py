@@ -19,6 +19,7 @@ from xp_xent._anchored import Anchored
 from xp_xent._heads import Head
 from xp_xent._rows import Rows, close_gradient, close_loss, open_rows, row_factor, settle_gradient
 from xp_xent._smoothing import Smoothing
+from xp_xent._softmax_hessian import Hessian, plain_gradient_and_curvature
 from xp_xent._stable import product, smooth_tanh_and_slope, tanh_and_slope
 from xp_xent._unshifted import Unshifted
 
@@ -87,20 +88,17 @@ class SoftmaxRows:
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Give the diagonal of the Hessian of Σ cotangent·loss."""
-        xp, block = backend.xp, self._open(backend, rows)
-        top = Anchored(backend, block.row.z, None)
-        p = top.probability
-        result = self._mass(block) * p * xp.where(top.off, 1 - p, top.away)
-        if self.z_loss != 0:
-            result = result + 2 * self.z_loss * p * p
-        if not self.head.is_linear:
-            distance = self._label_distance(top, rows)
-            bend = block.mass * self.head.bend(block.row)
-            result = result + bend * (distance / self.head.scale(block.row)) * distance
-        if block.slope is not None:
-            result = result * block.slope * block.slope
-            result = result + self._gradient(block) * self._cap_bend(block)
-        return close_gradient(backend, rows, result, cotangent)
+        return self._evaluated(self._hessian_diagonal, backend, rows, cotangent)
+
+    def value_gradient_and_curvature(
+        self, backend: Any, rows: Rows, cotangent: Array | float, bound: bool
+    ) -> tuple[Array, Array, Array]:
+        """Give both of `value_and_gradient`, and the diagonal of the Hessian of Σ cotangent·loss.
+
+        Or, as a `bound`, the sum of the magnitudes in each of its rows.
+        """
+        formula = partial(self._value_gradient_and_curvature, bound)
+        return self._evaluated(formula, backend, rows, cotangent)
 
     # The parts
 
@@ -109,7 +107,7 @@ class SoftmaxRows:
         formula: Callable[..., Any],
         backend: Any,
         rows: Rows,
-        *others: Any,
+        *others: Array | float,
         sums_only: bool = False,
     ) -> Any:
         """Evaluate a formula of opened rows: without a shift first, if Python may look at them."""
@@ -143,9 +141,22 @@ class SoftmaxRows:
         loss = close_loss(backend, rows, self._loss(block))
         # Last, for it gives up the row's exponentials.
         gradient = self._gradient(block, row_factor(rows, cotangent))
-        if block.slope is not None:
-            gradient = backend.multiply_(gradient, block.slope)
-        return loss, settle_gradient(backend, rows, gradient, rows.logits)
+        return loss, self._settled_gradient(block, rows, gradient)
+
+    def _hessian_diagonal(
+        self, block: Open, backend: Any, rows: Rows, cotangent: Array | float
+    ) -> Array:
+        factor = row_factor(rows, cotangent)
+        _, diagonal = self._gradient_and_curvature(block, factor, bound=False)
+        return settle_gradient(backend, rows, diagonal, rows.logits)
+
+    def _value_gradient_and_curvature(
+        self, bound: bool, block: Open, backend: Any, rows: Rows, cotangent: Array | float
+    ) -> tuple[Array, Array, Array]:
+        loss, factor = close_loss(backend, rows, self._loss(block)), row_factor(rows, cotangent)
+        gradient, curvature = self._gradient_and_curvature(block, factor, bound=bound)
+        curvature = settle_gradient(backend, rows, curvature, rows.logits)
+        return loss, self._settled_gradient(block, rows, gradient), curvature
 
     def _open(self, backend: Any, rows: Rows, *, sums_only: bool = False) -> Open:
         z, cap, slope = self._capped(backend, rows)
@@ -204,6 +215,34 @@ class SoftmaxRows:
             gradient = put(multiply(row.e, by_class) - block.q, row.anchor, anchor)
             return multiply(gradient, factor)
         return put(multiply(row.e, by_class * factor), row.place, anchor * factor)
+
+    def _settled_gradient(self, block: Open, rows: Rows, gradient: Array) -> Array:
+        """Carry the gradient by the capped logits back to the logits."""
+        backend = block.row.backend
+        if block.slope is not None:
+            gradient = backend.multiply_(gradient, block.slope)
+        return settle_gradient(backend, rows, gradient, rows.logits)
+
+    def _gradient_and_curvature(
+        self, block: Open, factor: Array | float, *, bound: bool
+    ) -> tuple[Array, Array]:
+        """Give the derivative by the capped logits, and the curvature by the logits themselves.
+
+        It uses up the exponentials of the row.
+        """
+        row, backend = block.row, block.row.backend
+        if isinstance(row, Unshifted) and self.z_loss == 0 and self.softcap is None:
+            return plain_gradient_and_curvature(row, block.mass, factor, bound=bound)
+        bend, scale = None, 1.0
+        if not self.head.is_linear:
+            bend, scale = block.mass * self.head.bend(row), self.head.scale(row)
+        hessian = Hessian(row, self._mass(block), 2 * self.z_loss, bend, scale, block.slope)
+        curvature = backend.multiply_(hessian.diagonal(), factor)
+        beside = backend.multiply_(hessian.beside(), abs(factor)) if bound else None
+        gradient = self._gradient(block, factor)
+        if block.slope is not None:
+            curvature = curvature + gradient * self._cap_bend(block)
+        return gradient, curvature if beside is None else abs(curvature) + beside
 
     def _row_slopes(self, block: Open) -> tuple[Array, Array]:
         """Give what makes a gradient of exponentials, q apart, and the anchor's entry (..., 1)."""
