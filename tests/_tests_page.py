@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from _registry import FORMS, MAPS, NOT_LOSSES, Form
-from _transforms import TABLE, Row
+from _transforms import COLUMNS, TABLE, Row, column
 from _transforms_page import TESTS as TRANSFORMS
 
 import xp_xent
@@ -22,8 +22,8 @@ Three tables, written from the tests by `python tests/_tests_page.py > docs/test
 the first tier (plain `pytest`; CONTRIBUTING.md says what the tiers are) that holds each function
 under each option, on each array library, and under each transform. A test compares this page with
 what pytest collects. Transforms left to the second tier (matrix nests of `jacfwd` and `jacrev`,
-forward finite differences, every loss by Inductor) stand in [transforms](transforms.md); of
-Inductor the first tier has `test_conformance_subjects.py::test_this_library_passes_by_every_way`.
+forward finite differences, Inductor) stand in [transforms](transforms.md). The maps share a column:
+a thinned row has one of them.
 """
 # Where each name is asked on a library: the beginning of a test's name, B being the library's.
 ON_A_LIBRARY = {
@@ -125,8 +125,9 @@ def options(tests: Tests) -> Iterator[str]:
 
 
 def _draws(row: Row, form: Form, option: str) -> bool:
-    column = "maps" if form.function in MAPS else form.function
-    return column not in row.without and any(case.option == option for case in row.drawn(form))
+    return column(form.function) not in row.without and any(
+        case.option == option for case in row.drawn(form)
+    )
 
 
 def libraries(tests: Tests) -> Iterator[str]:
@@ -139,30 +140,24 @@ def libraries(tests: Tests) -> Iterator[str]:
 
 
 def transforms(tests: Tests) -> Iterator[str]:
-    """Give the lines of transforms and functions."""
-    functions = list(dict.fromkeys(form.function for form in FORMS))
-    yield f"| transform | {' | '.join(f'`{name}`' for name in functions)} |"
-    yield "| --- |" + " --- |" * len(functions)
+    """Give the lines of transforms and functions; the maps are one column."""
+    yield f"| transform | {' | '.join(f'`{name}`' for name in COLUMNS[:-1])} | maps |"
+    yield "| --- |" + " --- |" * len(COLUMNS)
     for row in TABLE:
         cells = []
-        for function in functions:
-            forms = [f for f in FORMS if f.function == function]
-            without = row.without.get("maps" if function in MAPS else function)
-            drawn = [] if without else [form for form in forms if row.drawn(form)]
+        for name in COLUMNS:
+            drawn = [f for f in FORMS if column(f.function) == name and row.drawn(f)]
             if "by the targets" in row.title:  # of labels it tests the refusal alone
                 drawn = [form for form in drawn if form.targets == "probabilities"]
-            cells.append(_cell(tests, row, drawn[0].name if drawn else None))
-        if "second tier" in cells:  # a transform that is left to it
-            continue
-        yield f"| {row.framework}: {row.title}, `{row.test}` | {' | '.join(cells)} |"
+            cells.append("–" if name in row.without else _cell(tests, row, drawn))
+        if set(cells) - {"–", "second tier"}:  # a transform is not left to it
+            yield f"| {row.framework}: {row.title}, `{row.test}` | {' | '.join(cells)} |"
 
 
-def _cell(tests: Tests, row: Row, name: str | None) -> str:
-    if name is None:
-        return "–"
+def _cell(tests: Tests, row: Row, drawn: list[Form]) -> str:
     try:
-        return tests.first(f"{row.test}[{name}]").replace(row.test, "")
-    except KeyError:
+        return tests.first(f"{row.test}[{drawn[0].name}]").replace(row.test, "")
+    except (IndexError, KeyError):
         return "second tier"
 
 

@@ -22,32 +22,43 @@ class Row:
     once: str | None
     thin: bool = False
     without: Mapping[str, str] = field(default_factory=dict)
+    half: int | None = None
     test: str = ""  # file::function
 
     @property
     def note(self) -> str | None:
         """What the page says of a row that has not each option alone, on each loss."""
-        return THINNED if self.thin else self.once
+        note = THINNED if self.thin else self.once
+        return note if self.half is None else f"{note} {HALVED}"
+
+    def has(self, form: Form) -> bool:
+        """Whether the first tier asks this of a loss at all."""
+        return self.half in (None, COLUMNS.index(column(form.function)) % 2)
 
     def drawn(self, form: Form) -> tuple[Entry, ...]:
         """Draw the first tier's cases of a loss.
 
         A row without a note has each option alone. Others have all options that go together, with
-        one of the kinds of targets that the function takes, and, where the row is thin, each
-        alone option on one of the losses that have it. Whose turn it is, the transform's name
-        decides: so each function and each option meets each transform.
+        one of the kinds of targets that the function takes and on one of the maps, and, where the
+        row is thin, each alone option on one of the losses that have it. Whose turn it is, the
+        transform's name decides: so each loss and each option meets each transform. Of two rows
+        that compile for long, one has every second column, and the other the rest.
         """
         if self.note is None:
             return entries(form)
+        if not self.has(form):
+            return ()
         turn = zlib.crc32(f"{self.framework} {self.title}".encode())
 
         def has_turn(forms: list[Form]) -> bool:
             return forms[turn % len(forms)] is form
 
-        first = [fullest(form)] * has_turn([f for f in FORMS if f.function == form.function])
+        alike = [f for f in FORMS if column(f.function) == column(form.function)]
+        first = [fullest(form)] * has_turn(alike)
         if self.thin:
             alone = [name for name in form.options if name in ALONE]
-            turns = [name for name in alone if has_turn([f for f in FORMS if name in f.options])]
+            asked = [f for f in FORMS if self.has(f)]
+            turns = [name for name in alone if has_turn([f for f in asked if name in f.options])]
             first += [case for case in entries(form) if case.option in turns]
         return tuple(first)
 
@@ -64,12 +75,15 @@ class Row:
 
 ONCE = (
     "One call with all options that go together, to keep the tests short; rows without a note have "
-    "each option alone. Of two kinds of targets, the first tier of tests has one."
+    "each option alone. Of two kinds of targets, and of the maps, the first tier of tests has one."
 )
 THINNED = (
     "The first tier of tests has one call with all options that go together and one kind of "
-    "targets, and each *alone* option on one of the losses that have it; the second tier has each "
-    "option alone on each loss."
+    "targets, on one of the maps, and each *alone* option on one of the losses that have it; the "
+    "second tier has each option alone on each loss."
+)
+HALVED = (
+    "The first tier has every second column of it; another row that is compiled has the others."
 )
 TABLE: list[Row] = []
 SINGLE: list[tuple[str, str]] = []  # framework, and what a test of no particular loss checks
@@ -80,6 +94,9 @@ def column(function: str) -> str:
     return "maps" if function in MAPS else function
 
 
+COLUMNS = list(dict.fromkeys(column(form.function) for form in FORMS))
+
+
 def transform(
     framework: str,
     title: str,
@@ -87,14 +104,16 @@ def transform(
     once: str | None = None,
     thin: bool = False,
     without: Mapping[str, str] | None = None,
+    half: int | None = None,
 ) -> Callable[[Check], Any]:
     """Make a check of one call a test of every loss, and a row of the table.
 
     It runs on every loss with every option, thinned in the first tier where it is `thin`; where a
     reason `once` is given, on every loss with all options at one time; and on no loss that is in
-    `without`, which maps columns to reasons.
+    `without`, which maps columns to reasons. Where it is one `half`, 0 or 1, the first tier has the
+    columns of even or odd places.
     """
-    row = Row(framework, title, once, thin, without or {})
+    row = Row(framework, title, once, thin, without or {}, half)
 
     def register(check: Check) -> Any:
         file = check.__module__.rpartition(".")[2]

@@ -133,7 +133,7 @@ def test_boosting_reproduces_the_built_in_objectives() -> None:
 
 
 # In the first tier, each script on one library, and each library under one script at least.
-SCRIPTS = ("language_model.py", "imbalanced.py", "multilabel.py", "segmentation.py")
+SCRIPTS = ("imbalanced.py", "segmentation.py", "language_model.py", "multilabel.py")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _programs import compiled, in_one_program
 from _tools import assert_same
 
 from xp_xent import _linear_evaluation, cross_entropy, linear_cross_entropy
@@ -86,15 +87,22 @@ def test_first_derivatives(call: str) -> None:
     """By every array, and by those alone that the closed form has; jit, reverse and forward."""
     targets, options = CALLS[call]
     stepped, whole, given = losses(targets, **options)
-    want = jax.value_and_grad(whole)(given)
-    assert_same(flat(jax.jit(jax.value_and_grad(stepped))(given)), flat(want))
-    layer = {name: given.pop(name) for name in LAYER}
-    some = jax.grad(lambda layer: 3 * stepped(layer | given))(layer)
+    along = {name: x[::-1] for name, x in LAYER.items()}
+
+    def every(given: dict[str, Any]) -> tuple[Any, ...]:
+        layer = {name: given[name] for name in LAYER}
+        of_layer = lambda layer: stepped(given | layer)  # noqa: E731
+        return (
+            jax.value_and_grad(whole)(given),
+            jax.value_and_grad(stepped)(given),
+            jax.grad(lambda layer: 3 * of_layer(layer))(layer),
+            jax.jvp(of_layer, (layer,), (along,)),
+        )
+
+    want, got, some, moved = in_one_program(every, given)
+    assert_same(flat(got), flat(want))
     assert_same(flat(some), [3 * want[1][name] for name in sorted(LAYER)])
-    slope = sum(jnp.vdot(want[1][name], x[::-1]) for name, x in layer.items())
-    moved = jax.jvp(
-        lambda layer: stepped(layer | given), (layer,), ({n: x[::-1] for n, x in layer.items()},)
-    )
+    slope = sum(jnp.vdot(want[1][name], x) for name, x in along.items())
     assert_same(moved, (want[0], slope))
 
 
@@ -117,7 +125,7 @@ def test_second_derivatives(call: str) -> None:
             slopes = jax.grad(lambda layer: loss(given | layer))(layer)
             return sum(jnp.vdot(slopes[name], along[name]) for name in LAYER)
 
-        return jax.jit(jax.grad(slope))
+        return compiled(jax.grad(slope))
 
     assert_same(flat(bent(stepped)(given)), flat(bent(whole)(given)))
 
@@ -128,7 +136,7 @@ def test_batches_of_hessians() -> None:
     batch = jnp.stack([given["features"], given["features"][::-1]])
 
     def bent(loss: Any) -> Any:
-        return jax.jit(jax.vmap(jax.hessian(lambda x: loss(given | {"features": x}))))
+        return compiled(jax.vmap(jax.hessian(lambda x: loss(given | {"features": x}))))
 
     assert_same(bent(stepped)(batch), bent(whole)(batch))
 
@@ -152,7 +160,7 @@ def test_ignored_rows_and_masked_classes() -> None:
             by = jax.grad(lambda x: loss(given | {"features": x}))(x)
             return jnp.sum(jnp.sin(jnp.arange(by.size)) * by.ravel())
 
-        return jax.jit(jax.value_and_grad(slope))
+        return compiled(jax.value_and_grad(slope))
 
     assert_same(bent(stepped)(holed["features"], given), bent(whole)(clean["features"], given))
     masked = given | {"bias": given["bias"].at[2].set(-jnp.inf)}
@@ -171,7 +179,7 @@ def test_scaled_half_precision() -> None:
     given = {name: x.astype(jnp.float16) for name, x in given.items()}
     given["features"] = given["features"] / 256
     fine = jax.grad(stepped)({name: x.astype(jnp.float32) for name, x in given.items()})
-    scaled = jax.jit(jax.grad(lambda given: 1024 * stepped(given)))(given)
+    scaled = compiled(jax.grad(lambda given: 1024 * stepped(given)))(given)
     for name in LAYER:
         assert scaled[name].dtype == jnp.float16
         np.testing.assert_allclose(scaled[name], 1024 * fine[name], rtol=1e-3, atol=1e-6)
@@ -182,8 +190,11 @@ def test_large_gradient_is_added_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     from xp_xent.backends import _jax
 
     stepped, whole, given = losses(LABELS)
-    want = jax.grad(whole)(given), jax.jacfwd(jax.grad(whole))(given)
     monkeypatch.setattr(_jax, "LARGE", 1)
     monkeypatch.setattr(_jax, "PARTS", 2)
-    got = jax.grad(stepped)(given), jax.jacfwd(jax.grad(stepped))(given)
+
+    def every(given: dict[str, Any]) -> Any:
+        return [(jax.grad(f)(given), jax.jacfwd(jax.grad(f))(given)) for f in (stepped, whole)]
+
+    got, want = in_one_program(every, given)
     assert_same(flat(got), flat(want))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _cases import send
+from _programs import in_one_program
 from _registry import NOT_LOSSES, Entry, closed_gradients, variants
 from _tools import assert_same
 from _transforms import ONCE, transform
@@ -19,14 +20,6 @@ def scalar(case: Entry) -> tuple[Any, list[Any], tuple[int, ...]]:
     """The weighed and summed call as a function of its floating arrays, they, and argnums."""
     function, values = case.weighted(backends.get("jax"), case.floats)
     return function, values, tuple(range(len(values)))
-
-
-def in_one_program(function: Any, *arrays: Any) -> Any:
-    """Compile once and quickly, not each operation: the transforms are tested here, not XLA."""
-    import jax
-
-    lowered = jax.jit(function).lower(*arrays)
-    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*arrays)
 
 
 @transform("jax", "`grad`, `value_and_grad`, uneven cotangents")
@@ -178,7 +171,7 @@ def test_nests(case: Entry) -> None:
         assert_same(found, want)
 
 
-@transform("jax", "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`", thin=True)
+@transform("jax", "compositions: `vmap(grad)`, `vmap(hessian)`, `jacrev(vmap)`", thin=True, half=0)
 def test_compositions(case: Entry) -> None:
     """By the first array, over a batch of it."""
     import jax

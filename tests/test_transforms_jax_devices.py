@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _programs import compiled
 from _registry import FORMS, NOT_LOSSES, Entry, closed_gradients, entry, fullest, variants
 from _tools import assert_same
 from _transforms import ONCE, transform
@@ -19,10 +20,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
 
 AXIS = "devices"
 OF_CLASSES = ("weight", "alpha", "pos_weight", "bias")
-# Quickly compiled: how arrays are split is tested here, not how fast it is.
-QUICK = {"xla_backend_optimization_level": 0}
-
-
 FEW = ("cross_entropy-labels", "linear_cross_entropy-labels", "kl_divergence-probabilities")
 FEW += ("sigmoid_focal_loss-0_or_1", "log_softmax")
 # Losses whose derivatives are stated in several ways
@@ -108,10 +105,6 @@ def programs(case: Entry) -> tuple[dict[str, Any], list[Any]]:
 
 def every(found: dict[str, Any]) -> Any:
     return lambda *values: {name: function(*values) for name, function in found.items()}
-
-
-def compiled(function: Any) -> Any:
-    return jax.jit(function, compiler_options=QUICK)
 
 
 def leaves(tree: Any) -> list[Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from _programs import compiled
 from _registry import Entry, fullest
 from _tools import assert_same
 from _transforms import ONCE, transform
@@ -22,14 +25,14 @@ def float_places(case: Entry) -> tuple[int, ...]:
     return tuple(i for i, key in enumerate(case.everything()) if key in case.floats)
 
 
-@transform("jax", "`jit` of value and gradients, labels and masks traced too", thin=True)
+@transform("jax", "`jit` of value and gradients, labels and masks traced too", thin=True, half=1)
 def test_jit(case: Entry) -> None:
     """Against the same, not compiled."""
     import jax
 
     function, values = scalar(case)
     both = jax.value_and_grad(function, float_places(case))
-    assert_same(jax.jit(both)(*values), both(*values))
+    assert_same(compiled(both)(*values), both(*values))
 
 
 @transform("jax", "`eval_shape`, of value and gradients", thin=True)
@@ -46,17 +49,24 @@ def test_eval_shape(case: Entry) -> None:
         assert (slope.shape, slope.dtype) == (values[place].shape, values[place].dtype)
 
 
+@pytest.fixture
+def few_objects() -> Iterator[None]:
+    """Let garbage be collected, after each trace here, of what a test makes, not of the suite."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("few_objects")
 @transform("jax", "no tracer leaks (`checking_leaks`)", thin=True)
 def test_leaks(case: Entry) -> None:
     """Under jit, vmap and both modes of differentiation."""
     import jax
 
     function, values = scalar(case)
-    places = float_places(case)
+    nest = jax.vmap(jax.jacfwd(jax.grad(jax.jit(function), float_places(case))))
     with jax.checking_leaks():
-        jax.make_jaxpr(jax.jacfwd(jax.grad(function)))(*values)
-        jax.make_jaxpr(jax.vmap(jax.grad(function, places)))(*[v[None] for v in values])
-        jax.jit(function).lower(*values)
+        jax.make_jaxpr(nest)(*[value[None] for value in values])
 
 
 @transform("jax", "64-bit types off, JAX's default", thin=True)
@@ -72,7 +82,7 @@ def test_without_64_bits(case: Entry) -> None:
         assert jax.numpy.isfinite(function(*values))
 
 
-@transform("jax", "`checkpoint` (rematerialisation)", once=ONCE)
+@transform("jax", "`checkpoint` (rematerialisation)", once=ONCE, half=0)
 def test_checkpoint(case: Entry) -> None:
     """The forward pass is run again in the backward one."""
     import jax
@@ -80,10 +90,10 @@ def test_checkpoint(case: Entry) -> None:
     function, values = scalar(case)
     places = float_places(case)
     again = jax.grad(jax.checkpoint(function), places)
-    assert_same(jax.jit(again)(*values), jax.grad(function, places)(*values))
+    assert_same(compiled(again)(*values), jax.grad(function, places)(*values))
 
 
-@transform("jax", "`lax.scan` over batches, and its gradient", once=ONCE)
+@transform("jax", "`lax.scan` over batches, and its gradient", once=ONCE, half=1)
 def test_scan(case: Entry) -> None:
     """Against a loop."""
     import jax
@@ -96,10 +106,10 @@ def test_scan(case: Entry) -> None:
         return jax.lax.scan(step, jax.numpy.zeros(()), batches)[0]
 
     want = jax.numpy.stack([jax.grad(function)(z, *values[1:]) for z in batches])
-    assert_same(jax.jit(jax.grad(total))(batches), want)
+    assert_same(compiled(jax.grad(total))(batches), want)
 
 
-@transform("jax", "a jitted training step with donated buffers", once=ONCE)
+@transform("jax", "a jitted training step with donated buffers", once=ONCE, half=0)
 def test_donated(case: Entry) -> None:
     """The parameters' memory is given away, and nothing else refers to it."""
     import jax
@@ -111,12 +121,12 @@ def test_donated(case: Entry) -> None:
     def step(first: Any, *others: Any) -> Any:
         return first - jax.grad(function)(first, *others)
 
-    assert_same(jax.jit(step, donate_argnums=0)(*inputs), want)
+    assert_same(compiled(step, donate_argnums=0)(*inputs), want)
     assert inputs[0].is_deleted()
     assert not any(value.is_deleted() for value in inputs[1:])
 
 
-@transform("jax", "`shard_map` over two devices, and `jit` of sharded rows", once=ONCE)
+@transform("jax", "`shard_map` over two devices, and `jit` of sharded rows", once=ONCE, half=1)
 def test_sharded(case: Entry) -> None:
     """The devices' sums are added up; without shard_map the compiler does the same."""
     import jax
@@ -136,7 +146,7 @@ def test_sharded(case: Entry) -> None:
     split = tuple(PartitionSpec("rows") for _ in values)
     program = jax.shard_map(local, mesh=mesh, in_specs=split, out_specs=PartitionSpec())
     batch = [jax.numpy.stack([value, value]) for value in values]
-    value, slope = jax.jit(jax.value_and_grad(program))(*batch)
+    value, slope = compiled(jax.value_and_grad(program))(*batch)
     want = jax.value_and_grad(total)(*values)
     assert_same([value, slope[0], slope[1]], [2 * want[0], want[1], want[1]])
     rows = values[0].shape[0] == 4
@@ -146,4 +156,4 @@ def test_sharded(case: Entry) -> None:
         if v.ndim
     ]
     placed += [value for value in values if not value.ndim]
-    assert_same(jax.jit(total)(*placed), want[0])
+    assert_same(compiled(total)(*placed), want[0])

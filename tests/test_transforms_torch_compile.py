@@ -50,7 +50,7 @@ def assert_compiled(case: Entry, compiled: Any) -> None:
     assert_same(results[1], results[0])
 
 
-@transform("torch", "`torch.compile(fullgraph=True)`: one graph", thin=True)
+@transform("torch", "`torch.compile(fullgraph=True)`: one graph", thin=True, half=0)
 def test_compile(case: Entry) -> None:
     """A graph break would raise; the graph runs as PyTorch's operations."""
     import torch
@@ -59,7 +59,7 @@ def test_compile(case: Entry) -> None:
     assert_compiled(case, lambda f: torch.compile(f, fullgraph=True, backend="eager"))
 
 
-@transform("torch", "`torch.compile` of forward and backward (AOT autograd)", once=ONCE)
+@transform("torch", "`torch.compile` of forward and backward (AOT autograd)", once=ONCE, half=1)
 def test_ahead_of_time(case: Entry) -> None:
     """Both graphs, as Inductor gets them."""
     import torch
@@ -71,7 +71,7 @@ def test_ahead_of_time(case: Entry) -> None:
 @transform(
     "torch",
     "`torch.compile(fullgraph=True)` with Inductor",
-    once="In the second tier; the first has one certified call. " + ONCE,
+    once="In the second tier. " + ONCE,
     without={column(f.function): SLOW for f in FORMS if f.function not in INDUCTOR},
 )
 def test_inductor(case: Entry) -> None:
@@ -85,6 +85,7 @@ def test_inductor(case: Entry) -> None:
     "torch",
     "`torch.compile(dynamic=True)`: one compilation for every batch size",
     once=ONCE,
+    half=0,
 )
 def test_dynamic(case: Entry) -> None:
     """The first batch is compiled, the others find it compiled."""
@@ -112,6 +113,7 @@ def test_dynamic(case: Entry) -> None:
     "torch",
     "`torch.export` with a dynamic batch dimension",
     once=ONCE,
+    half=1,
 )
 def test_export(case: Entry) -> None:
     """Exported for one batch size, run at others."""
