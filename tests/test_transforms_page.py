@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from _registry import ALONE, FORMS
-from _transforms import Row
+from _transforms import COLUMNS, Row, column
 
 import xp_xent
 
@@ -59,13 +59,29 @@ def test_options_that_exclude_one_another_are_alone() -> None:
 
 @pytest.mark.parametrize("title", ["`grad`", "`jit`", "`vmap`"])
 def test_a_thinned_row_has_every_function_and_every_option(title: str) -> None:
-    """And the second tier has the rest."""
+    """One of the maps stands for all of them; and the second tier has the rest."""
     row = Row("jax", title, None, thin=True)
     drawn = [case for form in FORMS for case in row.drawn(form)]
-    together = [case.loss for case in drawn if case.option == "all"]
-    assert sorted(together) == sorted({form.function for form in FORMS})
+    together = [column(case.loss) for case in drawn if case.option == "all"]
+    assert sorted(together) == sorted(COLUMNS)
     alone = [case.option for case in drawn if case.option != "all"]
     assert sorted(alone) == sorted(ALONE)
     for form in FORMS:
         options = {case.option for tier in row.tiers(form) for case in tier.values[0]}
         assert set(form.options) <= options
+
+
+@pytest.mark.parametrize("title", ["`grad`", "`jit`", "`vmap`"])
+def test_a_pair_of_rows_has_every_function(title: str) -> None:
+    """Each half has what the other has not, and the second tier all of both."""
+    halves = [Row("jax", title, None, thin=True, half=half) for half in (0, 1)]
+    found = [
+        {column(form.function) for form in FORMS if any(c.option == "all" for c in row.drawn(form))}
+        for row in halves
+    ]
+    assert found[0] | found[1] == set(COLUMNS)
+    assert not found[0] & found[1]
+    for row in halves:
+        for form in FORMS:
+            options = {case.option for tier in row.tiers(form) for case in tier.values[0]}
+            assert set(form.options) <= options
