@@ -1,0 +1,6 @@
+"""Whether pipelines compute the same loss, and what is wrong with one: on arrays in files.
+
+The commands ``xp-xent backends``, ``diagnose`` and ``loss`` are here too.
+"""
+
+__all__: list[str] = []
