@@ -3,4 +3,6 @@
 The commands ``xp-xent backends``, ``diagnose`` and ``loss`` are here too.
 """
 
-__all__: list[str] = []
+from xp_xent.verify._stored import BadInput
+
+__all__ = ["BadInput"]
