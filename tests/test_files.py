@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xp_xent.verify._files import BadInput, read
+from xp_xent.verify import BadInput
+from xp_xent.verify._files import read
 
 LOGITS = np.arange(12, dtype=np.float32).reshape(4, 3)
 TARGETS = np.asarray([0, 1, 2, 0])

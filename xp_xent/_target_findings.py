@@ -122,7 +122,7 @@ def _imbalance(seen: Seen, counts: np.ndarray, present: np.ndarray, rows: int) -
     yield Finding(
         "imbalance",
         f"class {most} has {counts[most] / rows:.1%} of the rows, class {least} has "
-        f"{counts[least] / rows:.2g} of them",
+        f"{100 * counts[least] / rows:.2g}%",
         f"the mean hardly sees class {least}: a row of it loses {mean[1]:.3g} nats, one of class "
         f"{most} {mean[0]:.3g}",
         f"cross_entropy(logits, targets, weight=balanced_class_weights(targets, {seen.classes}))",
