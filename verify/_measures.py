@@ -35,7 +35,8 @@ class Measures:
     rows : int
         That count.
     broken : int
-        Rows that count and whose loss is NaN or infinite; in no number by class or bin.
+        Rows that count and whose loss is NaN or infinite; they are in the loss and the
+        perplexity, and in nothing else.
     first_broken : tuple of int or None
     by_class : numpy.ndarray, shape (3, K)
         Rows, nats and hits of each class.
@@ -139,18 +140,18 @@ def measure(
         with arrays.asked(**names), np.errstate(all="ignore"):
             model = rows if cap is None else cap * np.tanh(rows / cap)
             plain = cross_entropy(model, targets, where=keep, reduction="none").astype(np.float64)
-            full = share * plain
+            sure = np.exp(model.max(axis=-1) - logsumexp(model)).astype(np.float64)
+            full = nats = share * plain
             if options or class_weight is not None:
                 weight = None if class_weight is None else class_weight.astype(rows.dtype)
                 full = share * cross_entropy(
                     rows, targets, where=keep, weight=weight, reduction="none", **options
                 )
-            sure = np.exp(model.max(axis=-1) - logsumexp(model)).astype(np.float64)
         truth = targets.argmax(axis=-1) if pair.soft else targets
         weighted = share if pair.soft or class_weight is None else share * class_weight[truth]
         sums.loss = sums.loss.update(full, weighted)
-        sums.plain = sums.plain.update(share * plain, share)
-        sums.nats += float(plain.sum())
+        sums.plain = sums.plain.update(nats, share)
+        sums.nats += float(plain[np.isfinite(plain)].sum())
         sums.bytes += float((keep * _part(arrays.get("bytes"), index, 0.0)).sum())
         sums.note_broken(keep & ~np.isfinite(plain), start, pair.shape)
         sums.add(share, plain, sure, rows.argmax(axis=-1) == truth, truth)

@@ -41,8 +41,11 @@ def _by_class(axes: Any, found: Measures) -> None:
     rows, nats, _ = found.by_class
     ranked = by_cost(found)[:MOST]
     places = np.arange(len(ranked))
-    axes.bar(places, nats[ranked] / max(nats.sum(), np.finfo(float).tiny), label="of all loss")
-    axes.plot(places, rows[ranked] / rows.sum(), "k_", markersize=10, label="of all rows")
+    tiny = np.finfo(np.float64).tiny  # where there is nothing, nothing is drawn
+    axes.bar(places, nats[ranked] / max(nats.sum(), tiny), label="of all loss")
+    axes.plot(
+        places, rows[ranked] / max(rows.sum(), tiny), "k_", markersize=10, label="of all rows"
+    )
     axes.set_xticks(places, [str(k) for k in ranked], rotation=90 if len(ranked) > 10 else 0)
     more = int((rows > 0).sum()) - len(ranked)
     axes.set(title="loss by class", xlabel=f"class ({more} more)" if more else "class",
@@ -56,7 +59,7 @@ def _reliability(axes: Any, found: Measures) -> None:
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     centres = (np.arange(BINS) + 0.5) / BINS
     axes.bar(
-        centres, rows / max(rows.sum(), 1), width=0.9 / BINS, color="0.85", label="of all rows"
+        centres, rows / max(rows.sum(), 1e-300), width=0.9 / BINS, color="0.85", label="of all rows"
     )
     axes.plot(sure[there] / rows[there], hits[there] / rows[there], "o-", label="accuracy")
     axes.set(title=f"calibration error {found.calibration_error:.3f}", xlabel="confidence",
