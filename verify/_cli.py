@@ -116,7 +116,7 @@ def diagnose(
         options = shell.options(option, _diagnosed)
         arrays = read(files)
         one = pair(arrays, logits, targets, options, strict=False)
-        walking = shell.steps("looking", math.prod(one.shape))
+        walking = shell.steps("looking", math.prod(one.shape), arrays)
         with walking as advance, arrays.asked(logits=logits, targets=targets):
             z, y = arrays[logits], arrays[targets]
             found = looked(z, y, one.axis, one.ignore_index, advance)
@@ -190,7 +190,7 @@ def loss(
             plots.check(plot)
         options = shell.options(option, cross_entropy, (*measures.ARRAYS, "reduction"))
         one = pair(read(files), logits, targets, options)
-        with shell.steps("walking", math.prod(one.shape)) as advance:
+        with shell.steps("walking", math.prod(one.shape), one.arrays) as advance:
             found = measures.measure(one, options, total_bytes, advance)
         if not found.rows:
             raise BadInput(f"{one.arrays.of(targets)}: got no row that counts, wanted one")

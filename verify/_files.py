@@ -1,8 +1,10 @@
 """Arrays by name from files; what cannot be used is refused in one line."""
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +53,18 @@ class Arrays(dict[str, np.ndarray]):
         names = ", ".join(self) or "nothing"
         rename = f", or name one of these with {option}" if option else ""
         raise BadInput(f"{files}: got {names}, wanted an array called {name!r}{rename}")
+
+    def release(self) -> None:
+        """Let go of the memory that mapped arrays hold: what was read of them comes back if asked.
+
+        A walk over a file that is larger than memory calls it after each block.
+        """
+        for array in self.values():
+            base: Any = array
+            while isinstance(base, np.ndarray):
+                base = base.base
+            if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):  # not on Windows
+                base.madvise(mmap.MADV_DONTNEED)
 
     @contextmanager
     def asked(self, **names: str) -> Iterator[None]:
