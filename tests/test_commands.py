@@ -134,6 +134,8 @@ UNUSABLE: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "twice": ({}, ("--option", "axis=0", "--option", "axis=0"), "wanted one axis=VALUE"),
     "a wrong value": ({}, ("--option", "label_smoothing=2"), "label_smoothing: got 2, wanted"),
     "one-hot integers": ({"targets": np.eye(4, dtype=int)[LABELS]}, (), "got integer shape (60"),
+    "multilabel": ({"targets": np.ones((60, 4))}, (), "that sum to 4 along axis 1, wanted 1"),
+    "binary": ({"logits": LOGITS[:, 0], "targets": LABELS / 3.0}, (), "wanted 1; is the axis"),
     "nowhere to write": ({}, ("--json", "/no/such/folder/x"), "cannot be written"),
     "another picture": ({}, ("--plot", "x.gif"), "got '.gif', wanted one of .png, .svg, .pdf"),
 }  # fmt: skip

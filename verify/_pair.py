@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xp_xent._seen import NEAR
 from xp_xent._walk import BLOCK, blocks
 from xp_xent.verify._files import Arrays
 from xp_xent.verify._stored import BadInput
@@ -106,8 +107,8 @@ def pair(
     _fit(found, strict)
     if all(np.isnan(z[index]).all() for index in blocks(z.shape, BLOCK)):
         raise BadInput(f"{arrays.of(logits)}: got nothing but NaN, wanted numbers")
-    if strict and not found.soft:
-        _within(found)
+    if strict:
+        (_summing if found.soft else _within)(found)
     return found
 
 
@@ -149,3 +150,17 @@ def _within(found: Pair) -> None:
             f"{found.arrays.of(found.targets)}: got label {one} at position {first}, wanted "
             f"0 … {found.classes - 1}{hint}"
         )
+
+
+def _summing(found: Pair) -> None:
+    """Refuse probabilities that are none, of rows that count."""
+    y, counted = found.y, found.counted()
+    for index in blocks(found.shape, max(1, BLOCK // found.classes)):
+        total = y[index].sum(axis=-1, dtype=np.float64)
+        off = counted[index] & (np.abs(total - 1) > NEAR)
+        if np.any(off):
+            raise BadInput(
+                f"{found.arrays.of(found.targets)}: got probabilities that sum to "
+                f"{total[off][0]:.4g} along axis {found.axis}, wanted 1; is the axis right, or is "
+                "this multilabel, where each class has a loss of its own?"
+            )

@@ -25,7 +25,7 @@ WELL, FOUND, UNUSABLE = 0, 1, 2
 Files = Annotated[
     list[Path],
     typer.Argument(help=".npz, .safetensors, or .npy, whose array has the file's name.",
-                   metavar="FILES...", show_default=False),
+                   metavar="FILES", show_default=False),
 ]  # fmt: skip
 JsonFile = Annotated[
     Path | None,
