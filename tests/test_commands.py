@@ -191,6 +191,10 @@ def test_help_is_80_columns_wide(command: str) -> None:
     assert done.exit_code == 0
     assert all(len(line) <= 80 for line in done.output.splitlines())
     assert "exit status" in " ".join(done.output.split())
+    if command in ("diagnose", "loss"):
+        assert f"\n  xp-xent {command} " in done.output
+    assert "\b" not in done.output
+    assert "\\b" not in done.output
 
 
 def test_tables_are_whole(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def diagnose(
     option: shell.Options = None,
     json_file: shell.JsonFile = None,
 ) -> None:
-    r"""Look for common mistakes in logits and targets.
+    """Look for common mistakes in logits and targets.
 
     Each finding says how it was seen, what it costs and which line mends it. They are suspicions:
     a loss takes all of this. The options are axis= and ignore_index=.
@@ -110,7 +110,7 @@ def diagnose(
     xp-xent diagnose logits.npy labels.npy --targets labels --option axis=1
 
     The exit status is 0 if nothing looks wrong, 1 if something does, 2 if the files cannot be used.
-    """
+    """  # noqa: D301  (\b keeps the lines below it as they are)
     with shell.usable():
         shell.writable(json_file)
         options = shell.options(option, _diagnosed)
@@ -161,7 +161,7 @@ def loss(
     ] = None,
     json_file: shell.JsonFile = None,
 ) -> None:  # fmt: skip
-    r"""Compute the cross-entropy of logits and targets, and what goes with it.
+    """Compute the cross-entropy of logits and targets, and what goes with it.
 
     Beside logits and targets, the arrays weight (of classes), sample_weight, where (True: the row
     counts) and bytes (of each row's text, or of all) are used where the files have them.
@@ -177,11 +177,11 @@ def loss(
 
     \b
     xp-xent loss dump.npz --plot loss.png
-    xp-xent loss logits.npy labels.npy --targets labels --option label_smoothing=0.1
+    xp-xent loss z.npy y.npy --logits z --targets y --option label_smoothing=0.1
 
     The exit status is 0, or 1 if the loss of some row is NaN or infinite, or 2 if the files cannot
     be used.
-    """
+    """  # noqa: D301
     with shell.usable():
         shell.writable(json_file, plot)
         if plot is not None:
