@@ -19,7 +19,7 @@ import _commands_page as page
 import typer
 from _commands import LABELS, LOGITS, RNG, SOFT, dump, invoke, schema_of, valid
 
-from xp_xent import __main__
+from xp_xent import __main__, backends
 from xp_xent.backends import Backend
 from xp_xent.verify import _environment as environment
 from xp_xent.verify import _shell
@@ -102,6 +102,10 @@ def test_a_library_that_computes_something_else(
     assert list(problems) == ["float16", "float32"]
     assert problems["float16"].startswith("loss: got ")
     assert problems["float32"] == "loss: RuntimeError: no kernel image"
+
+
+def test_no_library_is_forgotten() -> None:
+    assert set(backends.installed()) <= set(environment.names())
 
 
 def test_each_library_computes_what_it_offers(backend: Backend) -> None:
