@@ -8,53 +8,58 @@ adapter of that package is loaded when the first such array shows up. Other libr
 from collections.abc import Callable
 from typing import Any
 
-from xp_xent.backends._base import Backend, dtype_name, is_symbolic, same_shape
+import numpy as np
+
+from xp_xent.backends._base import Backend
+from xp_xent.backends._host import Adapter
+from xp_xent.backends._numbers import dtype_kind, dtype_name, float_names, is_symbolic, same_shape
 from xp_xent.backends._numpy import BACKEND as _NUMPY
+from xp_xent.backends._row_sums import ExpSums
 
 __all__ = [
-    "Backend", "backend_of", "dtype_name", "get", "installed", "is_symbolic", "owner_of",
-    "same_shape",
+    "Adapter", "Backend", "ExpSums", "backend_of", "direct_types", "dtype_kind", "dtype_name",
+    "float_names", "get", "installed", "is_symbolic", "owner_of", "same_shape", "to_numpy",
 ]  # fmt: skip
 
 # Import statements, one a library, because torch.compile traces these and no function that imports:
 # a compiled loss may be the first call of a process.
 
 
-def _load_numpy() -> Backend:
+def _load_numpy() -> Adapter:
     return _NUMPY
 
 
-def _load_strict() -> Backend:
+def _load_strict() -> Adapter:
     from xp_xent.backends._strict import BACKEND
 
     return BACKEND
 
 
-def _load_torch() -> Backend:
+def _load_torch() -> Adapter:
     from xp_xent.backends._torch import BACKEND
 
     return BACKEND
 
 
-def _load_jax() -> Backend:
+def _load_jax() -> Adapter:
     from xp_xent.backends._jax import BACKEND
 
     return BACKEND
 
 
-def _load_cupy() -> Backend:
+def _load_cupy() -> Adapter:
     from xp_xent.backends._cupy import BACKEND
 
     return BACKEND
 
 
-def _load_dpnp() -> Backend:
+def _load_dpnp() -> Adapter:
     from xp_xent.backends._dpnp import BACKEND
 
     return BACKEND
 
 
-_BUILT_IN: dict[str, Callable[[], Backend]] = {
+_BUILT_IN: dict[str, Callable[[], Adapter]] = {
     "numpy": _load_numpy,
     "array_api_strict": _load_strict,
     "torch": _load_torch,
@@ -64,8 +69,11 @@ _BUILT_IN: dict[str, Callable[[], Backend]] = {
 }
 # By the top-level package of an array's type.
 _PACKAGES = _BUILT_IN | {"jaxlib": _load_jax}
-_loaded: dict[str, Backend] = {}
-_by_type: dict[type, Backend | None] = {}  # of subclasses from other packages
+# Types of arrays that need no search: their backend evaluates losses as they are.
+direct_types = frozenset((np.ndarray,))
+
+_loaded: dict[str, Adapter] = {}
+_by_type: dict[type, Adapter | None] = {}  # of subclasses from other packages
 
 
 def _entry_points() -> dict[str, Any]:
@@ -75,8 +83,8 @@ def _entry_points() -> dict[str, Any]:
     return {point.name: point for point in entry_points(group="xp_xent.backends")}
 
 
-def get(name: str) -> Backend:
-    """Give the backend of that name, importing its library.
+def get(name: str) -> Adapter:
+    """Return the backend of that name, importing its library.
 
     Parameters
     ----------
@@ -86,7 +94,7 @@ def get(name: str) -> Backend:
 
     Returns
     -------
-    Backend
+    Adapter
 
     Raises
     ------
@@ -136,20 +144,20 @@ def installed() -> tuple[str, ...]:
     return tuple(names)
 
 
-def _find(kind: type) -> Backend | None:
-    roots = [cls.__module__.partition(".")[0] for cls in kind.__mro__ if cls is not object]
-    for root in roots:
+def _find(kind: type) -> Adapter | None:
+    packages = [cls.__module__.partition(".")[0] for cls in kind.__mro__ if cls is not object]
+    for root in packages:
         if root in _PACKAGES:
             return _PACKAGES[root]()
-    if set(roots) == {"builtins"}:  # lists, floats, None: no need to ask other packages
+    if set(packages) == {"builtins"}:  # lists, floats, None: no need to ask other packages
         return None
     for name, point in _entry_points().items():
-        if set(point.load().roots) & set(roots):
+        if set(point.load().packages) & set(packages):
             return get(name)
     return None
 
 
-def _backend_of_one(array: Any, argument: str) -> Backend:
+def _backend_of_one(array: Any, argument: str) -> Adapter:
     backend = owner_of(array)
     if backend is None:
         kind = type(array)
@@ -158,12 +166,12 @@ def _backend_of_one(array: Any, argument: str) -> Backend:
             f"{', '.join(_BUILT_IN)} or of a registered backend; convert it first, for example "
             "with numpy.asarray"
         )
-    if reason := backend.refuses(array):
+    if reason := backend.unsupported_reason(array):
         raise TypeError(f"{argument}: {reason}")
     return backend
 
 
-def owner_of(array: Any) -> Backend | None:
+def owner_of(array: Any) -> Adapter | None:
     """Find the backend of an array, or None; what it may refuse is not asked."""
     kind = type(array)
     # First without a cache: a compiled loss that filled one would be compiled again for that.
@@ -176,7 +184,7 @@ def owner_of(array: Any) -> Backend | None:
     return _by_type[kind]
 
 
-def backend_of(*arrays: Any, **named: Any) -> Backend:
+def backend_of(*arrays: Any, **named: Any) -> Adapter:
     """Find the one backend that owns all the arrays.
 
     Parameters
@@ -186,7 +194,7 @@ def backend_of(*arrays: Any, **named: Any) -> Backend:
 
     Returns
     -------
-    Backend
+    Adapter
 
     Raises
     ------
@@ -201,7 +209,7 @@ def backend_of(*arrays: Any, **named: Any) -> Backend:
     'numpy'
     """
     arguments = {f"argument {i}": array for i, array in enumerate(arrays)} | named
-    found: Backend | None = None
+    found: Adapter | None = None
     first = ""
     for argument, array in arguments.items():
         backend = _backend_of_one(array, argument)
@@ -215,3 +223,31 @@ def backend_of(*arrays: Any, **named: Any) -> Backend:
     if found is None:
         raise TypeError("backend_of: got no array")
     return found
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Copy an array of any library to NumPy.
+
+    Parameters
+    ----------
+    array : array
+        On any device; not traced.
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Raises
+    ------
+    TypeError
+        No known library owns it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import backends
+    >>> print(backends.to_numpy(np.ones(2)))
+    [1. 1.]
+    """
+    copy = getattr(backend_of(array), "to_numpy", None)  # which the protocol does not ask for
+    return np.array(np.from_dlpack(array)) if copy is None else copy(array)

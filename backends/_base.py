@@ -1,380 +1,186 @@
 """The protocol between the mathematics and an array library: one small class a library.
 
-A backend answers *how* a library runs a loss, never *what* the loss is: which arrays are its own,
-where they live, whether their values may be looked at, how a block is walked, how a value is
-kept out of a derivative. Every method here has a default that fits a library which follows the
-array API standard; an adapter overrides what its library does differently, and says why.
+A backend answers *how* a library runs a loss, never *what* the loss is. Every method has a default
+that fits a library which follows the array API standard; an adapter overrides what its library does
+differently, and says why.
 """
 
 import copy
 import importlib
-import operator
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, ClassVar
 
-import numpy as np
+from xp_xent.backends._row_sums import RowSums
 
 Array = Any
-
-HALF = ("float16", "bfloat16")
 
 # A part up to here leaves the rest of a whole its digits, but for two bits.
 MOST = 0.75
 
-# Types of real numbers that a compiler has not settled on; an adapter adds its library's.
-SYMBOLIC: set[type] = set()
 
-
-def is_symbolic(number: Any) -> bool:
-    """Tell a compiler's number from Python's: `float` would settle it, and compile for each."""
-    return type(number) in SYMBOLIC
-
-
-# How to tell if lengths of an axis are equal that a compiler may not know yet: by their type.
-LENGTHS: dict[type, Callable[[Any, Any], bool]] = {}
-
-
-def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Tell if shapes are equal; a length that a compiler does not know is required to be."""
-    if not LENGTHS or len(a) != len(b):
-        return a == b
-    for one, other in zip(a, b, strict=True):
-        same = LENGTHS.get(type(one)) or LENGTHS.get(type(other)) or operator.eq
-        if not same(one, other):
-            return False
-    return True
-
-
-# NumPy's own way to a dtype's name takes longer than a small loss, and gives none to a dtype whose
-# bytes are in the other order.
-_NATIVE = {
-    np.dtype(name): name
-    for name in (
-        "bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64",
-        "uint8", "uint16", "uint32", "uint64",
-    )
-}  # fmt: skip
-_NUMPY_NAMES = _NATIVE | {dtype.newbyteorder(): name for dtype, name in _NATIVE.items()}
-
-
-def dtype_name(dtype: Any) -> str:
-    """Give the standard's name of any library's dtype: ``"float32"`` for ``torch.float32``."""
-    name = _NUMPY_NAMES.get(dtype) if isinstance(dtype, np.dtype) else None
-    return str(dtype).rpartition(".")[-1] if name is None else name
-
-
-class Backend:
+class Backend(RowSums):
     """What xp_xent needs to know of one array library.
 
     Third parties subclass it and register the class in the entry-point group
-    ``xp_xent.backends``.
+    ``xp_xent.backends``. Shapes are written as if the classes came last; a kernel finds them along
+    `class_axis`.
 
     Attributes
     ----------
     name : str
         The library's name, also the name of the entry point.
-    roots : tuple of str
+    packages : tuple of str
         Top-level packages that define the library's array types.
     module : str
         The namespace to import when one of its arrays shows up.
+    xp : module
+        That namespace.
     differentiable : bool
         Whether the library may differentiate what the losses compute.
-    looks : bool
-        Whether a kernel may look at its numbers and compute some rows again; see `mended_`.
-    axis : int
-        Where kernels find the classes, counted from the end. The shapes below are written as if
-        they came last.
+    class_axis : int
+        Where kernels find the classes, counted from the end.
     """
 
     name: ClassVar[str]
-    roots: ClassVar[tuple[str, ...]]
+    packages: ClassVar[tuple[str, ...]]
     module: ClassVar[str]
+    xp: Any
+
+    # What the library is
+
     differentiable: ClassVar[bool] = True
-    looks: ClassVar[bool] = False
-    axis: int = -1
 
     def __init__(self) -> None:
-        self.xp: ModuleType = self.load()
+        self.xp = self._load()
 
-    def load(self) -> ModuleType:
-        """Import the namespace; raises ImportError where the library is not usable."""
+    def _load(self) -> ModuleType:
+        """Import the namespace; raise ImportError where the library is not usable."""
         return importlib.import_module(self.module)
 
-    def refuses(self, array: Array) -> str | None:
-        """Say why an array of this library cannot be taken, or None."""
+    # Facts of an array
+
+    def unsupported_reason(self, array: Array) -> str | None:
+        """Return why an array of this library cannot be taken, or None."""
         return None
 
-    # Where an array lives, and whether Python may look at its values
-
     def device(self, array: Array) -> Any:
-        """Give the device, or None where the question has no answer (under tracing)."""
+        """Return the device, or None where the question has no answer (under tracing)."""
         return array.device
 
-    def devices(self) -> tuple[Any, ...]:
-        """List the devices that `asarray` can place an array on."""
-        return tuple(self.xp.__array_namespace_info__().devices())
-
-    def is_readable(self, array: Array) -> bool:
-        """Tell if the values are in host memory and known now: not on a device, not traced."""
+    def can_read_values(self, array: Array) -> bool:
+        """Return whether values are in host memory and known now: not on a device, not traced."""
         return False
 
-    def holds(self, condition: Array) -> bool:
-        """Tell if a condition that is readable is true everywhere."""
-        return bool(self.xp.all(condition))
+    def all_between(self, x: Array, low: float, high: float) -> bool:
+        """Return whether readable numbers all lie in [low, high], none of them NaN."""
+        return bool(self.xp.all((x >= low) & (x <= high)))
 
-    def spans(self, x: Array, low: float, high: float) -> bool:
-        """Tell if readable numbers all lie in [low, high], none of them NaN."""
-        return self.holds((x >= low) & (x <= high))
+    # Array operations
 
-    def synchronize(self, array: Array) -> None:
-        """Wait until the array has been computed."""
+    def indices(self, x: Array, axis: int | None = None) -> Array:
+        """Return 0 … n − 1 along an axis of x, counted from the end, broadcastable to x.
 
-    # To and from host memory: explicit, for users, tests and messages; no loss calls these
-
-    def float_dtypes(self) -> tuple[str, ...]:
-        """Name the real floating dtypes that work here."""
-        return ("float32", "float64")
-
-    def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
-        """Copy a NumPy array to this library, as the dtype of that name."""
-        # Converted on the host first: a device need not have the host array's dtype.
-        return self.xp.asarray(np.array(host, dtype=dtype), device=device)
-
-    def to_numpy(self, array: Array) -> np.ndarray:
-        """Copy an array to NumPy."""
-        return np.array(np.from_dlpack(array))
-
-    # How a loss is evaluated; an adapter may lend its arrays' memory to a faster library
-
-    def value(
-        self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
-    ) -> Array:
-        """Build the evaluation of a loss and compute it, so that the library can differentiate."""
-        return build(*arrays, **options).value()
-
-    def closed_form(
-        self,
-        build: Callable[..., Any],
-        ask: Callable[..., Any],
-        arrays: tuple[Array, ...],
-        options: dict[str, Any],
-        *more: Any,
-    ) -> Any:
-        """Build the evaluation of a loss and ask it for a closed form: a gradient, curvature.
-
-        `more` is what is asked for beside the evaluation: a cotangent, a vector.
+        None is the class axis: there they are the class indices.
         """
-        return ask(build(*arrays, **options), *more)
-
-    # How the mathematics runs
-
-    def along(self, axis: int) -> "Backend":
-        """Give the adapter for classes along an axis, counted from the end.
-
-        This one, if they are to be brought to the end; otherwise a copy `at` that axis, for a
-        library that would move elements for it.
-        """
-        return self
-
-    def at(self, axis: int) -> "Backend":
-        """Give this adapter, or a copy, for kernels that find the classes along that axis."""
-        if axis == self.axis:
-            return self
-        other = copy.copy(self)
-        other.axis = axis
-        return other
-
-    def places(self, x: Array) -> Array:
-        """Give the class indices 0 … K − 1 of rows x (..., K), broadcastable to them."""
+        axis = self.class_axis if axis is None else axis
         shape = [1] * len(x.shape)
-        shape[self.axis] = x.shape[self.axis]
-        return self.xp.reshape(self.arange(x.shape[self.axis], like=x), tuple(shape))
+        shape[axis] = x.shape[axis]
+        return self.xp.reshape(self._arange(shape[axis], x), tuple(shape))
 
-    def arange(self, stop: int, like: Array) -> Array:
-        """Give 0 … stop − 1 in the library's index dtype, beside `like`."""
+    def _arange(self, stop: int, like: Array) -> Array:
         return self.xp.arange(stop, device=self.device(like))
 
-    def index_dtype(self, like: Array) -> Any:
-        """Give the library's index dtype, that of `arange`."""
-        return self.arange(1, like=like).dtype
-
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
-        """Give an array of one value, beside `like`."""
+        """Return an array of one value, beside `like`."""
         return self.xp.full(shape, value, dtype=dtype, device=self.device(like))
 
     def cast(self, x: Array, dtype: Any) -> Array:
-        """Give the same values in a dtype: x itself where it has that dtype."""
+        """Return the same values in a dtype: x itself where it has that dtype."""
         return self.xp.astype(x, dtype, copy=False)
 
-    def arranged(self, x: Array, dtype: Any) -> Array:
-        """Give rows (..., K) in a dtype, laid out in memory for a kernel's operations."""
+    def kernel_layout(self, x: Array, dtype: Any) -> Array:
+        """Return rows (..., K) in a dtype, laid out in memory for a kernel's operations."""
         return self.cast(x, dtype)
 
-    def pick(self, x: Array, index: Any) -> Array:
-        """Give each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
-        return self.xp.take_along_axis(x, index, axis=self.axis)
+    def take_label(self, x: Array, index: Any) -> Array:
+        """Return each row's entry at its index: (..., K) and (..., 1) to (..., 1)."""
+        return self.xp.take_along_axis(x, index, axis=self.class_axis)
 
     def row_sum(self, x: Array) -> Array:
         """Sum over the classes: (..., K) to (..., 1)."""
-        return self.xp.sum(x, axis=self.axis, keepdims=True)
-
-    def gathered(self, x: Array) -> Array:
-        """Give an array as one piece, for an operation that the library has for no other."""
-        return x
+        return self.xp.sum(x, axis=self.class_axis, keepdims=True)
 
     def total(self, x: Array) -> Array:
         """Sum all numbers of an array."""
         return self.xp.sum(x)
 
-    def over(self, x: Array | float, denominator: Array | float) -> Array:
-        """Divide the sum of all losses, or a cotangent, by the mean's denominator."""
-        return x / denominator
-
     def stop_gradient(self, array: Array) -> Array:
-        """Give the same values, constant to the library's automatic differentiation."""
+        """Return the same values, constant to the library's automatic differentiation."""
         return array
 
-    def derived(
-        self, value: Callable[..., Any], formula: Callable[..., Any], *arrays: Array
-    ) -> Any:
-        """Evaluate a function that is to be differentiated by another formula for the same.
+    # Those that follow may write over x: it is an array that a kernel made and needs no more.
 
-        `value` is the shorter one, for where nothing is differentiated.
-        """
-        return (formula if self.differentiable else value)(*arrays)
+    def set_at_label(self, x: Array, index: Any, value: Any) -> Array:
+        """Return rows x (..., K) with the entry at each row's index (..., 1) replaced."""
+        return self.xp.where(self.indices(x) == index, value, x)
 
-    def with_slopes(self, function: Any, *rows: Any) -> Array:
-        """Evaluate a function of numbers of a row that states its derivatives (`AnchorTerm`).
+    def scale_rows(self, x: Array, factor: Any = 1.0, valid: Array | None = None) -> Array:
+        """Return x times a factor that broadcasts to it, and 0 in the rows that are not valid."""
+        x = x if isinstance(factor, float) and factor == 1 else x * factor
+        return x if valid is None else self.xp.where(valid, x, 0.0)
 
-        The rows are arrays (..., 1) or numbers. An adapter that can hand derivatives to its library
-        computes ``function.value`` and hands ``function.slopes``; others differentiate
-        ``function.smooth`` as it is.
-        """
-        return (function.smooth if self.differentiable else function.value)(*rows)
-
-    def quiet(self) -> AbstractContextManager[Any]:
-        """Silence floating-point warnings: infinities and NaN are stated results here."""
-        return nullcontext()
-
-    def masked(self, array: Array, counted: Array) -> Array:
-        """Blank the rows of an input (..., K) that do not count, `counted` (..., 1) being False.
-
-        It keeps their NaN out of automatic differentiation; what kernels return is blanked again.
-        """
-        return self.xp.where(counted, array, 0.0) if self.differentiable else array
-
-    # A loss of labels alone, walked over in whole rows. The walks are these two; what is between
-    # them are numbers of a row. For libraries that run operations one by one on a device.
-
-    def streams(self, rows: Array) -> bool:
-        """Tell if a loss of labels is evaluated by `sums` and `gradient`, not by `blockwise`."""
-        return False
-
-    def sums(self, z: Array, label: Array, dtype: Any) -> tuple[Array, Array, Array]:
-        """Give each row's maximum, Σ exp(z − maximum) without its label, and z at the label.
-
-        All are (..., 1) and of that dtype, which z (..., K) may be narrower than.
-        """
-
-        def on_block(z: Array, label: Array) -> tuple[Array, Array, Array]:
-            top = self.xp.max(z, axis=self.axis, keepdims=True)
-            top = self.cast(top, dtype)
-            _, rest, own = self.anchored(z, top, label)
-            return top, rest, self.cast(own, dtype)
-
-        return self.blockwise(on_block, z, label)
-
-    def gradient(
-        self,
-        z: Array,
-        shift: Array,
-        factor: Array,
-        label: Array,
-        entry: Array,
-        counted: Array | None,
-    ) -> Array:
-        """Give exp(z − shift)·factor with an entry at each row's label, 0 in rows not counted.
-
-        It has the dtype of z, and is rounded once.
-        """
-
-        def on_block(
-            z: Array, shift: Array, factor: Array, label: Array, entry: Array, counted: Any
-        ) -> Array:
-            e = self.multiply_(self.exp_shifted(z, shift), factor)
-            e = self.put_(e, label, entry)
-            e = e if counted is None else self.blank_(e, counted)
-            return self.cast(e, z.dtype)
-
-        return self.blockwise(on_block, z, shift, factor, label, entry, counted)
-
-    # On temporaries: x is an array that a kernel made itself and needs no more, so that a
-    # library whose arrays can be written to may write the result into it.
-
-    def exp_shifted(self, x: Array, shift: Array) -> Array:
-        """Give exp(x − shift) as such a temporary; x itself is kept."""
-        return self.xp.exp(x - shift)
-
-    def anchored(self, z: Array, shift: Array, anchor: Array) -> tuple[Array, Array, Array]:
-        """Give such exponentials with 0 at each row's anchor, their sum, and z at the anchor."""
-        e = self.put_(self.exp_shifted(z, shift), anchor, 0.0)
-        return e, self.row_sum(e), self.pick(z, anchor)
-
-    def anchored_sums(
-        self, z: Array, shift: Array, anchor: Array, counted: Array | None
-    ) -> tuple[Array, Array, Array] | None:
-        """Give the shift and, of z less the shift, the two sums of `anchored`; or None.
-
-        They are all that a loss, not its gradient, asks of elements. So its derivatives by the
-        logits pass through here, and an adapter may state them where its library finds longer
-        ones. Further derivatives are to be those of `centred`. The shift (..., 1) is constant to
-        the first; like z it is not blanked yet, and what is returned is, in rows that do not count.
-        """
-        return None
-
-    def centred(self, z: Array, shift: Array) -> tuple[Array, Array]:
-        """Give z − shift and the shift, the row's maximum, for a library that differentiates.
-
-        Where a class holds more than half of the probability, the shift carries the derivative of
-        its logit, and its own difference none. So none of the row's further derivatives is
-        1 − p for a p near 1, whatever the anchor is.
-        """
-        xp = self.xp
-        below = z - shift
-        sure = self.row_sum(xp.exp(self.stop_gradient(below))) < 2
-        largest = xp.argmax(z, axis=self.axis, keepdims=True)
-        shift = xp.where(sure, self.pick(z, largest), shift)
-        at_centre = sure & (self.places(z) == largest)
-        return xp.where(at_centre, 0.0, z - shift), shift
-
-    def multiply_(self, x: Array, factor: Array) -> Array:
-        """Give x · factor, where the factor broadcasts to x."""
-        return x * factor
-
-    def put_(self, x: Array, index: Array, value: Array) -> Array:
-        """Give rows x (..., K) with the entry at each row's index (..., 1) replaced by a value."""
-        return self.xp.where(self.places(x) == index, value, x)
-
-    def others_(self, p: Array, own: Array | float, whole: Array | float = 1.0) -> Array:
-        """Give, for each class of rows p (..., K) ≥ 0, the sum of the others and `own` (..., 1).
+    def other_sums(self, p: Array, at_reference: Any, whole: Any = 1.0) -> Array:
+        """Return, for each class of rows p (..., K) ≥ 0, the sum of the others and one number more.
 
         `whole` is the sum of all, of which nothing accurate is left where p is most of it.
         """
         large = p > MOST * whole
-        summed = self.row_sum(self.xp.where(large, 0.0, p)) + own
+        summed = self.row_sum(self.xp.where(large, 0.0, p)) + at_reference
         return self.xp.where(large, summed, whole - p)
 
-    def blank_(self, x: Array, counted: Array) -> Array:
-        """Give x with 0 in the rows that do not count."""
-        return self.xp.where(counted, x, 0.0)
-
-    def add_product_(self, total: Array, a: Array, b: Array) -> Array:
-        """Give total + aᵀb of a (n, K), b (n, D) and a total (K, D) that is needed no more."""
+    def add_product(self, total: Array, a: Array, b: Array) -> Array:
+        """Return total + aᵀb of a (n, K), b (n, D) and a total (K, D) that is needed no more."""
         return total + self.xp.matmul(self.xp.matrix_transpose(a), b)
 
-    def scan(
+    # Evaluation
+
+    class_axis: int = -1
+
+    def with_class_axis(self, axis: int) -> "Backend":
+        """Return the adapter for classes along an axis, counted from the end.
+
+        This one, if they are to be brought to the end; a copy whose `class_axis` it is, for a
+        library that would move elements for it.
+        """
+        return self
+
+    def _at_axis(self, axis: int) -> "Backend":
+        """Return this adapter, or a copy, for kernels that find the classes along that axis."""
+        if axis == self.class_axis:
+            return self
+        other = copy.copy(self)
+        other.class_axis = axis
+        return other
+
+    # An adapter that evaluates losses in its library's own way, for automatic differentiation or a
+    # compiler, has a method ``evaluate(loss, ask, arrays, options, *more)`` here. It returns
+    # ``loss.evaluate(ask, arrays, options, *more)``; `ask` is None for the loss itself.
+    evaluate: Callable[..., Any] | None = None
+
+    def map_blocks(
+        self, function: Callable[..., Any], rows: Array, *operands: Any, **_: bool
+    ) -> Any:
+        """Apply a function that treats each row alone to rows (..., K) and what belongs to them.
+
+        The operands broadcast against the rows, are numbers or None. The function returns an array
+        or a tuple of arrays of shape (..., 1) or (..., K). A backend may cut the rows into blocks.
+        With ``overwrite=True`` it may write a result over the rows. ``whole=True`` says that the
+        function makes nothing of the rows' shape but by `exp_sums` and `exp_gradient`.
+        """
+        return function(rows, *operands)
+
+    def map_steps(
         self,
         step: Callable[..., tuple[Any, tuple[Array, ...]]],
         totals: Any,
@@ -399,30 +205,17 @@ class Backend:
             return totals, found[0]
         return totals, tuple(self.xp.concat(parts, axis=0) for parts in zip(*found, strict=True))
 
-    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        """Apply a function that treats each row alone to rows (..., K) and what belongs to them.
-
-        The operands broadcast against the rows, are numbers or None. The function returns an array
-        or a tuple of arrays of shape (..., 1) or (..., K). A backend may cut the rows into blocks.
-        """
-        return function(rows, *operands)
-
-    def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        """Do as `blockwise`; a result may be written over the rows, which are needed no more."""
-        return self.blockwise(function, rows, *operands)
-
-    def unshifted(self, z: Array, label: Array) -> tuple[Array, Any, Array, Array]:
-        """Give exp(z) with 0 at each row's label, the place, the row's sum, and what was there.
-
-        Asked of a backend that `looks`.
-        """
-        raise NotImplementedError
-
-    def mended_(
-        self, function: Callable[..., Any], results: Any, good: Array, *operands: Array | None
+    def custom_derivative(
+        self,
+        function: Callable[..., Any],
+        differentiable_form: Callable[..., Any],
+        *arrays: Any,
+        partials: Callable[..., tuple[Any, ...]] | None = None,
     ) -> Any:
-        """Compute the rows again that are not good (..., 1), where the backend `looks`.
+        """Evaluate a function that is to be differentiated by another formula for the same.
 
-        The operands and results are those of `blockwise`.
+        `function` is the shorter one, for where nothing is differentiated. `partials` returns the
+        derivatives by the arrays, which are then (..., 1), or numbers: an adapter that can hand
+        these to its library need not have it differentiate the formula.
         """
-        raise NotImplementedError
+        return (differentiable_form if self.differentiable else function)(*arrays)

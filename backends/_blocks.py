@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._row_sums import ExpSums
 
 # Bytes of a block in the loss's dtype, where a library's operations run one after the other on a
 # device: a loss alone has one temporary of that size, and a mask beside it at most, which keeps it
@@ -59,16 +60,17 @@ def walk(
     backend: Backend,
     function: Callable[..., Any],
     rows: Array,
-    operands: tuple[Any, ...],
-    *,
-    over: bool = False,
+    *operands: Any,
+    overwrite: bool = False,
+    whole: bool = False,
 ) -> Any:
-    """Do as `Backend.blockwise` on blocks of ROOM bytes, one after the other, without waiting.
+    """Do as `Backend.map_blocks` on blocks of ROOM bytes, one after the other, without waiting.
 
-    Results are written into arrays of their whole size; with `over`, one of the rows' shape and
-    dtype over the rows.
+    Results are written into arrays of their whole size.
     """
-    shape, axis, size = tuple(rows.shape), backend.axis, rows.dtype.itemsize
+    if whole:  # `exp_sums` and `exp_gradient` are cut
+        return function(rows, *operands)
+    shape, axis, size = tuple(rows.shape), backend.class_axis, rows.dtype.itemsize
     # Half precision is computed in float32, and converted first: two temporaries.
     most = ROOM // (size if size >= 4 else 8)
     outputs: list[Array] = []
@@ -81,7 +83,7 @@ def walk(
         single = not isinstance(results, tuple)
         results = (results,) if single else results
         if not outputs:
-            outputs = [_output(backend, rows, found, over) for found in results]
+            outputs = [_output(backend, rows, found, overwrite) for found in results]
         for output, found in zip(outputs, results, strict=True):
             output[index] = found
         del found, results  # or the next block's would come beside them
@@ -90,10 +92,38 @@ def walk(
 
 def _output(backend: Backend, rows: Array, found: Array, over: bool) -> Array:
     """Allocate a result, as the rows lie in memory where it has their shape; or take the rows."""
-    axis, shape = backend.axis, list(rows.shape)
+    axis, shape = backend.class_axis, list(rows.shape)
     # With one class, losses would have the rows' shape as well.
     if found.shape[axis] == shape[axis] != 1:
         same = over and found.dtype == rows.dtype
         return rows if same else backend.xp.empty_like(rows, dtype=found.dtype)
     shape[axis] = found.shape[axis]
     return backend.xp.empty(tuple(shape), dtype=found.dtype, device=backend.device(rows))
+
+
+def exp_sums(backend: Any, z: Array, reference: Array, dtype: Any) -> ExpSums:
+    """Sum the exponentials block by block, and keep none."""
+    xp, axis = backend.xp, backend.class_axis
+
+    def on_block(z: Array, reference: Array) -> tuple[Array, Array, Array]:
+        row_max = backend.cast(xp.max(z, axis=axis, keepdims=True), dtype)
+        _, other_sum, own = backend._exps(z, row_max, reference)
+        return row_max, other_sum, backend.cast(own, dtype)
+
+    row_max, other_sum, own = walk(backend, on_block, z, reference)
+    return ExpSums(z, reference, row_max, row_max, other_sum, own - row_max)
+
+
+def exp_gradient(
+    backend: Any, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any
+) -> Array:
+    """Make the exponentials again, block by block, of which only sums were kept."""
+
+    def on_block(
+        z: Array, row_max: Array, reference: Array, factor: Array, entry: Array, valid: Any
+    ) -> Array:
+        exps = backend.scale_rows(backend._exp(z, row_max), factor)
+        exps = backend.set_at_label(exps, reference, entry)
+        return backend.cast(backend.scale_rows(exps, valid=valid), dtype)
+
+    return walk(backend, on_block, sums.z, sums.row_max, sums.reference, factor, entry, valid)

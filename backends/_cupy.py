@@ -10,11 +10,13 @@ import numpy as np
 from xp_xent.backends import _blocks
 from xp_xent.backends._base import Array, Backend
 from xp_xent.backends._cupy_kernels import Kernels
+from xp_xent.backends._host import Adapter
+from xp_xent.backends._row_sums import ExpSums
 
 
-class CuPy(Backend):
+class CuPy(Adapter):
     name = "cupy"
-    roots = ("cupy",)
+    packages = ("cupy",)
     module = "array_api_compat.cupy"
     differentiable = False
 
@@ -22,8 +24,8 @@ class CuPy(Backend):
         super().__init__()
         self._kernels = Kernels(self.xp)
 
-    def load(self) -> ModuleType:
-        xp = super().load()
+    def _load(self) -> ModuleType:
+        xp = super()._load()
         try:
             xp.cuda.runtime.getDeviceCount()
         except xp.cuda.runtime.CUDARuntimeError as error:
@@ -46,7 +48,9 @@ class CuPy(Backend):
     def to_numpy(self, array: Array) -> np.ndarray:
         return array.get()
 
-    def arange(self, stop: int, like: Array) -> Array:
+    # Kernels run on the current device, which need not be that of the arrays.
+
+    def _arange(self, stop: int, like: Array) -> Array:
         with like.device:
             return self.xp.arange(stop)
 
@@ -54,89 +58,85 @@ class CuPy(Backend):
         with like.device:
             return self.xp.full(shape, value, dtype=dtype)
 
-    # Kernels run on the current device, which need not be that of the arrays.
-
-    def value(
-        self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
-    ) -> Array:
-        with arrays[0].device:
-            return super().value(build, arrays, options)
-
-    def closed_form(
+    def evaluate(
         self,
-        build: Callable[..., Any],
-        ask: Callable[..., Any],
+        loss: Any,
+        ask: Any,
         arrays: tuple[Array, ...],
         options: dict[str, Any],
         *more: Any,
     ) -> Any:
         with arrays[0].device:
-            return super().closed_form(build, ask, arrays, options, *more)
+            return loss.run(ask, arrays, options, *more)
 
-    def along(self, axis: int) -> Backend:
+    def with_class_axis(self, axis: int) -> Backend:
         # Neighbouring threads take elements in the order of the axes, whatever lies in memory.
-        return self.at(axis)
+        return self._at_axis(axis)
 
-    def streams(self, rows: Array) -> bool:
-        return True
+    def map_blocks(
+        self, function: Callable[..., Any], rows: Array, *operands: Any, **how: bool
+    ) -> Any:
+        return _blocks.walk(self, function, rows, *operands, **how)
 
-    def sums(self, z: Array, label: Array, dtype: Any) -> tuple[Array, Array, Array]:
-        xp, shape = self.xp, self._rows_shape(z)
-        top, others, own, rest = (xp.empty(shape, dtype=dtype) for _ in range(4))
-        # Of several results CuPy would hand back the first alone, so they are given.
-        self._kernels.maximum_and_others(z, top, others, axis=self.axis % z.ndim, keepdims=True)
-        self._kernels.label_and_rest(z, label, top, others, *self._steps(z), own, rest)
-        return top, rest, own
-
-    def gradient(
+    def exp_sums(
         self,
         z: Array,
-        shift: Array,
-        factor: Array,
-        label: Array,
-        entry: Array,
-        counted: Array | None,
+        reference: Array | None,
+        dtype: Any,
+        *,
+        valid: Array | None = None,
+        need: str = "exps",
+        multipliers: tuple[Any, ...] | None = None,
+    ) -> ExpSums:
+        if reference is None or need == "exps":
+            return super().exp_sums(z, reference, dtype, valid=valid)
+        xp, shape, steps = self.xp, self._rows_shape(z), self._steps(z)
+        row_max, others, own, other_sum = (xp.empty(shape, dtype=dtype) for _ in range(4))
+        # Of several results CuPy would hand back the first alone, so they are given.
+        axis = self.class_axis % z.ndim
+        self._kernels.maximum_and_others(z, row_max, others, axis=axis, keepdims=True)
+        self._kernels.label_and_other_sum(z, reference, row_max, others, *steps, own, other_sum)
+        return ExpSums(z, reference, row_max, row_max, other_sum, own - row_max)
+
+    def exp_gradient(
+        self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any
     ) -> Array:
-        xp = self.xp
-        label = label if counted is None else xp.where(counted, label, -1)
+        if sums.exps is not None:
+            return super().exp_gradient(sums, factor, entry, valid, dtype)
+        xp, z, label = self.xp, sums.z, sums.reference
+        label = label if valid is None else xp.where(valid, label, -1)
         label = xp.astype(label, xp.int64, copy=False)
-        of_rows = (self._of_rows(x, z) for x in (shift, factor, label, entry))
-        kernel = self._kernels.gradients[self.axis == -1, z.size >= 1 << 32]
+        of_rows = (self._of_rows(x, z) for x in (sums.row_max, factor, label, entry))
+        kernel = self._kernels.gradients[self.class_axis == -1, z.size >= 1 << 32]
         return kernel(z, *of_rows, *self._steps(z), xp.empty_like(z))
 
-    def exp_shifted(self, x: Array, shift: Array) -> Array:
-        return self._kernels.exp_shifted(x, shift, self.xp.empty_like(x, dtype=shift.dtype))
+    def _exp(self, z: Array, level: Array) -> Array:
+        return self._kernels.exp_shifted(z, level, self.xp.empty_like(z, dtype=level.dtype))
 
-    def multiply_(self, x: Array, factor: Array) -> Array:
-        return self.xp.multiply(x, factor, out=x)
-
-    def put_(self, x: Array, index: Array, value: Array) -> Array:
-        self._kernels.put(self._of_rows(index, x), value, *self._steps(x), x)
+    def scale_rows(self, x: Array, factor: Any = 1.0, valid: Array | None = None) -> Array:
+        if not (isinstance(factor, float) and factor == 1):
+            x = self.xp.multiply(x, factor, out=x)
+        if valid is not None:
+            self._kernels.zero_masked(valid, x)
         return x
 
-    def blank_(self, x: Array, counted: Array) -> Array:
-        self._kernels.blank(counted, x)
+    def set_at_label(self, x: Array, index: Array, value: Any) -> Array:
+        self._kernels.set_at_label(self._of_rows(index, x), value, *self._steps(x), x)
         return x
-
-    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        return _blocks.walk(self, function, rows, operands)
-
-    def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        return _blocks.walk(self, function, rows, operands, over=True)
 
     def _rows_shape(self, x: Array) -> tuple[int, ...]:
         shape = list(x.shape)
-        shape[self.axis] = 1
+        shape[self.class_axis] = 1
         return tuple(shape)
 
     def _of_rows(self, numbers: Array, x: Array) -> Array:
-        """Give one number to each row of x; not as another view where they lie so already."""
+        """Return one number for each row of x; not as another view where they lie so already."""
         shape = self._rows_shape(x)
         return numbers if numbers.shape == shape else self.xp.broadcast_to(numbers, shape)
 
     def _steps(self, x: Array) -> tuple[int, int]:
-        """Give the number of classes, and of the elements from one class to the next."""
-        return x.shape[self.axis], math.prod(x.shape[x.ndim + self.axis + 1 :])
+        """Return the number of classes, and of the elements from one class to the next."""
+        return x.shape[self.class_axis], math.prod(x.shape[x.ndim + self.class_axis + 1 :])
 
 
 BACKEND = CuPy()

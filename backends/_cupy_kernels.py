@@ -42,25 +42,26 @@ class Kernels:
         # One input alone: a second one that lies along the rows would make neighbouring threads
         # read from different rows. So the largest element is what is left out, not the label.
         self.maximum_and_others = xp.ReductionKernel(
-            "T z", "R top, R others",
+            "T z", "R row_max, R others",
             map_expr="xp_xent_pair<R>(static_cast<R>(z), R(0))",
             reduce_expr="xp_xent_merge(a, b)",
             # An infinite or undefined maximum leaves nothing of the row.
-            post_map_expr="top = a.top, others = a.others + (a.top - a.top)",
+            post_map_expr="row_max = a.top, others = a.others + (a.top - a.top)",
             identity="xp_xent_pair<R>()",
             reduce_type="xp_xent_pair<R>",
             name="xp_xent_maximum_and_others", preamble=PAIR,
         )  # fmt: skip
         # The sum without the label instead. Where the label is not the maximum, that has its 1 in
         # it, beside which the label's own term is taken out without harm.
-        self.label_and_rest = xp.ElementwiseKernel(
-            "raw T z, L label, R top, R others, int64 classes, int64 inner", "R own, R rest",
+        self.label_and_other_sum = xp.ElementwiseKernel(
+            "raw T z, L label, R row_max, R others, int64 classes, int64 inner",
+            "R own, R other_sum",
             """
             own = static_cast<R>(z[(i / inner * classes + label) * inner + i % inner]);
-            const R less = others - exp(own - top);
-            rest = own == top ? others : 1 + (less < 0 ? R(0) : less);
+            const R less = others - exp(own - row_max);
+            other_sum = own == row_max ? others : 1 + (less < 0 ? R(0) : less);
             """,
-            name="xp_xent_label_and_rest",
+            name="xp_xent_label_and_other_sum",
         )  # fmt: skip
         self.gradients = {
             (last, wide): _gradient(xp, last, wide)
@@ -70,13 +71,13 @@ class Kernels:
         self.exp_shifted = xp.ElementwiseKernel(
             "T z, R shift", "R e", "e = exp(static_cast<R>(z) - shift)", name="xp_xent_exp_shifted"
         )
-        self.put = xp.ElementwiseKernel(
+        self.set_at_label = xp.ElementwiseKernel(
             "L index, T value, int64 classes, int64 inner", "raw T x",
             "x[(i / inner * classes + index) * inner + i % inner] = value",
-            name="xp_xent_put",
+            name="xp_xent_set_at_label",
         )  # fmt: skip
-        self.blank = xp.ElementwiseKernel(
-            "bool counted", "T x", "if (!counted) x = T(0)", name="xp_xent_blank"
+        self.zero_masked = xp.ElementwiseKernel(
+            "bool valid", "T x", "if (!valid) x = T(0)", name="xp_xent_zero_masked"
         )
 
 
@@ -94,7 +95,7 @@ def _gradient(xp: Any, last: bool, wide: bool) -> Any:
         const Index row = outer * inner + (n - above * inner);
     """  # fmt: skip
     return xp.ElementwiseKernel(
-        "T z, raw R shift, raw R factor, raw int64 label, raw R entry, "
+        "T z, raw R row_max, raw R factor, raw int64 label, raw R entry, "
         f"{name} classes, {name} inner",
         "T gradient",
         f"""
@@ -104,7 +105,7 @@ def _gradient(xp: Any, last: bool, wide: bool) -> Any:
         const long long at = label[row];
         R slope = R(0);
         if (at == static_cast<long long>(place)) slope = entry[row];
-        else if (at >= 0) slope = exp(static_cast<R>(z) - shift[row]) * factor[row];
+        else if (at >= 0) slope = exp(static_cast<R>(z) - row_max[row]) * factor[row];
         gradient = static_cast<T>(slope);
         """,
         name=f"xp_xent_gradient_{'last' if last else 'inner'}_{name}",

@@ -7,24 +7,26 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _blocks
-from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._base import Array
+from xp_xent.backends._host import Adapter
+from xp_xent.backends._row_sums import ExpSums
 
 
-class Dpnp(Backend):
+class Dpnp(Adapter):
     name = "dpnp"
-    roots = ("dpnp",)
+    packages = ("dpnp",)
     module = "dpnp"
     differentiable = False
 
-    def load(self) -> ModuleType:
-        xp = super().load()
+    def _load(self) -> ModuleType:
+        xp = super()._load()
         try:
             xp.empty(0)
         except Exception as error:
             raise ImportError(f"dpnp is installed, but has no device: {error}") from error
         return xp
 
-    def scan(
+    def map_steps(
         self,
         step: Callable[..., tuple[Any, tuple[Array, ...]]],
         totals: Any,
@@ -37,39 +39,52 @@ class Dpnp(Backend):
             self.synchronize(parts[0])
             return step(totals, *parts)
 
-        return super().scan(waited, totals, arrays, size)
+        return super().map_steps(waited, totals, arrays, size)
 
-    def exp_shifted(self, x: Array, shift: Array) -> Array:
-        shifted = self.xp.subtract(x, shift)
-        return self.xp.exp(shifted, out=shifted)
+    def scale_rows(self, x: Array, factor: Any = 1.0, valid: Array | None = None) -> Array:
+        if not (isinstance(factor, float) and factor == 1):
+            x = self.xp.multiply(x, factor, out=x)
+        return x if valid is None else self.xp.where(valid, x, 0.0, out=x)
 
-    def multiply_(self, x: Array, factor: Array) -> Array:
-        return self.xp.multiply(x, factor, out=x)
-
-    def put_(self, x: Array, index: Array, value: Array) -> Array:
-        self.xp.put_along_axis(x, index, value, axis=self.axis)
+    def set_at_label(self, x: Array, index: Array, value: Any) -> Array:
+        self.xp.put_along_axis(x, index, value, axis=self.class_axis)
         return x
 
-    def blank_(self, x: Array, counted: Array) -> Array:
-        return self.xp.where(counted, x, 0.0, out=x)
+    def exp_sums(
+        self,
+        z: Array,
+        reference: Array | None,
+        dtype: Any,
+        *,
+        valid: Array | None = None,
+        need: str = "exps",
+        multipliers: tuple[Any, ...] | None = None,
+    ) -> ExpSums:
+        if reference is None or need == "exps":
+            return super().exp_sums(z, reference, dtype, valid=valid)
+        return _blocks.exp_sums(self, z, reference, dtype)
 
-    def streams(self, rows: Array) -> bool:
-        return True
+    def exp_gradient(
+        self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any
+    ) -> Array:
+        if sums.exps is not None:
+            return super().exp_gradient(sums, factor, entry, valid, dtype)
+        return _blocks.exp_gradient(self, sums, factor, entry, valid, dtype)
 
-    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        return _blocks.walk(self, self._paced(function), rows, operands)
+    def _exp(self, z: Array, level: Array | float) -> Array:
+        shifted = self.xp.subtract(z, level)
+        return self.xp.exp(shifted, out=shifted)
 
-    def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        return _blocks.walk(self, self._paced(function), rows, operands, over=True)
-
-    def _paced(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def map_blocks(
+        self, function: Callable[..., Any], rows: Array, *operands: Any, **how: bool
+    ) -> Any:
         # What is queued keeps its temporaries. (Not a barrier's event: to submit one with the
         # interpreter's lock held can lock up with the queue's own host tasks, which want it.)
         def paced(rows: Array, *operands: Array | None) -> Any:
             self.synchronize(rows)
             return function(rows, *operands)
 
-        return paced
+        return _blocks.walk(self, paced, rows, *operands, **how)
 
     def synchronize(self, array: Array) -> None:
         array.sycl_queue.wait()

@@ -65,61 +65,35 @@ def _devices(mesh: AbstractMesh, names: Any) -> int:
     return count
 
 
-class ExplicitEvaluation:
-    """An evaluation that is asked for its closed forms on split arrays."""
+def evaluate(
+    mesh: AbstractMesh,
+    function: Callable[..., Any],
+    loss: Any,
+    ask: Any,
+    arrays: tuple[Array, ...],
+    options: dict[str, Any],
+    more: tuple[Any, ...],
+) -> Any:
+    """Call ``function(loss, ask, arrays, options, *more)``; its results are split as arguments are.
 
-    def __init__(
-        self,
-        mesh: AbstractMesh,
-        build: Callable[..., Any],
-        arrays: tuple[Array, ...],
-        options: dict[str, Any],
-    ) -> None:
-        self.mesh, self.arrays, self.options = mesh, arrays, options
-        self.found = evaluated(mesh, *calling(build, arrays, options))
-        self.arguments = self.found.arguments
-
-    def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Give the reduced loss, and its derivative by each of the arguments named."""
-        value, gradients = evaluated(
-            self.mesh, lambda cotangent: self.found.value_and_grads(wrt, cotangent), cotangent
-        )
-        given = dict(zip(self.arguments, self.arrays, strict=True)) | self.options
-        axis = self.options.get("axis", -1)
-        return split_like(value, self.arrays[0], self.mesh, axis), tuple(
-            split_like(gradient, given[name], self.mesh)
-            for name, gradient in zip(wrt, gradients, strict=True)
-        )
-
-    def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
-        """Give the reduced loss, its gradient and its curvature by the first array."""
-        found = evaluated(self.mesh, lambda: self.found.value_gradient_and_curvature(bound))
-        value, *by_first = found
-        axis = self.options.get("axis", -1)
-        like = self.arrays[0]
-        gradient, curvature = (split_like(x, like, self.mesh) for x in by_first)
-        return split_like(value, like, self.mesh, axis), gradient, curvature
-
-    def hvp(self, vector: Array) -> Array:
-        """Give the Hessian of the reduced loss by the first array, times a vector."""
-        return split_like(evaluated(self.mesh, self.found.hvp, vector), self.arrays[0], self.mesh)
-
-    def hessian_diagonal(self) -> Array:
-        """Give the diagonal of the Hessian of the reduced loss by the first array."""
-        found = evaluated(self.mesh, self.found.hessian_diagonal)
-        return split_like(found, self.arrays[0], self.mesh)
-
-
-def calling(
-    function: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
-) -> tuple[Any, ...]:
-    """Give the call as a function of positional arguments alone, and these."""
+    A loss is split as the logits are, a gradient as its argument, of the same shape.
+    """
     count, names = len(arrays), tuple(options)
 
     def call(*values: Any) -> Any:
-        named = dict(zip(names, values[count:], strict=True))
-        return function(*values[:count], **named)
+        end = count + len(names)
+        named = dict(zip(names, values[count:end], strict=True))
+        return function(loss, ask, values[:count], named, *values[end:])
 
-    return call, *arrays, *options.values()
+    found = evaluated(mesh, call, *arrays, *options.values(), *more)
+    first, axis = arrays[0], options.get("axis", -1)
+    rows = (first.shape[:axis], first.shape[axis:][1:])
+    given = [x for x in (*arrays, *options.values()) if isinstance(x, jax.Array)]
+
+    def split_found(x: Array) -> Array:
+        if x.ndim == 0 or x.shape == rows[0] + rows[1]:
+            return split_like(x, first, mesh, axis)
+        like = next((one for one in given if one.shape == x.shape), first)
+        return split_like(x, like, mesh, axis)
+
+    return jax.tree.map(split_found, found)

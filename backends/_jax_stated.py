@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xp_xent.backends._base import HALF, Array, dtype_name
+from xp_xent.backends._base import Array
+from xp_xent.backends._numbers import HALF, dtype_name
 
 Named = dict[str, Array]
 
@@ -21,16 +22,18 @@ def widened(array: Array) -> Array:
 
 
 def moving(tangents: tuple[Named]) -> Named:
-    """Give the tangents that are not known to be zero."""
+    """Return the tangents that are not known to be zero."""
     zero = jax.custom_derivatives.SymbolicZero
     return {name: x for name, x in tangents[0].items() if not isinstance(x, zero)}
 
 
-def derived(function: Callable[..., Any], primals: tuple[Named], tangents: tuple[Named]) -> Any:
+def differentiated(
+    function: Callable[..., Any], primals: tuple[Named], tangents: tuple[Named]
+) -> Any:
     """Differentiate as JAX does."""
-    (arrays,), along = primals, moving(tangents)
-    moved = {name: arrays[name] for name in along}
-    return jax.jvp(lambda moved: function(arrays | moved), (moved,), (along,))
+    (arrays,), changing = primals, moving(tangents)
+    moved = {name: arrays[name] for name in changing}
+    return jax.jvp(lambda moved: function(arrays | moved), (moved,), (changing,))
 
 
 def whole(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,39 +42,42 @@ def whole(function: Callable[..., Any]) -> Callable[..., Any]:
     It would move everything that is the same in each step, broadcast constants too, out to memory.
     """
     call = jax.custom_jvp(function)
-    call.defjvp(lambda primals, tangents: derived(function, primals, tangents), symbolic_zeros=True)
+    call.defjvp(
+        lambda primals, tangents: differentiated(function, primals, tangents),
+        symbolic_zeros=True,
+    )
     return call
 
 
-def value(
-    found: Any, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
-) -> Array:
-    """Compute a reduced loss, of which `found` is what `build` makes of the arrays and options."""
-    names, variables = found.arguments[: len(arrays)], set(found.variables)
-    given, settings = dict(zip(names, arrays, strict=True)) | options, tuple(options)
+def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Array:
+    """Compute a reduced loss."""
+    names, settings = loss.arguments, tuple(options)
+    given = dict(zip(names, arrays, strict=True)) | options
     traced = {name: x for name, x in given.items() if isinstance(x, jax.Array)}
     others = {name: x for name, x in given.items() if name not in traced}  # may be closed over
 
     def evaluation(traced: Named) -> Any:
         now = others | traced
-        return build(*(now[name] for name in names), **{name: now[name] for name in settings})
+        return loss.evaluation(
+            tuple([now[name] for name in names]), {name: now[name] for name in settings}
+        )
 
     def formula(traced: Named) -> Array:
         return evaluation(traced).value()
 
     def jvp(primals: tuple[Named], tangents: tuple[Named]) -> tuple[Array, Array]:
-        along = moving(tangents)
-        if not set(along) <= variables:
-            return derived(formula, primals, tangents)
+        changing = moving(tangents)
+        if not set(changing) <= loss.variables:
+            return differentiated(formula, primals, tangents)
         wide = {name: widened(x) for name, x in primals[0].items()}
-        both = whole(lambda traced: evaluation(traced).value_and_grads(tuple(along)))
+        both = whole(lambda traced: evaluation(traced).value_and_grads(tuple(changing)))
         result, gradients = both(wide)
         # Linear in the tangents: JAX transposes it, and differentiates the gradients in turn.
         change = jnp.zeros_like(result)
-        for gradient, x in zip(gradients, along.values(), strict=True):
+        for gradient, x in zip(gradients, changing.values(), strict=True):
             change = change + jnp.sum(gradient * x.astype(gradient.dtype))
         return result, change
 
-    loss = jax.custom_jvp(formula)
-    loss.defjvp(jvp, symbolic_zeros=True)
-    return loss(traced)
+    call = jax.custom_jvp(formula)
+    call.defjvp(jvp, symbolic_zeros=True)
+    return call(traced)

@@ -1,7 +1,8 @@
-"""How rows lie in NumPy's memory: for its inner loops, and where in it a row's entry is."""
+"""How rows lie in NumPy's memory: for inner loops, where a row's entry is, where results go."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,6 +10,11 @@ import numpy as np
 FEW = 64
 # From so many classes on, NumPy adds a row that lies together in memory in pairs.
 PAIRS = 8
+
+# Makes the arrays of results: in NumPy's memory, or in that of a library which lends its arrays.
+memory: ContextVar[Callable[[tuple[int, ...], Any], np.ndarray]] = ContextVar(
+    "xp_xent_memory", default=np.empty
+)
 
 
 def laid_out(block: np.ndarray) -> np.ndarray:
@@ -34,7 +40,7 @@ def laid_out(block: np.ndarray) -> np.ndarray:
 
 
 def _by_class(block: np.ndarray) -> bool:
-    """Tell if a block of few classes is laid out class by class already."""
+    """Return whether a block of few classes is laid out class by class already."""
     if block.shape[-1] >= FEW:
         return False
     apart, size = block.strides[-1], block.itemsize
@@ -45,7 +51,7 @@ def _by_class(block: np.ndarray) -> bool:
 
 
 def alike(a: np.ndarray, b: np.ndarray) -> bool:
-    """Tell if arrays have one shape and are laid out alike: each row together, or each class."""
+    """Return whether arrays have one shape and are laid out alike, by rows or by classes."""
     if a.shape != b.shape:
         return False
     return (a.flags.c_contiguous and b.flags.c_contiguous) or (_by_class(a) and _by_class(b))
@@ -90,7 +96,7 @@ def located(x: np.ndarray, index: np.ndarray) -> Located | None:
 
 
 def _merged(shape: tuple[int, ...], steps: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Give axes that are as one in memory together: length, step, and elements of one index."""
+    """Return axes that are as one in memory together: length, step, and elements of one index."""
     count, apart, span = 1, 0, 1
     for n, step in zip(reversed(shape), reversed(steps), strict=True):
         if n > 1 and count > 1 and step != count * apart:
@@ -110,3 +116,40 @@ def few(mask: np.ndarray) -> np.ndarray:
         return np.flatnonzero(line)
     near = (8 * some[:, None] + np.arange(8)).reshape(-1)
     return near[line[near]]
+
+
+def settled(rows: np.ndarray, results: Any) -> Any:
+    """Return results of all rows, one or a tuple, as `like_rows` lays them out."""
+    shape, strides = rows.shape[:-1], rows.strides
+    for part in results if isinstance(results, tuple) else (results,):
+        if part.shape[:-1] != shape or not (part.shape[-1] == 1 or part.strides == strides):
+            break
+    else:
+        return results
+    if isinstance(results, tuple):
+        return tuple([settled(rows, part) for part in results])
+    output = like_rows(rows, results, None)
+    output[...] = results
+    return output
+
+
+def like_rows(rows: np.ndarray, part: np.ndarray, over: np.ndarray | None) -> np.ndarray:
+    """Allocate a result, as the rows lie in memory where it has their shape; or write over them."""
+    shape = (*rows.shape[:-1], part.shape[-1])
+    if over is not None and (shape, part.dtype) == (over.shape, over.dtype):
+        return over
+    if shape == rows.shape:
+        return empty_like(rows, part.dtype)
+    return memory.get()(shape, part.dtype)
+
+
+def empty_like(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """Allocate an array of the shape of x, its axes in the same order in memory."""
+    make = memory.get()
+    if make is np.empty:
+        return np.empty_like(x, dtype=dtype, subok=False)
+    if x.flags.c_contiguous:
+        return make(x.shape, dtype)
+    order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+    made = make(tuple([x.shape[axis] for axis in order]), dtype)
+    return made.transpose(np.argsort(order))

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _limit: ContextVar[int | None] = ContextVar("xp_xent_threads", default=None)
-_ceiling: ContextVar[int | None] = ContextVar("xp_xent_ceiling", default=None)
+ceiling: ContextVar[int | None] = ContextVar("xp_xent_ceiling", default=None)
 
 
 @contextmanager
@@ -64,22 +64,10 @@ def threads(limit: Any) -> Iterator[None]:
 
 
 def allowed() -> int:
-    """Give how many threads a call may use now."""
-    limit, ceiling = _limit.get(), _ceiling.get()
+    """Return how many threads a call may use now."""
+    limit, most = _limit.get(), ceiling.get()
     limit = _default() if limit is None else limit
-    return limit if ceiling is None else min(limit, ceiling)
-
-
-def at_most(ceiling: int, function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function within which no more threads are allowed than a library around it uses.
-
-    It does not ask for the limit yet: that takes as long as a small loss.
-    """
-    token = _ceiling.set(ceiling)
-    try:
-        return function(*arguments)
-    finally:
-        _ceiling.reset(token)
+    return limit if most is None else min(limit, most)
 
 
 def _default() -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from xp_xent.backends import _blocks, _torch_compiled, _torch_eager, _torch_memory
 from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._row_sums import ExpSums
 
 # Subclasses of other semantics, by name: importing them takes long.
 _REFUSED = {
@@ -17,9 +18,9 @@ _REFUSED = {
 }
 
 
-class Torch(Backend):
+class Torch(_torch_eager.EagerLosses):
     name = "torch"
-    roots = ("torch",)
+    packages = ("torch",)
     module = "array_api_compat.torch"
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class Torch(Backend):
 
         self.torch = torch
 
-    def refuses(self, array: Array) -> str | None:
+    def unsupported_reason(self, array: Array) -> str | None:
         if not isinstance(array, self.torch.Tensor):
             return f"got {type(array).__name__}, wanted a torch.Tensor"
         if reason := _REFUSED.get(type(array).__name__):
@@ -48,7 +49,7 @@ class Torch(Backend):
             ("cpu", accelerator.current_accelerator()) if accelerator.is_available() else ("cpu",)
         )
 
-    def is_readable(self, array: Array) -> bool:
+    def can_read_values(self, array: Array) -> bool:
         return _torch_eager.is_eager(array) and array.device.type == "cpu"
 
     def synchronize(self, array: Array) -> None:
@@ -67,53 +68,29 @@ class Torch(Backend):
     def to_numpy(self, array: Array) -> np.ndarray:
         return _torch_memory.copied(array)
 
-    def value(
-        self, build: Callable[..., Any], arrays: tuple[Array, ...], options: dict[str, Any]
-    ) -> Array:
-        if self.torch.compiler.is_dynamo_compiling():
-            # Imported here: it imports the compiler, and tells it what not to read.
-            from xp_xent.backends import _torch_in_graph as graph
+    # Operations
 
-            fits = graph.fits((*arrays, *options.values()))
-            call = graph.loss_in_graph if fits else graph.loss_beside_graph
-            return call(build.__module__, build.__name__, *arrays, **options)
-        found = _torch_eager.value(build, arrays, options)
-        return super().value(build, arrays, options) if found is None else found
-
-    def closed_form(
-        self,
-        build: Callable[..., Any],
-        ask: Callable[..., Any],
-        arrays: tuple[Array, ...],
-        options: dict[str, Any],
-        *more: Any,
-    ) -> Any:
-        tensors = _torch_eager.tensors_of((*arrays, *more), options)
-        if not _torch_eager.is_eager(*tensors.values()) or _torch_eager.differentiated(tensors):
-            return super().closed_form(build, ask, arrays, options, *more)
-        return _torch_eager.ClosedForm(build, arrays, options).ask(ask, *more)
-
-    def arange(self, stop: int, like: Array) -> Array:
+    def _arange(self, stop: int, like: Array) -> Array:
         # array_api_compat's asks if the length is 0, which a compiler may not know.
         return self.torch.arange(stop, device=like.device)
 
-    def along(self, axis: int) -> Backend:
+    def with_class_axis(self, axis: int) -> Backend:
         # Views are free, but Inductor makes what follows in the memory order of the result.
-        return self.at(axis) if self.torch.compiler.is_compiling() else self
+        return self._at_axis(axis) if self.torch.compiler.is_compiling() else self
 
-    def pick(self, x: Array, index: Array) -> Array:
+    def take_label(self, x: Array, index: Array) -> Array:
         if self.torch.compiler.is_compiling() and x.requires_grad:
             # A gather's derivative is a scatter; this fuses with what is around it.
-            others = self.places(x) != index
-            return x.masked_fill(others, 0).sum(self.axis, keepdim=True)
+            others = self.indices(x) != index
+            return x.masked_fill(others, 0).sum(self.class_axis, keepdim=True)
         rows = list(index.shape)
-        rows[self.axis] = x.shape[self.axis]
+        rows[self.class_axis] = x.shape[self.class_axis]
         # take_along_dim would fix the number of rows under torch.export.
-        return self.torch.gather(x.expand(rows), self.axis, index)
+        return self.torch.gather(x.expand(rows), self.class_axis, index)
 
     @property
     def differentiable(self) -> bool:  # type: ignore[override]
-        """Tell if anybody may differentiate what is computed now."""
+        """Whether anybody may differentiate what is computed now."""
         return self.torch.is_grad_enabled() or not _torch_eager.is_eager()
 
     def _may_write(self, *arrays: Any) -> bool:
@@ -121,71 +98,83 @@ class Torch(Backend):
             return False
         return _torch_eager.is_eager(*(x for x in arrays if isinstance(x, self.torch.Tensor)))
 
-    def streams(self, rows: Array) -> bool:
-        return self._may_write(rows)
+    def scale_rows(self, x: Array, factor: Any = 1.0, valid: Array | None = None) -> Array:
+        if not self._may_write(x):
+            return super().scale_rows(x, factor, valid)
+        if not (isinstance(factor, float) and factor == 1):
+            x = x.mul_(factor)
+        return x if valid is None else x.masked_fill_(~valid, 0.0)
 
-    def blockwise(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        return self._walk(function, rows, operands, over=False)
+    def set_at_label(self, x: Array, index: Array, value: Any) -> Array:
+        if self._may_write(x):
+            return x.scatter_(self.class_axis, index, value)
+        if isinstance(value, float):  # laid out in memory as x is, unlike where's result
+            return x.masked_fill(self.indices(x) == index, value)
+        return super().set_at_label(x, index, value)
 
-    def blockwise_(self, function: Callable[..., Any], rows: Array, *operands: Array | None) -> Any:
-        return self._walk(function, rows, operands, over=True)
+    def add_product(self, total: Array, a: Array, b: Array) -> Array:
+        return total.addmm_(a.T, b) if self._may_write(total) else total.addmm(a.T, b)
 
-    def _walk(
-        self,
-        function: Callable[..., Any],
-        rows: Array,
-        operands: tuple[Array | None, ...],
-        over: bool,
+    def stop_gradient(self, array: Array) -> Array:
+        return array.detach()
+
+    # Evaluation
+
+    def map_blocks(
+        self, function: Callable[..., Any], rows: Array, *operands: Any, **how: bool
     ) -> Any:
         # What autograd, a transform, a compiler or a tracer sees is one formula of whole tensors.
         if not self._may_write(rows, *operands):
             return function(rows, *operands)
-        return _blocks.walk(self, function, rows, operands, over=over)
+        return _blocks.walk(self, function, rows, *operands, **how)
 
-    def exp_shifted(self, x: Array, shift: Array) -> Array:
-        shifted = x - shift
+    def exp_sums(
+        self,
+        z: Array,
+        reference: Array | None,
+        dtype: Any,
+        *,
+        valid: Array | None = None,
+        need: str = "exps",
+        multipliers: tuple[Any, ...] | None = None,
+    ) -> ExpSums:
+        if reference is not None and need != "exps" and self._may_write(z):
+            return _blocks.exp_sums(self, z, reference, dtype)
+        return super().exp_sums(z, reference, dtype, valid=valid, need=need)
+
+    def exp_gradient(
+        self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any
+    ) -> Array:
+        if sums.exps is None and self._may_write(sums.z):
+            return _blocks.exp_gradient(self, sums, factor, entry, valid, dtype)
+        return super().exp_gradient(sums, factor, entry, valid, dtype)
+
+    def _exp(self, z: Array, level: Array | float) -> Array:
+        shifted = z - level
         return shifted.exp_() if self._may_write(shifted) else shifted.exp()
 
-    def anchored_sums(
-        self, z: Array, shift: Array, anchor: Array, counted: Array | None
+    def _stated_sums(
+        self, z: Array, row_max: Array, reference: Array, valid: Array | None
     ) -> tuple[Array, Array, Array] | None:
         if not _torch_compiled.is_backward_only(z):
             return None
-        sums = _torch_compiled.Sums.apply(z, shift, anchor, counted, self.axis)
-        return (shift if counted is None else shift.masked_fill(~counted, 0), *sums)
+        sums = _torch_compiled.Sums.apply(z, row_max, reference, valid, self.class_axis)
+        return (row_max if valid is None else row_max.masked_fill(~valid, 0), *sums)
 
-    def centred(self, z: Array, shift: Array) -> tuple[Array, Array]:
-        return self.derived(lambda z, shift: (z - shift, shift), super().centred, z, shift)
-
-    def derived(
-        self, value: Callable[..., Any], formula: Callable[..., Any], *arrays: Array
+    def custom_derivative(
+        self,
+        function: Callable[..., Any],
+        differentiable_form: Callable[..., Any],
+        *arrays: Any,
+        partials: Callable[..., tuple[Any, ...]] | None = None,
     ) -> Any:
-        if _torch_compiled.is_value_only(arrays[0]):
-            return value(*arrays)
-        return super().derived(value, formula, *arrays)
+        if _torch_compiled.is_value_only(*arrays):
+            return function(*arrays)
+        if partials is not None and _torch_compiled.is_backward_only(arrays[0]):
+            return _torch_compiled.WithPartials.apply(function, partials, *arrays)
+        return super().custom_derivative(function, differentiable_form, *arrays)
 
-    def with_slopes(self, function: Any, *rows: Any) -> Array:
-        if not _torch_compiled.is_backward_only(rows[0]):
-            return super().with_slopes(function, *rows)
-        return _torch_compiled.Sloped.apply(function, *rows)
-
-    def multiply_(self, x: Array, factor: Array) -> Array:
-        return x.mul_(factor) if self._may_write(x) else x * factor
-
-    def put_(self, x: Array, index: Array, value: Array) -> Array:
-        if self._may_write(x):
-            return x.scatter_(self.axis, index, value)
-        if isinstance(value, float):  # laid out in memory as x is, unlike where's result
-            return x.masked_fill(self.places(x) == index, value)
-        return super().put_(x, index, value)
-
-    def blank_(self, x: Array, counted: Array) -> Array:
-        return x.masked_fill_(~counted, 0.0) if self._may_write(x) else super().blank_(x, counted)
-
-    def add_product_(self, total: Array, a: Array, b: Array) -> Array:
-        return total.addmm_(a.T, b) if self._may_write(total) else total.addmm(a.T, b)
-
-    def scan(
+    def map_steps(
         self,
         step: Callable[..., tuple[Any, tuple[Array, ...]]],
         totals: Any,
@@ -197,17 +186,8 @@ class Torch(Backend):
         lowered = amp.is_autocast_available(kind) and self.torch.is_autocast_enabled(kind)
         with amp.autocast(kind, enabled=False) if lowered else nullcontext():
             if _torch_eager.is_eager(arrays[0]):
-                return super().scan(step, totals, arrays, size)
+                return super().map_steps(step, totals, arrays, size)
             return step(totals, *arrays)  # a loop would tie what is compiled to the number of rows
-
-    def over(self, x: Array | float, denominator: Array | float) -> Array:
-        if not isinstance(x, self.torch.Tensor):
-            return x / denominator
-        # Forward mode gives a number () over Python's a tangent in float64; not one in a row.
-        return (x[None] / denominator)[0]
-
-    def stop_gradient(self, array: Array) -> Array:
-        return array.detach()
 
 
 BACKEND = Torch()

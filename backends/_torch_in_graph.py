@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
-from xp_xent.backends._base import LENGTHS, SYMBOLIC, Array
+from xp_xent.backends._base import Array
+from xp_xent.backends._numbers import LENGTHS, SYMBOLIC
 
 SYMBOLIC.add(torch.SymFloat)
 
 
 def _same_length(a: Any, b: Any) -> bool:
-    """Tell if lengths are equal, or have the program check it: of ``z[y != -100]``, say."""
+    """Return whether lengths are equal, or have the program check it: of ``z[y != -100]``, say."""
     if not free_unbacked_symbols((a, b)):
         return bool(a == b)
     if statically_known_true(a != b):
@@ -31,7 +32,7 @@ LENGTHS[torch.SymInt] = _same_length
 
 
 def fits(arguments: Iterable[Any]) -> bool:
-    """Tell if a graph can hold all arguments: tensors, numbers and names."""
+    """Return whether a graph can hold all arguments: tensors, numbers and names."""
     return all(x is None or isinstance(x, (torch.Tensor, int, float, str)) for x in arguments)
 
 
@@ -44,7 +45,7 @@ def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Arr
         return torch.compiler.disable(loss)(*arrays, **options)
     options = {name: _real(name, x) for name, x in options.items()}
     try:
-        return loss.evaluation(*arrays, **options).value()
+        return loss.loss.evaluation(arrays, loss.loss.with_defaults(arrays, options)).value()
     except (TypeError, ValueError) as refusal:
         # Of this, Dynamo gives up: then the loss itself is called, and refuses.
         raise NotImplementedError(str(refusal)) from refusal
@@ -69,7 +70,8 @@ def gradients_in_graph(
 ) -> tuple[Array, ...]:
     """Compute gradients of the public loss of that name, in closed form."""
     loss = getattr(importlib.import_module(module), name)
-    return loss.evaluation(*arrays, **options).value_and_grads(names, cotangent)[1]
+    found = loss.loss.evaluation(arrays, loss.loss.with_defaults(arrays, options))
+    return found.value_and_grads(names, cotangent)[1]
 
 
 def _real(name: str, option: Any) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from xp_xent.backends._base import Array, dtype_name
+from xp_xent.backends._base import Array
+from xp_xent.backends._numbers import dtype_name
 
 # Elements up to which a result is copied: that takes less than to share memory.
 TINY = 1 << 12
@@ -67,16 +68,8 @@ def copied(tensor: torch.Tensor) -> np.ndarray:
     return np.array(tensor.clone().numpy() if view is None else view)
 
 
-def lent(given: Any) -> Any:
-    """Give what NumPy's kernels take in place of an argument, or None."""
-    if isinstance(given, torch.Tensor):
-        return on_host(given)
-    # An array of another library is left for the loss to refuse; NumPy's numbers are numbers.
-    return None if hasattr(given, "dtype") and not isinstance(given, np.generic) else given
-
-
-def beside(given: Any) -> Any:
-    """Give NumPy what is asked for beside a loss's own arrays: converted where not shared."""
+def operand_to_numpy(given: Any) -> Any:
+    """Return NumPy what is asked for beside a loss's own arrays: converted where not shared."""
     if not isinstance(given, torch.Tensor):
         return given
     view = on_host(given)
@@ -111,6 +104,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
+_BY_DTYPE = {np.dtype(name): _DTYPES[name] for name in ("float32", "float64")}
 
 
 _LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -124,13 +118,12 @@ def _ask_for_huge_pages(tensor: torch.Tensor) -> None:
 
 
 def from_host(found: Any) -> Any:
-    """Give NumPy's results as tensors: an array, a number, or a nest of tuples of these."""
+    """Return NumPy's results as tensors: an array, a number, or a nest of tuples of these."""
     if isinstance(found, tuple):
-        return tuple([from_host(one) for one in found])
+        return tuple(map(from_host, found))
     array = np.asarray(found)
     if array.ndim == 0:
-        kind = _DTYPES[dtype_name(array.dtype)]
-        return torch.scalar_tensor(array.item(), dtype=kind, device="cpu")
+        return torch.scalar_tensor(array.item(), dtype=_BY_DTYPE[array.dtype], device="cpu")
     holder: Any = (array.base if isinstance(array.base, np.ndarray) else array).base
     if isinstance(holder, _Holder):
         return _part(holder.tensor, array)
@@ -140,7 +133,7 @@ def from_host(found: Any) -> Any:
 
 
 def _part(tensor: Array, array: np.ndarray) -> Array:
-    """Give the tensor, or a view of its memory that is no view to autograd, as an array is."""
+    """Return the tensor, or a view of its memory that is no view to autograd, as an array is."""
     size = array.itemsize
     strides = tuple([step // size for step in array.strides])
     if (array.shape, strides) == (tensor.shape, tensor.stride()):

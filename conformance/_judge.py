@@ -65,7 +65,7 @@ def must_raise(subject: Subject, vector: Vector) -> bool:
     if vector.raises is None or vector.value is None:
         return vector.raises is not None
     backend = backends.get(subject.backend)
-    return not subject.traced and backend.is_readable(backend.asarray(np.zeros(1)))
+    return not subject.traced and backend.can_read_values(backend.asarray(np.zeros(1)))
 
 
 def judge_part(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xp_xent import backends
-from xp_xent.backends import Backend, dtype_name
+from xp_xent.backends import Adapter, dtype_name
 from xp_xent.conformance._load import Host
 
 Array = Any
@@ -90,12 +90,12 @@ class Answer(NamedTuple):
     array: NDArray[Any]
 
 
-def send(backend: Backend, value: Any) -> Any:
+def send(backend: Adapter, value: Any) -> Any:
     """Give an array to the library; anything else stays."""
     return backend.asarray(value.array, dtype=value.dtype) if isinstance(value, Host) else value
 
 
-def _bits(backend: Backend, value: Any) -> bytes | None:
+def _bits(backend: Adapter, value: Any) -> bytes | None:
     return backend.to_numpy(value).tobytes() if hasattr(value, "dtype") else None
 
 
@@ -174,7 +174,7 @@ def ask(
     return _answer(backend, what, got, arrays[0])
 
 
-def _answer(backend: Backend, what: str, got: Any, like: Any) -> Answer:
+def _answer(backend: Adapter, what: str, got: Any, like: Any) -> Answer:
     """Check the library and the device, then copy to the host."""
     kind = type(got)
     try:

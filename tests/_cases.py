@@ -10,7 +10,7 @@ import numpy as np
 from _truth import Array, Truth, truth
 
 import xp_xent
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 from xp_xent.conformance._formats import COMPUTE
 
 # K is 1 to 7 over the axes.
@@ -43,12 +43,12 @@ class Case:
             return self.arrays[1].shape[0]
         return self.arrays[0].shape[self.options.get("axis", -1)]
 
-    def on(self, backend: Backend, dtype: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def on(self, backend: Adapter, dtype: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arrays and options there: arrays in `dtype`, array options as computed."""
         arrays = tuple(send(backend, a, dtype) for a in self.arrays)
         return arrays, {k: send(backend, v, held(k, dtype)) for k, v in self.options.items()}
 
-    def rounded(self, backend: Backend, dtype: str) -> Case:
+    def rounded(self, backend: Adapter, dtype: str) -> Case:
         """The same call with the values that `dtype` can hold."""
         arrays = tuple(rounded(backend, a, dtype) for a in self.arrays)
         options = {k: rounded(backend, v, held(k, dtype)) for k, v in self.options.items()}
@@ -69,14 +69,14 @@ def is_float(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
-def send(backend: Backend, value: Any, dtype: str) -> Any:
+def send(backend: Adapter, value: Any, dtype: str) -> Any:
     """A host array as the backend's: floats in `dtype`, integers and booleans as they are."""
     if not isinstance(value, np.ndarray):
         return value
     return backend.asarray(value, dtype=dtype if is_float(value) else None)
 
 
-def rounded(backend: Backend, value: Any, dtype: str) -> Any:
+def rounded(backend: Adapter, value: Any, dtype: str) -> Any:
     """The float64 values that `send` leaves."""
     if not is_float(value):
         return value

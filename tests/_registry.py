@@ -16,7 +16,7 @@ from _cases import Case, send
 from _truth import Array
 
 import xp_xent
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 ROWS, CLASSES, FEATURES = 3, 4, 2  # one shape for all: JAX compiles every operation for each shape
 ROW_OPTIONS = ("sample_weight", "where", "normalizer", "normalizer array", "sum", "none")
@@ -109,7 +109,7 @@ class Entry(Case):
         return dict(enumerate(self.arrays)) | options
 
     def bind(
-        self, backend: Backend, keys: tuple[int | str, ...], dtype: str = "float64"
+        self, backend: Adapter, keys: tuple[int | str, ...], dtype: str = "float64"
     ) -> tuple[Callable[..., Any], list[Any]]:
         """Give the call as a function of these arrays alone, and the arrays, on a library."""
         arrays, options = self.on(backend, dtype)
@@ -124,7 +124,7 @@ class Entry(Case):
         return function, [sent[key] for key in keys]
 
     def weighted(
-        self, backend: Backend, keys: tuple[int | str, ...], dtype: str = "float64"
+        self, backend: Adapter, keys: tuple[int | str, ...], dtype: str = "float64"
     ) -> tuple[Callable[..., Any], list[Any]]:
         """`bind`, with the result weighed unevenly and summed: a scalar for any call."""
         function, values = self.bind(backend, keys, dtype)
@@ -225,7 +225,7 @@ def fullest(form: Form, rows: int = ROWS) -> Entry:
     return entry(form, "all", rows)
 
 
-def closed_gradients(case: Entry, backend: Backend) -> tuple[Any, ...]:
+def closed_gradients(case: Entry, backend: Adapter) -> tuple[Any, ...]:
     """Differentiate by `case.closed` with value_and_grad; none for what is not a loss."""
     if case.loss in NOT_LOSSES:
         return ()

@@ -11,7 +11,7 @@ from _truth import Array
 
 import xp_xent
 from xp_xent import backends
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 from xp_xent.conformance import tolerance
 from xp_xent.conformance._formats import COMPUTE
 from xp_xent.conformance.tolerance import AUTODIFF, FORMATS
@@ -22,7 +22,7 @@ times = pytest.mark.parametrize(
 )
 
 
-def assert_array(backend: Backend, array: Any, dtype: str, shape: tuple[int, ...]) -> None:
+def assert_array(backend: Adapter, array: Any, dtype: str, shape: tuple[int, ...]) -> None:
     """Library, dtype, shape and device, before any value."""
     like = backend.asarray(np.zeros(1), dtype=dtype)
     assert backends.backend_of(array) is backend
@@ -63,7 +63,7 @@ def assert_within(got: Any, want: Array, error: Array, dtype: str) -> None:
     assert fine.all(), f"got {got[~fine]}, wanted {want[~fine]} ± {slack[~fine]}"
 
 
-def call(backend: Backend, dtype: str, function: Any, *arrays: Any, **options: Any) -> Any:
+def call(backend: Adapter, dtype: str, function: Any, *arrays: Any, **options: Any) -> Any:
     """Call a function with host arrays, on the library; the answer on the host again."""
     sent = [send(backend, a, dtype) for a in arrays]
     answer = function(*sent, **{k: send(backend, v, COMPUTE[dtype]) for k, v in options.items()})
@@ -73,7 +73,7 @@ def call(backend: Backend, dtype: str, function: Any, *arrays: Any, **options: A
 
 
 def value_and_grad(
-    backend: Backend,
+    backend: Adapter,
     loss: Any,
     *arrays: Any,
     dtype: str = "float32",
@@ -84,7 +84,7 @@ def value_and_grad(
     return call(backend, dtype, xp_xent.value_and_grad(loss, argnums), *arrays, **options)
 
 
-def assert_case(backend: Backend, dtype: str, case: Case) -> None:
+def assert_case(backend: Adapter, dtype: str, case: Case) -> None:
     """The loss alone, and its value and gradient, against the truth."""
     truth = case.rounded(backend, dtype).truth(dtype)
     arrays, options = case.on(backend, dtype)

@@ -14,7 +14,7 @@ import pytest
 
 from xp_xent import backends, sigmoid_focal_loss, value_and_grad
 from xp_xent import binary_cross_entropy_with_logits as bce
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 INF = np.inf
@@ -61,7 +61,7 @@ def assert_slopes(got: Any, epsilon: float) -> None:
         np.testing.assert_allclose(np.asarray(found), want, rtol=1e-6)
 
 
-def test_closed_form(backend: Backend) -> None:
+def test_closed_form(backend: Adapter) -> None:
     x, y, w, s = (backend.asarray(part.copy()) for part in ELEMENTS.T)
     for epsilon in EPSILONS:
         options = {"pos_weight": w, "weight": s, "label_smoothing": epsilon}

@@ -11,7 +11,7 @@ from _tools import error_of
 
 import xp_xent
 from xp_xent import backends, diagnose, hessian_diagonal, hvp, value_and_grad
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 LOSSES = [xp_xent.binary_cross_entropy_with_logits, xp_xent.sigmoid_focal_loss]
 Z = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
@@ -31,11 +31,11 @@ BAD: dict[str, tuple[Any, str, str]] = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", BAD)
-def test_refused(backend: Backend, name: str, loss: Any) -> None:
+def test_refused(backend: Adapter, name: str, loss: Any) -> None:
     targets, value, position = BAD[name]
     z, y = send(backend, Z, "float32"), send(backend, targets, "float32")
     counted = send(backend, COUNTED, "float32")
-    if not backend.is_readable(y):
+    if not backend.can_read_values(y):
         assert np.isnan(backend.to_numpy(loss(z, y, where=counted)))
         return
     for function in (loss, value_and_grad(loss), hessian_diagonal(loss)):
@@ -47,9 +47,9 @@ def test_refused(backend: Backend, name: str, loss: Any) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_in_every_dtype(backend: Backend, dtype: str, loss: Any) -> None:
+def test_in_every_dtype(backend: Adapter, dtype: str, loss: Any) -> None:
     z, y = send(backend, Z, dtype), send(backend, np.where(Z > 1, 2.0, 0.5), dtype)
-    if backend.is_readable(y):
+    if backend.can_read_values(y):
         assert "got 2" in str(error_of(loss, z, y))
     else:
         losses = backend.to_numpy(loss(z, y, reduction="none"))
@@ -57,7 +57,7 @@ def test_in_every_dtype(backend: Backend, dtype: str, loss: Any) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_what_does_not_count_may_hold_anything(backend: Backend, loss: Any) -> None:
+def test_what_does_not_count_may_hold_anything(backend: Adapter, loss: Any) -> None:
     y = np.array([[0.0, 1.0, 255.0], [1.0, 0.5, 0.0]])
     z, counted = send(backend, Z, "float32"), send(backend, COUNTED, "float32")
     clean = send(backend, np.where(COUNTED, y, 0.0), "float32")
@@ -68,7 +68,7 @@ def test_what_does_not_count_may_hold_anything(backend: Backend, loss: Any) -> N
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_nan_gives_nan(backend: Backend, loss: Any) -> None:
+def test_nan_gives_nan(backend: Adapter, loss: Any) -> None:
     """It is a number that is not known, and not a mistake of scale."""
     z, y = send(backend, Z, "float32"), send(backend, NAN_AT_1, "float32")
     value, slope = value_and_grad(loss)(z, y, reduction="none")
@@ -149,7 +149,7 @@ def test_differentiated_by() -> None:
 
 class TestDiagnose:
     @pytest.mark.parametrize("name", BAD)
-    def test_says_the_same(self, backend: Backend, name: str) -> None:
+    def test_says_the_same(self, backend: Adapter, name: str) -> None:
         targets, value, position = BAD[name]
         shown = np.where(COUNTED, targets, 0).astype(targets.dtype)
         found = diagnose(send(backend, Z, "float32"), send(backend, shown, "float32"))
@@ -163,7 +163,7 @@ class TestDiagnose:
             codes = [finding.code for finding in diagnose(Z[: len(y)], y)]
             assert "targets-out-of-range" not in codes
 
-    def test_ignore_index(self, backend: Backend) -> None:
+    def test_ignore_index(self, backend: Adapter) -> None:
         z = send(backend, np.random.default_rng(0).normal(size=(4, 3)), "float32")
         y = send(backend, np.array([0, 1, 2, 255]), "float32")
         assert diagnose(z, y, ignore_index=255) == ()

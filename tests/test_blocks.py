@@ -11,7 +11,7 @@ from test_semantics_arrays import sample
 
 import xp_xent
 from xp_xent import backends, cross_entropy, hvp, value_and_grad
-from xp_xent.backends import Backend, _blocks
+from xp_xent.backends import Adapter, _blocks
 
 RNG = np.random.default_rng(3)
 SHAPES = [((7, 5), -1), ((2, 3, 4, 5), -1), ((3, 5, 2, 4), 1), ((5, 6), 0), ((5,), 0)]
@@ -31,7 +31,7 @@ def test_each_row_is_in_one_block(shape: tuple[int, ...], axis: int, most: int) 
 
 
 @pytest.fixture(params=EAGER)
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Adapter:
     """A library as on a device; PyTorch's tensors have no memory that NumPy could share."""
     if request.param == "torch":
         from xp_xent.backends import _torch_memory
@@ -40,7 +40,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> B
     return backends.get(request.param)
 
 
-def everything(backend: Backend, case: Any, dtype: str) -> list[Any]:
+def everything(backend: Adapter, case: Any, dtype: str) -> list[Any]:
     """A loss's values, gradients and curvature, on the host."""
     arrays, options = case.on(backend, dtype)
     function = case.function
@@ -58,7 +58,7 @@ def everything(backend: Backend, case: Any, dtype: str) -> list[Any]:
 )
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_blocks_change_nothing(
-    device: Backend, loss: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+    device: Adapter, loss: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if dtype not in device.float_dtypes():
         pytest.skip("this device has no half precision")
@@ -74,7 +74,7 @@ def test_blocks_change_nothing(
         assert np.allclose(one, two, rtol=1e-3 if dtype == "float16" else 1e-14, atol=0)
 
 
-def test_no_block_is_larger(device: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_block_is_larger(device: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_blocks, "ROOM", 8 * 5 * ROWS)
     xp, sizes = device.xp, []
 
@@ -86,14 +86,14 @@ def test_no_block_is_larger(device: Backend, monkeypatch: pytest.MonkeyPatch) ->
     given = RNG.normal(size=(7, 5)), RNG.normal(size=(7, 1)), RNG.normal(size=(1, 5))
     arrays = [device.asarray(x, dtype="float64") for x in given]
 
-    def walked(walk: Any) -> Any:
+    def walked(overwrite: bool) -> Any:
         if device.name != "torch":
-            return walk(on_block, *arrays, None)
+            return device.map_blocks(on_block, *arrays, None, overwrite=overwrite)
         with device.torch.no_grad():
-            return walk(on_block, *arrays, None)
+            return device.map_blocks(on_block, *arrays, None, overwrite=overwrite)
 
-    for walk in (device.blockwise, device.blockwise_):
-        found = [device.to_numpy(x) for x in walked(walk)]
+    for overwrite in (False, True):
+        found = [device.to_numpy(x) for x in walked(overwrite)]
         assert np.array_equal(found[0], given[1] + given[0].max(1, keepdims=True))
         assert np.array_equal(found[1], given[0] * given[2])
     assert [size[0] for size in sizes] == [2, 2, 2, 1] * 2
@@ -133,7 +133,7 @@ def test_who_differentiates_sees_one_formula(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_half_precision_is_not_widened_whole(
-    device: Backend, monkeypatch: pytest.MonkeyPatch
+    device: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No array of float32 is as large as the logits."""
     if "float16" not in device.float_dtypes():

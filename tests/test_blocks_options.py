@@ -15,7 +15,7 @@ from _tools import host
 
 import xp_xent
 from xp_xent import value_and_grad
-from xp_xent.backends import Backend, _blocks, _numpy, get, installed
+from xp_xent.backends import Adapter, _blocks, _numpy_walk, get, installed
 from xp_xent.conformance.tolerance import FORMATS
 
 ROWS = 2  # of a small block
@@ -35,7 +35,7 @@ LARGE = (*FIRST, "linear_cross_entropy-labels", "next_token_cross_entropy-labels
 class Walker:
     """A library, and how to make its blocks small."""
 
-    backend: Backend
+    backend: Adapter
     patch: pytest.MonkeyPatch
     on_host: bool  # NumPy's blocks
     seen: int = 0  # blocks
@@ -55,7 +55,7 @@ class Walker:
         alone = self.backend.name == "torch" and not grad
         quiet = self.backend.torch.no_grad() if alone else nullcontext()
         with self.patch.context() as patch, quiet:
-            patch.setattr(_numpy, "BLOCK", ROWS * CLASSES)
+            patch.setattr(_numpy_walk, "BLOCK", ROWS * CLASSES)
             patch.setattr(_blocks, "ROOM", ROWS * CLASSES * 4)  # of float32
             patch.setattr(_blocks, "cut", counted)
             yield
@@ -71,7 +71,7 @@ def walker_of(name: str, patch: pytest.MonkeyPatch) -> Walker:
     return Walker(get(library), patch, name in ("numpy", "torch"))
 
 
-def answers(backend: Backend, case: Entry, dtype: str) -> list[Any]:
+def answers(backend: Adapter, case: Entry, dtype: str) -> list[Any]:
     """What every method says of a call, on the host."""
     arrays, options = case.on(backend, dtype)
     found = [case.function(*arrays, **options)]
@@ -149,7 +149,7 @@ def repeated(case: Entry, times: int) -> Entry:
     return Entry(case.loss, arrays, options, None, case.form, case.option)
 
 
-def assert_repeats(backend: Backend, form: Form, dtype: str, elements: int) -> None:
+def assert_repeats(backend: Adapter, form: Form, dtype: str, elements: int) -> None:
     """A mean over copies of some rows is theirs, its derivatives by a row are a share of theirs."""
     rows, option = 64, "plain" if form.function in NOT_LOSSES else "all"
     times = elements // (rows * CLASSES) + 1
@@ -167,14 +167,14 @@ def assert_repeats(backend: Backend, form: Form, dtype: str, elements: int) -> N
 
 @pytest.mark.parametrize("form", [x for x in FORMS if x.name in LARGE], ids=lambda x: x.name)
 def test_blocks_as_large_as_they_are(form: Form) -> None:
-    assert_repeats(get("numpy"), form, "float64", _numpy.BLOCK)
+    assert_repeats(get("numpy"), form, "float64", _numpy_walk.BLOCK)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_blocks_as_large_as_they_are_in_each_dtype(form: Form) -> None:
     for dtype in get("numpy").float_dtypes():
-        assert_repeats(get("numpy"), form, dtype, _numpy.BLOCK)
+        assert_repeats(get("numpy"), form, dtype, _numpy_walk.BLOCK)
 
 
 @pytest.mark.parametrize(

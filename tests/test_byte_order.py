@@ -9,7 +9,7 @@ import pytest
 from _registry import FORMS, NOT_LOSSES, Entry, Form, entries
 
 import xp_xent
-from xp_xent.backends import _numpy, dtype_name, get
+from xp_xent.backends import _numpy_walk, dtype_name, get
 
 NUMPY = get("numpy")
 
@@ -44,8 +44,8 @@ def test_same_bits_in_native_order(form: Form, monkeypatch: pytest.MonkeyPatch) 
             want = answers(case, arrays, options, case.cotangent)
             others = tuple(map(swapped, arrays)), {k: swapped(v) for k, v in options.items()}
             assert not others[0][0].dtype.isnative
-            for block in (_numpy.BLOCK, 8):
-                monkeypatch.setattr(_numpy, "BLOCK", block)
+            for block in (_numpy_walk.BLOCK, 8):
+                monkeypatch.setattr(_numpy_walk, "BLOCK", block)
                 got = answers(case, *others, swapped(case.cotangent))
                 for one, two in zip(got, want, strict=True):
                     assert one.dtype == two.dtype

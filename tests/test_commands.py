@@ -20,7 +20,7 @@ import typer
 from _commands import LABELS, LOGITS, RNG, SOFT, dump, invoke, schema_of, valid
 
 from xp_xent import __main__, backends
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 from xp_xent.verify import _environment as environment
 from xp_xent.verify import _shell
 
@@ -108,7 +108,7 @@ def test_no_library_is_forgotten() -> None:
     assert set(backends.installed()) <= set(environment.names())
 
 
-def test_each_library_computes_what_it_offers(backend: Backend) -> None:
+def test_each_library_computes_what_it_offers(backend: Adapter) -> None:
     place = environment._tried(backend, backend.devices()[0], "float32")
     assert place is not None
     assert (place.works, place.problem) == (environment.WORKS, "")

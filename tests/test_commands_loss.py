@@ -15,7 +15,7 @@ pytest.importorskip("typer", reason="the command's packages are not installed")
 
 from _commands import LABELS, LOGITS, RNG, SOFT, dump, invoke, loss_of
 
-from xp_xent import _walk
+from xp_xent.flow import row_blocks as _walk
 from xp_xent.verify import _measures
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import xp_xent
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 from xp_xent.conformance import Report, Subject, cases, run
 
 BINARY = "binary_cross_entropy_with_logits"
@@ -46,7 +46,7 @@ def test_this_library_passes_everything_on_numpy() -> None:
     assert len(report.passed) == len(asked) > 3000
 
 
-def test_checks_hold_on_every_library(backend: Backend) -> None:
+def test_checks_hold_on_every_library(backend: Adapter) -> None:
     dtypes = ("float32", "bfloat16")
     report = run(subject(backend.name), cases=[case for case in CHECKS if case.dtype in dtypes])
     assert [(result.case_id, result.reason) for result in report.failed] == []

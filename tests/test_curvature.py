@@ -10,7 +10,7 @@ from _truth import Array, class_axis, row_hessians
 from hypothesis import given, seed, settings
 
 import xp_xent
-from xp_xent.backends import Backend, dtype_name
+from xp_xent.backends import Adapter, dtype_name
 from xp_xent.conformance.tolerance import AUTODIFF, FORMATS
 
 EXAMPLES = {"numpy": 20, "torch": 8, "array_api_strict": 4, "dpnp": 3, "jax": 3}
@@ -29,7 +29,7 @@ def assert_close(got: Array, want: Array, scale: Array) -> None:
     assert (np.abs(got - want) <= slack).all(), f"got {got}, wanted {want} ± {slack}"
 
 
-def assert_curvature(backend: Backend, case: Case) -> None:
+def assert_curvature(backend: Adapter, case: Case) -> None:
     """Both functions, on one call."""
     hessian = row_hessians(case)
     logits, axis = case.arrays[0], class_axis(case)
@@ -59,7 +59,7 @@ def assert_curvature(backend: Backend, case: Case) -> None:
 
 @times
 @pytest.mark.parametrize("loss", ROW_LOSSES)
-def test_random_calls(backend: Backend, loss: str, times: int) -> None:
+def test_random_calls(backend: Adapter, loss: str, times: int) -> None:
     @seed(3)
     @settings(max_examples=EXAMPLES.get(backend.name, 3) * times)
     @given(cases(loss, backend.name))
@@ -69,7 +69,7 @@ def test_random_calls(backend: Backend, loss: str, times: int) -> None:
     check()
 
 
-def test_confident_rows(backend: Backend) -> None:
+def test_confident_rows(backend: Adapter) -> None:
     """p(1 − p) where 1 − p is far below eps, and H·v from differences of v alone."""
     logits, labels = np.array([[50.0, 0.0, -3.0]]), np.array([0])
     hessian = row_hessians(Case("cross_entropy", (logits, labels), {}))[0]
@@ -83,7 +83,7 @@ def test_confident_rows(backend: Backend) -> None:
     assert (backend.to_numpy(xp_xent.hvp(xp_xent.cross_entropy)(*sent, same)) == 0).all()
 
 
-def test_dtype_is_the_arguments(backend: Backend, dtype: str) -> None:
+def test_dtype_is_the_arguments(backend: Adapter, dtype: str) -> None:
     logits, labels = backend.asarray(np.zeros((2, 3)), dtype=dtype), backend.asarray(np.arange(2))
     assert_array(backend, xp_xent.hvp(xp_xent.cross_entropy)(logits, labels, logits), dtype, (2, 3))
     diagonal = xp_xent.hessian_diagonal(xp_xent.cross_entropy)(logits, labels)
@@ -92,7 +92,7 @@ def test_dtype_is_the_arguments(backend: Backend, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2,), (3, 2), (2, 3, 1)])
-def test_wrong_vector(backend: Backend, shape: tuple[int, ...]) -> None:
+def test_wrong_vector(backend: Adapter, shape: tuple[int, ...]) -> None:
     logits, labels = backend.asarray(np.zeros((2, 3))), backend.asarray(np.arange(2))
     vector = backend.asarray(np.zeros(shape))
     message = str(error_of(xp_xent.hvp(xp_xent.cross_entropy), logits, labels, vector))

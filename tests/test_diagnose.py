@@ -13,8 +13,9 @@ from _cases import send
 from _tools import error_of
 
 import xp_xent
-from xp_xent import _seen, cross_entropy, diagnose
-from xp_xent.backends import Backend
+from xp_xent import cross_entropy, diagnose
+from xp_xent.backends import Adapter
+from xp_xent.diagnosis import walk as _seen
 
 RNG = np.random.default_rng(23)
 LOGITS = RNG.normal(size=(20, 5)) * 2
@@ -62,7 +63,7 @@ MISTAKES: dict[str, tuple[Any, Any, int, str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes(backend: Backend, mistake: str) -> None:
+def test_mistakes(backend: Adapter, mistake: str) -> None:
     logits, targets, axis, code = MISTAKES[mistake]
     sent = send(backend, logits, "float32"), send(backend, targets, "float32")
     found = diagnose(*sent, axis=axis)
@@ -83,7 +84,7 @@ def test_mistakes(backend: Backend, mistake: str) -> None:
     ],
     ids=["labels", "probabilities", "axis 0", "some ignored", "some masked", "no rows"],
 )
-def test_nothing_wrong(backend: Backend, dtype: str, logits: Any, targets: Any, axis: int) -> None:
+def test_nothing_wrong(backend: Adapter, dtype: str, logits: Any, targets: Any, axis: int) -> None:
     found = diagnose(send(backend, logits, dtype), send(backend, targets, dtype), axis=axis)
     assert [f.code for f in found if f.code != "nothing-counted" or len(logits)] == []
 
@@ -124,7 +125,7 @@ def test_half_precision_near_its_end() -> None:
     assert diagnose(large.astype(np.float32), LABELS) == ()
 
 
-def test_blocks_change_nothing(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing(backend: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is found in many small blocks is what is found in one, along any axis."""
     turned = np.moveaxis(SEQUENCES, -1, 1)
     for logits, targets, axis in (

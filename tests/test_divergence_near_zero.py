@@ -11,7 +11,7 @@ from _tools import call
 from flint import arb, ctx
 
 from xp_xent import backends, cross_entropy, kl_divergence
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 INF = np.inf
 
@@ -35,7 +35,7 @@ def rows(dtype: str, count: int, classes: int, distance: float) -> tuple[np.ndar
     return z, (e / e.sum(-1, keepdims=True)).astype(dtype)
 
 
-def each(backend: Backend, dtype: str, z: np.ndarray, q: np.ndarray) -> np.ndarray:
+def each(backend: Adapter, dtype: str, z: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Every row's divergence; compiled as a whole on JAX, for op by op takes ten times as long."""
     loss = partial(kl_divergence, reduction="none")
     if backend.name == "jax":
@@ -49,7 +49,7 @@ def each(backend: Backend, dtype: str, z: np.ndarray, q: np.ndarray) -> np.ndarr
     ("width", "count", "classes"),
     [("float32", 60, 3), ("float32", 4, 1000), ("float64", 60, 3)],
 )
-def test_small_values(backend: Backend, width: str, count: int, classes: int) -> None:
+def test_small_values(backend: Adapter, width: str, count: int, classes: int) -> None:
     """The error is far below a rounding of 1, and the sign is right: targets are what they are."""
     eps, distances = float(np.finfo(width).eps), (0.0, 1e-4, 1e-2)
     found = [rows(width, count, classes, distance) for distance in distances]
@@ -61,7 +61,7 @@ def test_small_values(backend: Backend, width: str, count: int, classes: int) ->
     assert np.all(np.abs(got - want) <= slack)
 
 
-def test_extremes(backend: Backend) -> None:
+def test_extremes(backend: Adapter) -> None:
     """Masked classes, targets that do not add up to 1, probabilities that underflow; NaN rows."""
     z = [[0.0, 1.0, -INF], [0.0, 1.0, -INF], [0.0, -200.0, 1.0], [3.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
     q = [[0.5, 0.5, 0.0], [0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.0, 0.0, 0.0], [5.0, 3.0, 1.0]]

@@ -9,14 +9,14 @@ import pytest
 from _tools import value_and_grad
 
 from xp_xent import cross_entropy, next_token_cross_entropy
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 RNG = np.random.default_rng(5)
 Z, Y = RNG.normal(size=(6, 4)), np.asarray([0, 1, 2, 3, 0, 1])
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, next_token_cross_entropy])
-def test_small_factors_of_large_exponentials(backend: Backend, loss: Any) -> None:
+def test_small_factors_of_large_exponentials(backend: Adapter, loss: Any) -> None:
     """Logits of 30 have a total of 1e13: with a factor of 2e-31, the quotient is subnormal."""
     tiny, plain = 2.2e-25, [1, 1, 0, 1, 1, 1]
     for name, ones in (("sample_weight", np.asarray(plain, float)), ("weight", np.ones(4))):

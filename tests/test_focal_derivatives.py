@@ -19,7 +19,7 @@ from xp_xent import (
     softmax_focal_loss,
     value_and_grad,
 )
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 from xp_xent.conformance import _other_losses
 from xp_xent.conformance.tolerance import FORMATS, row_tolerance
 
@@ -97,7 +97,7 @@ def assert_right(
 
 
 @pytest.mark.parametrize("width", ["float32", "float64"])
-def test_closed_forms(backend: Backend, width: str) -> None:
+def test_closed_forms(backend: Adapter, width: str) -> None:
     x, y = (backend.asarray(part, dtype=width) for part in elements(width))
     for gamma in GAMMAS:
         options: dict[str, Any] = {"gamma": gamma, "reduction": "none"}
@@ -192,7 +192,7 @@ SURE = [(x, 1.0) for x in (1.0, 30.0, 55.0, 70.0, 86.0, 95.0, 100.0, 103.0, 110.
 
 
 @pytest.mark.parametrize("gamma", [0.01, 0.1, 2.0])
-def test_softmax_closed_forms(backend: Backend, gamma: float) -> None:
+def test_softmax_closed_forms(backend: Adapter, gamma: float) -> None:
     """Two classes are one element with a target of 1; weights, so that more may overflow."""
     logits = np.asarray([[x, 0.0] for x, _ in SURE])
     z, y = backend.asarray(logits, dtype="float32"), backend.asarray(np.zeros(len(SURE), int))

@@ -12,7 +12,7 @@ from hypothesis import given, seed, settings
 
 import xp_xent
 from xp_xent import cross_entropy
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 # Of each loss, in float64 and in each other dtype. Most on NumPy, where a call is cheap; fewest
 # where each shape is compiled.
@@ -29,7 +29,7 @@ LOGITS, LABELS = RNG.normal(size=(2, 3, 5)), RNG.integers(0, 5, (2, 3))
 
 @times
 @pytest.mark.parametrize("loss", LOSSES)
-def test_random_calls(backend: Backend, dtype: str, loss: str, times: int) -> None:
+def test_random_calls(backend: Adapter, dtype: str, loss: str, times: int) -> None:
     """Value and every gradient to the row tolerance, in float64 far below 1e-12 relative."""
 
     @seed(0)
@@ -44,7 +44,7 @@ def test_random_calls(backend: Backend, dtype: str, loss: str, times: int) -> No
 class TestCotangent:
     """liger#678, #968: a non-uniform upstream gradient under reduction="none"."""
 
-    def test_none_gives_each_rows_own_gradient(self, backend: Backend) -> None:
+    def test_none_gives_each_rows_own_gradient(self, backend: Adapter) -> None:
         _, each = value_and_grad(
             backend, cross_entropy, LOGITS, LABELS, dtype="float64", reduction="none"
         )
@@ -53,7 +53,7 @@ class TestCotangent:
         )
         assert np.array_equal(each, total)
 
-    def test_weights_the_rows(self, backend: Backend) -> None:
+    def test_weights_the_rows(self, backend: Adapter) -> None:
         cotangent = RNG.normal(size=(2, 3))
         how: dict[str, Any] = {"dtype": "float64", "reduction": "none"}
         _, each = value_and_grad(backend, cross_entropy, LOGITS, LABELS, **how)
@@ -61,7 +61,7 @@ class TestCotangent:
         want = each * cotangent[..., None]
         assert_near(got, want, want, dtype="float64", classes=5, spread=5.0)
 
-    def test_wrong_shape(self, backend: Backend) -> None:
+    def test_wrong_shape(self, backend: Adapter) -> None:
         message = str(
             error_of(
                 call, backend, "float64", xp_xent.value_and_grad(cross_entropy), LOGITS, LABELS,
@@ -116,7 +116,7 @@ class TestArgnums:
 class TestInvariants:
     """What every answer must satisfy, whatever its digits."""
 
-    def test_gradient_of_a_row_sums_to_zero(self, backend: Backend) -> None:
+    def test_gradient_of_a_row_sums_to_zero(self, backend: Adapter) -> None:
         _, gradient = value_and_grad(
             backend, cross_entropy, LOGITS * 8, LABELS, dtype="float64", reduction="none"
         )
@@ -124,7 +124,7 @@ class TestInvariants:
         scale = np.abs(gradient).sum(-1)
         assert_near(gradient.sum(-1), zero, scale, dtype="float64", classes=5, spread=40.0)
 
-    def test_losses_are_not_negative(self, backend: Backend, dtype: str) -> None:
+    def test_losses_are_not_negative(self, backend: Adapter, dtype: str) -> None:
         """ml-cross-entropy#52: a bug in the bias gave negative losses."""
         for gap in np.linspace(0, 150, 61):
             logits = np.array([[gap, 0.0, -gap], [-gap, 0.0, gap]])

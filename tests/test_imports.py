@@ -30,10 +30,11 @@ OPTIONAL = """
 """.split()
 
 ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "xp_xent"
 SOURCES = sorted(
     path
     for folder in ("xp_xent", "backends", "benchmarks", "conformance", "verify")
-    for path in (ROOT / folder).glob("*.py")
+    for path in (ROOT / folder).rglob("*.py")
 )
 
 
@@ -111,12 +112,14 @@ def test_all_is_exact(source: Path) -> None:
     """A package lists all that it offers; a private module, what its package takes from it."""
     declared, names = names_of(source)
     if source.name == "__init__.py":
-        assert declared == names
-    elif declared is not None and source.name.startswith("_"):
-        package = "xp_xent" if source.parent.name == "xp_xent" else f"xp_xent.{source.parent.name}"
-        body = ast.parse((source.parent / "__init__.py").read_text(encoding="utf-8")).body
-        taken = (reexports(node, f"{package}.{source.stem}") for node in body)
-        assert declared == set().union(*taken)
+        assert (declared or set()) == names
+    elif declared is not None and (source.name[0] == "_" or source.is_relative_to(LIBRARY)):
+        library = source.is_relative_to(LIBRARY)
+        package = LIBRARY if library else source.parent
+        dotted = ".".join(source.relative_to(package).with_suffix("").parts)
+        dotted = f"xp_xent.{dotted}" if library else f"xp_xent.{package.name}.{dotted}"
+        body = ast.parse((package / "__init__.py").read_text(encoding="utf-8")).body
+        assert declared == set().union(*(reexports(node, dotted) for node in body))
     elif declared is not None:
         assert declared == names
 

@@ -9,7 +9,8 @@ import pytest
 from _programs import compiled, in_one_program
 from _tools import assert_same
 
-from xp_xent import _linear_evaluation, cross_entropy, linear_cross_entropy
+from xp_xent import cross_entropy, linear_cross_entropy
+from xp_xent.flow import linear
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
@@ -34,7 +35,7 @@ GIVEN = {
 @pytest.fixture(autouse=True, params=[3, pytest.param(1, marks=pytest.mark.full)])
 def rows_of_a_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three with one left over, or one row."""
-    monkeypatch.setattr(_linear_evaluation, "STEP", CLASSES * request.param)
+    monkeypatch.setattr(linear, "STEP", CLASSES * request.param)
 
 
 def losses(targets: Any, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
@@ -108,7 +109,7 @@ def test_first_derivatives(call: str) -> None:
 
 def test_one_row_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The step that every other test has in the second tier only."""
-    monkeypatch.setattr(_linear_evaluation, "STEP", CLASSES)
+    monkeypatch.setattr(linear, "STEP", CLASSES)
     test_first_derivatives("arrays")
 
 
@@ -188,11 +189,11 @@ def test_scaled_half_precision() -> None:
 
 def test_large_gradient_is_added_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classes in parts that do not come out even; differentiated too."""
-    from xp_xent.backends import _jax
+    from xp_xent.backends import _jax_loops
 
     stepped, whole, given = losses(LABELS)
-    monkeypatch.setattr(_jax, "LARGE", 1)
-    monkeypatch.setattr(_jax, "PARTS", 2)
+    monkeypatch.setattr(_jax_loops, "LARGE", 1)
+    monkeypatch.setattr(_jax_loops, "PARTS", 2)
 
     def every(given: dict[str, Any]) -> Any:
         return [(jax.grad(f)(given), jax.jacfwd(jax.grad(f))(given)) for f in (stepped, whole)]

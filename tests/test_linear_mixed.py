@@ -10,7 +10,7 @@ from _tools import error_of, host
 
 import xp_xent
 from xp_xent import backends, linear_cross_entropy
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 RNG = np.random.default_rng(5)
 FEATURES, CLASSIFIER, BIAS = RNG.normal(size=(6, 4)), RNG.normal(size=(5, 4)), RNG.normal(size=5)
@@ -21,7 +21,7 @@ WITH_HALF = [
 ]
 
 
-def given(backend: Backend, *dtypes: str) -> tuple[Any, Any, Any, Any]:
+def given(backend: Adapter, *dtypes: str) -> tuple[Any, Any, Any, Any]:
     """Features, classifier and bias in these dtypes, of values that half precision has."""
     coarse = (np.asarray(x).astype(np.float32) for x in (FEATURES, CLASSIFIER, BIAS))
     arrays = (np.round(x * 8) / 8 for x in coarse)
@@ -54,7 +54,7 @@ def test_mixtures(library: str) -> None:
             assert np.array_equal(host(one), host(rounded))
 
 
-def test_float64_goes_with_float64_only(backend: Backend) -> None:
+def test_float64_goes_with_float64_only(backend: Adapter) -> None:
     for dtypes in (("float32", "float64", "float32"), ("float64", "float64", "float32")):
         *arrays, bias = given(backend, *dtypes)
         error = error_of(linear_cross_entropy, *arrays, bias=bias)

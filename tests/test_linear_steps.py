@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import xp_xent
-from xp_xent import _linear_evaluation, backends, cross_entropy, linear_cross_entropy
-from xp_xent.backends import Backend
+from xp_xent import backends, cross_entropy, linear_cross_entropy
+from xp_xent.backends import Adapter
+from xp_xent.flow import linear
 
 RNG = np.random.default_rng(7)
 FEATURES, CLASSIFIER, BIAS = RNG.normal(size=(2, 7, 3)), RNG.normal(size=(5, 3)), RNG.normal(size=5)
@@ -24,7 +25,7 @@ OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 3.
 @pytest.fixture(autouse=True, params=[1, 4, 100])
 def rows_of_a_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """One row, four rows (with two left over), and all at once."""
-    monkeypatch.setattr(_linear_evaluation, "STEP", 5 * request.param)
+    monkeypatch.setattr(linear, "STEP", 5 * request.param)
 
 
 def whole(labels: Any, cotangent: Any = None, **options: Any) -> Any:
@@ -42,7 +43,7 @@ def near(got: Any, want: Any) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_labels(backend: Backend, reduction: str) -> None:
+def test_labels(backend: Adapter, reduction: str) -> None:
     options = OPTIONS | {"reduction": reduction}
     cotangent = RNG.uniform(size=(2, 7)) if reduction == "none" else None
     want = whole(LABELS, cotangent, weight=WEIGHT, **options)
@@ -57,7 +58,7 @@ def test_labels(backend: Backend, reduction: str) -> None:
         near(backend.to_numpy(got), its)
 
 
-def test_probabilities(backend: Backend) -> None:
+def test_probabilities(backend: Adapter) -> None:
     x, w, q = (backend.asarray(a) for a in (FEATURES, CLASSIFIER, SHARES))
     logits = FEATURES @ CLASSIFIER.T
     value, gradients = xp_xent.value_and_grad(linear_cross_entropy, (0, 2))(x, w, q, **OPTIONS)
@@ -68,7 +69,7 @@ def test_probabilities(backend: Backend) -> None:
         near(backend.to_numpy(got), its)
 
 
-def test_curvature(backend: Backend) -> None:
+def test_curvature(backend: Adapter) -> None:
     x, w, y, v = (backend.asarray(a) for a in (FEATURES, CLASSIFIER, LABELS, FEATURES[::-1]))
     product = xp_xent.hvp(linear_cross_entropy)(x, w, y, v)
     logits, along = FEATURES @ CLASSIFIER.T, FEATURES[::-1] @ CLASSIFIER.T
@@ -127,7 +128,7 @@ def test_gradients_written_over_the_logits_of_a_step(
     rows: int, classes: int, softcap: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One class, where a loss has the gradient's shape; and many blocks in one step."""
-    monkeypatch.setattr(_linear_evaluation, "STEP", 1 << 20)
+    monkeypatch.setattr(linear, "STEP", 1 << 20)
     rng = np.random.default_rng(3)
     x, w = rng.normal(size=(rows, 3)), rng.normal(size=(classes, 3))
     y = rng.integers(0, classes, rows)
@@ -141,7 +142,7 @@ def test_gradients_written_over_the_logits_of_a_step(
     near(by_classifier, slope.T @ x)
 
 
-def test_no_feature(backend: Backend) -> None:
+def test_no_feature(backend: Adapter) -> None:
     """Logits are the bias, or 0."""
     features, classifier = backend.asarray(np.zeros((2, 7, 0))), backend.asarray(np.zeros((5, 0)))
     labels, bias = backend.asarray(LABELS), backend.asarray(BIAS)

@@ -11,7 +11,7 @@ from _tools import assert_array, assert_near, call, error_of
 from _truth import Array, mapped
 
 import xp_xent
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 INF, NAN = np.inf, np.nan
 RNG = np.random.default_rng(19)
@@ -30,18 +30,18 @@ class TestValues:
     @pytest.mark.parametrize(("shape", "axis"), [((5,), 0), ((3, 7), 0), ((2, 4, 3), 1)])
     @pytest.mark.parametrize("spread", [0.5, 20.0])
     def test_of_rows(
-        self, backend: Backend, dtype: str, name: str, shape: tuple[int, ...], axis: int,
+        self, backend: Adapter, dtype: str, name: str, shape: tuple[int, ...], axis: int,
         spread: float,
     ) -> None:  # fmt: skip
         x = rounded(backend, RNG.normal(size=shape) * spread, dtype)
         self.check(backend, dtype, name, x, axis)
 
     @pytest.mark.parametrize("name", ["sigmoid", "log_sigmoid"])
-    def test_of_elements(self, backend: Backend, dtype: str, name: str) -> None:
+    def test_of_elements(self, backend: Adapter, dtype: str, name: str) -> None:
         x = np.array([-80, -20, -1, -1e-6, -1e-30, 0, 1e-30, 1e-6, 1, 20, 80])
         self.check(backend, dtype, name, rounded(backend, x, dtype), None)
 
-    def check(self, backend: Backend, dtype: str, name: str, x: Array, axis: int | None) -> None:
+    def check(self, backend: Adapter, dtype: str, name: str, x: Array, axis: int | None) -> None:
         options = {} if axis is None else {"axis": axis}
         got = getattr(xp_xent, name)(backend.asarray(x, dtype=dtype), **options)
         want, size = truth(name, x, axis)
@@ -50,7 +50,7 @@ class TestValues:
         host = backend.to_numpy(got)
         assert_near(host, want, size, dtype=dtype, classes=7, spread=farthest)
 
-    def test_a_sure_class(self, backend: Backend) -> None:
+    def test_a_sure_class(self, backend: Adapter) -> None:
         """The log of a probability that rounds to 1 is −4.1223e-9, not 0."""
         x = np.array([20.0, 0.0, 0.0])
         want, _ = truth("log_softmax", x, 0)
@@ -58,14 +58,14 @@ class TestValues:
         assert_near(got, want, want, dtype="float32", classes=3, spread=20.0)
 
     @pytest.mark.parametrize("offset", [1e4, 1e6, 1e8, -1e8])
-    def test_offset(self, backend: Backend, offset: float) -> None:
+    def test_offset(self, backend: Adapter, offset: float) -> None:
         """optax#1792, mlx#4188, pytorch#11752."""
         x = np.array([64.0, 0.0, 8.0, 16.0])
         for function in (xp_xent.softmax, xp_xent.log_softmax):
             got = call(backend, "float32", function, x + offset)
             assert np.array_equal(got, call(backend, "float32", function, x))
 
-    def test_keepdims(self, backend: Backend) -> None:
+    def test_keepdims(self, backend: Adapter) -> None:
         x = backend.asarray(np.zeros((2, 3, 4)))
         for axis in (0, 1, -1):
             kept = xp_xent.logsumexp(x, axis=axis, keepdims=True)
@@ -77,7 +77,7 @@ class TestValues:
 class TestLimits:
     """Infinities and NaN."""
 
-    def test_masked(self, backend: Backend) -> None:
+    def test_masked(self, backend: Adapter) -> None:
         x = np.array([[0.0, -INF, 0.0], [-INF, -INF, 5.0]])
         assert np.array_equal(
             call(backend, "float64", xp_xent.softmax, x), [[0.5, 0, 0.5], [0, 0, 1]]
@@ -88,7 +88,7 @@ class TestLimits:
 
     @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
     @pytest.mark.parametrize("bad", [[-INF, -INF], [INF, 0.0], [NAN, 0.0]], ids=str)
-    def test_no_distribution(self, backend: Backend, name: str, bad: list[float]) -> None:
+    def test_no_distribution(self, backend: Adapter, name: str, bad: list[float]) -> None:
         got = call(backend, "float64", getattr(xp_xent, name), np.array([bad, [0.0, 0.0]]))
         assert np.isnan(got[0]).all()
         assert np.isfinite(got[1]).all()
@@ -98,11 +98,11 @@ class TestLimits:
         [([-INF, -INF], -INF), ([INF, 0.0], INF), ([INF, -INF], INF), ([NAN, 0.0], NAN)],
         ids=str,
     )
-    def test_logsumexp(self, backend: Backend, x: list[float], want: float) -> None:
+    def test_logsumexp(self, backend: Adapter, x: list[float], want: float) -> None:
         got = call(backend, "float64", xp_xent.logsumexp, np.array(x))
         assert np.array_equal(got, want, equal_nan=True)
 
-    def test_sigmoids(self, backend: Backend) -> None:
+    def test_sigmoids(self, backend: Adapter) -> None:
         x = np.array([-INF, INF, NAN])
         for function, want in (
             (xp_xent.sigmoid, [0, 1, NAN]),
@@ -112,7 +112,7 @@ class TestLimits:
             assert np.array_equal(got, want, equal_nan=True)
 
     @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
-    def test_largest_numbers(self, backend: Backend, name: str) -> None:
+    def test_largest_numbers(self, backend: Adapter, name: str) -> None:
         top = 2.0**1023
         got = call(backend, "float64", getattr(xp_xent, name), np.array([top, -top]))
         want = {"softmax": [1, 0], "log_softmax": [0, -INF], "logsumexp": top}[name]
@@ -125,7 +125,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         "name", ["softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid"]
     )
-    def test_dtype(self, backend: Backend, name: str) -> None:
+    def test_dtype(self, backend: Adapter, name: str) -> None:
         message = str(error_of(getattr(xp_xent, name), backend.asarray(np.arange(3))))
         assert "x" in message
         assert "int64" in message

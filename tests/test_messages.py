@@ -10,7 +10,7 @@ from _tools import error_of
 
 import xp_xent
 from xp_xent import CrossEntropyLoss, LossAccumulator, cross_entropy, value_and_grad
-from xp_xent.backends import Backend, get
+from xp_xent.backends import Adapter, get
 
 BINARY = "is for binary_cross_entropy_with_logits"
 LABELLED = ("cross_entropy", "nll_loss", "linear_cross_entropy", "perplexity")
@@ -21,7 +21,7 @@ def said(function: Any, *arguments: Any, **options: Any) -> str:
     return str(error_of(function, *arguments, **options))
 
 
-def test_a_scalar_has_no_class_axis(backend: Backend) -> None:
+def test_a_scalar_has_no_class_axis(backend: Adapter) -> None:
     z, y = backend.asarray(np.zeros(())), backend.asarray(np.zeros((), int))
     want = "axis: got -1 for logits of shape (), wanted an array with a class axis"
     assert said(cross_entropy, z, y) == want
@@ -35,14 +35,14 @@ def test_a_scalar_has_no_class_axis(backend: Backend) -> None:
     )
 
 
-def test_no_samples(backend: Backend) -> None:
+def test_no_samples(backend: Adapter) -> None:
     targets = backend.asarray(np.zeros((0, 3)))
     assert said(xp_xent.positive_class_weight, targets) == (
         "targets: got no samples (shape (0, 3), axis=0), wanted at least one"
     )
 
 
-def test_floating_labels_are_to_be_cast(backend: Backend) -> None:
+def test_floating_labels_are_to_be_cast(backend: Adapter) -> None:
     z, labels = backend.asarray(np.zeros((4, 3))), backend.asarray(np.zeros(4))
     hint = "convert labels that are whole numbers to an integer dtype, int64 for example"
     for message in (
@@ -62,9 +62,9 @@ def test_floating_labels_are_to_be_cast(backend: Backend) -> None:
      np.asarray([False, True, True])],
     ids=["labels", "floats", "logits' shape", "booleans"],
 )  # fmt: skip
-def test_one_logit_is_binary(backend: Backend, targets: Any) -> None:
+def test_one_logit_is_binary(backend: Adapter, targets: Any) -> None:
     z, y = backend.asarray(np.zeros((3, 1))), backend.asarray(targets)
-    if targets.dtype == int and targets.ndim == 1 and not backend.is_readable(y):
+    if targets.dtype == int and targets.ndim == 1 and not backend.can_read_values(y):
         assert np.isnan(backend.to_numpy(cross_entropy(z, y)))  # not looked at
         return
     assert BINARY in said(cross_entropy, z, y)
@@ -72,7 +72,7 @@ def test_one_logit_is_binary(backend: Backend, targets: Any) -> None:
     assert BINARY not in said(cross_entropy, *other)
 
 
-def test_a_mask_for_the_accumulator(backend: Backend) -> None:
+def test_a_mask_for_the_accumulator(backend: Adapter) -> None:
     losses, mask = backend.asarray(np.ones(3)), backend.asarray(np.asarray([True, False, True]))
     message = said(LossAccumulator().update, losses, mask)
     assert message.startswith("weights: got dtype bool")
@@ -89,7 +89,7 @@ def test_infinity_is_outside_open_intervals() -> None:
     assert "wanted a number in [0, 1]" in said(cross_entropy, z, y, label_smoothing=np.inf)
 
 
-def soft(backend: Backend, name: str) -> tuple[Any, ...]:
+def soft(backend: Adapter, name: str) -> tuple[Any, ...]:
     """Arguments of a loss with probabilities."""
     z, q = np.full((2, 3), -np.log(3)), np.full((2, 3), 1 / 3)
     arrays = (z, np.eye(3), q) if name == "linear_cross_entropy" else (z, q)
@@ -97,7 +97,7 @@ def soft(backend: Backend, name: str) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", LABELLED)
-def test_probabilities_have_no_label_to_ignore(backend: Backend, name: str) -> None:
+def test_probabilities_have_no_label_to_ignore(backend: Adapter, name: str) -> None:
     """It would be without effect; where= has one."""
     function, arrays = getattr(xp_xent, name), soft(backend, name)
     for index in (0, 2, -1, np.int64(7)):

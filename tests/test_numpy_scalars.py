@@ -13,7 +13,7 @@ from _registry import FORMS, NOT_LOSSES, Entry, Form, entries
 
 import xp_xent
 from xp_xent import backends
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 KINDS = {int: (np.int64, np.int8), float: (np.float64, np.float32)}
 SLOW = ("jax", "dpnp")
@@ -77,7 +77,7 @@ def test_numpy_scalars(library: str, form: Form) -> None:
             assert np.allclose(backend.to_numpy(one), backend.to_numpy(two), rtol=1e-5, atol=1e-6)
 
 
-def test_numbers_of_other_functions(backend: Backend) -> None:
+def test_numbers_of_other_functions(backend: Adapter) -> None:
     labels = backend.asarray(np.asarray([0, 1, 1, 2]))
     call = xp_xent.effective_number_weights
     want = call(labels, 3, beta=0.5, ignore_index=2)

@@ -17,7 +17,7 @@ from _truth import Array
 import xp_xent
 from xp_xent import BCEWithLogitsLoss, CrossEntropyLoss, LossAccumulator, cross_entropy
 from xp_xent import binary_cross_entropy_with_logits as bce
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 RNG = np.random.default_rng(17)
 LOGITS, LABELS = RNG.normal(size=(8, 3)) * 2, np.array([0, 2, 1, 1, 0, 2, -100, 1])
@@ -60,7 +60,7 @@ class TestConfiguredLosses:
         assert pickle.loads(pickle.dumps(one)) == one
         assert CrossEntropyLoss() != BCEWithLogitsLoss()
 
-    def test_is_the_function(self, backend: Backend) -> None:
+    def test_is_the_function(self, backend: Adapter) -> None:
         weight = np.array([1.0, 2.0, 0.5])
         how: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 9.0}
         sent = backend.asarray(weight)
@@ -71,7 +71,7 @@ class TestConfiguredLosses:
         want = call(backend, "float64", bce, LOGITS, TARGETS, pos_weight=weight, reduction="sum")
         assert np.array_equal(call(backend, "float64", binary, LOGITS, TARGETS), want)
 
-    def test_options_of_a_call(self, backend: Backend) -> None:
+    def test_options_of_a_call(self, backend: Adapter) -> None:
         """What belongs to a batch is given with it, and what is given comes first."""
         how: dict[str, Any] = {"where": LABELS > 0, "sample_weight": RNG.random(8)}
         got = call(backend, "float64", CrossEntropyLoss(reduction="sum"), LOGITS, LABELS, **how)
@@ -82,7 +82,7 @@ class TestConfiguredLosses:
         )
         assert tuple(rows.shape) == (8,)
 
-    def test_derivatives(self, backend: Backend) -> None:
+    def test_derivatives(self, backend: Adapter) -> None:
         for criterion, function, targets in (
             (CrossEntropyLoss(label_smoothing=0.1), cross_entropy, LABELS),
             (BCEWithLogitsLoss(label_smoothing=0.1), bce, TARGETS),
@@ -111,7 +111,7 @@ class TestLossAccumulator:
         assert math.isnan(LossAccumulator().perplexity)
 
     @pytest.mark.parametrize("parts", [1, 2, 3, 8])
-    def test_is_the_mean_of_all(self, backend: Backend, parts: int) -> None:
+    def test_is_the_mean_of_all(self, backend: Adapter, parts: int) -> None:
         total = LossAccumulator()
         counted = (LABELS != -100).astype(np.float64)
         for part in np.array_split(np.arange(8), parts):
@@ -179,21 +179,21 @@ class TestLossAccumulator:
 class TestPerplexity:
     """exp of the mean cross-entropy."""
 
-    def test_uniform(self, backend: Backend, dtype: str) -> None:
+    def test_uniform(self, backend: Adapter, dtype: str) -> None:
         logits = backend.asarray(np.zeros((4, 10)), dtype=dtype)
         got = xp_xent.perplexity(logits, backend.asarray(np.arange(4)))
         kind = "float64" if dtype == "float64" else "float32"
         assert_array(backend, got, kind, ())
         assert_near(backend.to_numpy(got), 10.0, 10.0, dtype=kind, classes=10, spread=0.0)
 
-    def test_options(self, backend: Backend) -> None:
+    def test_options(self, backend: Adapter) -> None:
         how: dict[str, Any] = {"axis": 0, "sample_weight": RNG.random(8), "ignore_index": 2}
         labels = np.where(LABELS < 0, 2, LABELS)
         got = call(backend, "float64", xp_xent.perplexity, LOGITS.T, labels, **how)
         want = np.exp(call(backend, "float64", cross_entropy, LOGITS.T, labels, **how))
         assert_near(got, want, want, dtype="float64", classes=3, spread=8.0)
 
-    def test_hopeless_tokens_do_not_underflow(self, backend: Backend) -> None:
+    def test_hopeless_tokens_do_not_underflow(self, backend: Adapter) -> None:
         """The log of a softmax, as torchmetrics takes it, is −inf; −log p is 200."""
         logits, labels = np.array([[0.0, -200.0]]), np.array([1])
         got = call(backend, "float64", xp_xent.perplexity, logits, labels)

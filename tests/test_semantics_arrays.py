@@ -12,7 +12,7 @@ from _truth import Array
 
 import xp_xent
 from xp_xent import cross_entropy
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 RNG = np.random.default_rng(13)
 
@@ -52,7 +52,7 @@ class TestInputs:
             assert np.array_equal(array, old)
 
     @pytest.mark.parametrize("loss", LOSSES)
-    def test_unchanged(self, backend: Backend, loss: str) -> None:
+    def test_unchanged(self, backend: Adapter, loss: str) -> None:
         case = sample(loss)
         arrays, options = case.on(backend, "float32")
         every = [*arrays, *options.values()]
@@ -93,7 +93,7 @@ class TestInputs:
         assert np.array_equal(got[0], want[0])
         assert np.array_equal(got[1], want[1])
 
-    def test_no_silent_change_of_dtype(self, backend: Backend, dtype: str) -> None:
+    def test_no_silent_change_of_dtype(self, backend: Adapter, dtype: str) -> None:
         """Weights of another floating dtype take the loss's; the loss does not take theirs."""
         kinds = backend.float_dtypes()
         for other in kinds:
@@ -111,7 +111,7 @@ class TestInputs:
 class TestDevices:
     """Rows on devices: nothing is copied from one to another."""
 
-    def test_results_stay(self, backend: Backend) -> None:
+    def test_results_stay(self, backend: Adapter) -> None:
         for device in backend.devices():
             logits = backend.asarray(np.zeros((2, 3)), dtype="float32", device=device)
             labels = backend.asarray(np.zeros(2, np.int32), device=device)
@@ -146,7 +146,7 @@ class TestSameBits:
     """Row "same input"."""
 
     @pytest.mark.parametrize("loss", LOSSES)
-    def test_run_to_run(self, backend: Backend, loss: str) -> None:
+    def test_run_to_run(self, backend: Adapter, loss: str) -> None:
         """pytorch#17350, #46024: sums by scatter change from run to run."""
         case = sample(loss, 400, 30)
         arrays, options = case.on(backend, "float32")
@@ -180,7 +180,7 @@ class TestNormalizerUnderGradient:
     """transformers#35203, #35438: accumulated micro-batches give the whole batch's gradient."""
 
     @pytest.mark.parametrize("parts", [2, 6])
-    def test_micro_batches(self, backend: Backend, parts: int) -> None:
+    def test_micro_batches(self, backend: Adapter, parts: int) -> None:
         logits, labels = RNG.normal(size=(6, 5)), np.array([0, -100, 4, 2, -100, 1])
         _, want = value_and_grad(backend, cross_entropy, logits, labels, dtype="float64")
         got: list[Array] = []

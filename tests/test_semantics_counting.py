@@ -12,7 +12,7 @@ from _truth import Array
 
 import xp_xent
 from xp_xent import cross_entropy, poly_cross_entropy, softmax_focal_loss
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 RNG = np.random.default_rng(11)
 LOGITS = RNG.normal(size=(6, 4)) * 2
@@ -35,7 +35,7 @@ class TestIgnored:
     @pytest.mark.parametrize("loss", LABEL_LOSSES, ids=lambda f: f.__name__)
     @pytest.mark.parametrize("how", ["ignore_index", "where", "other_index"])
     def test_dropping_the_rows_changes_no_bit_of_the_others(
-        self, backend: Backend, dtype: str, loss: Any, how: str
+        self, backend: Adapter, dtype: str, loss: Any, how: str
     ) -> None:
         logits, labels, options = LOGITS.copy(), LABELS.copy(), {}
         logits[~COUNTED] = np.nan
@@ -63,7 +63,7 @@ class TestIgnored:
     @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
     @pytest.mark.parametrize("reduction", ["mean", "sum"])
     def test_nothing_of_an_ignored_row_gets_through(
-        self, backend: Backend, poison: float, reduction: str
+        self, backend: Adapter, poison: float, reduction: str
     ) -> None:
         """pytorch#116349, jax#6811: NaN of a masked row in the value or in a gradient."""
         logits, samples = LOGITS.copy(), np.ones(6)
@@ -79,7 +79,7 @@ class TestIgnored:
         near(gradient[COUNTED], its)
         assert (gradient[~COUNTED] == 0).all()
 
-    def test_where_with_probabilities(self, backend: Backend) -> None:
+    def test_where_with_probabilities(self, backend: Adapter) -> None:
         targets = PROBABILITIES.copy()
         targets[~COUNTED] = np.nan
         rows, gradient = value_and_grad(
@@ -94,19 +94,19 @@ class TestIgnored:
         near(rows, np.where(COUNTED, (PROBABILITIES * ELL).sum(axis=1), 0))
         assert (gradient[~COUNTED] == 0).all()
 
-    def test_a_label_that_does_not_count_may_be_anything(self, backend: Backend) -> None:
+    def test_a_label_that_does_not_count_may_be_anything(self, backend: Adapter) -> None:
         labels = np.where(COUNTED, LABELS, 10**6)
         near(call(backend, "float64", cross_entropy, LOGITS, labels, where=COUNTED),
              PICKED[COUNTED].mean())  # fmt: skip
 
-    def test_ignore_index_may_be_a_class(self, backend: Backend) -> None:
+    def test_ignore_index_may_be_a_class(self, backend: Adapter) -> None:
         mean = call(backend, "float64", cross_entropy, LOGITS, LABELS, ignore_index=2)
         near(mean, PICKED[LABELS != 2].mean())
 
     @pytest.mark.parametrize(
         "loss", [xp_xent.binary_cross_entropy_with_logits, xp_xent.sigmoid_focal_loss]
     )
-    def test_binary_where(self, backend: Backend, loss: Any) -> None:
+    def test_binary_where(self, backend: Adapter, loss: Any) -> None:
         logits, targets = LOGITS.copy(), PROBABILITIES.copy()
         mask = np.arange(24).reshape(6, 4) % 3 > 0
         logits[~mask] = targets[~mask] = np.nan
@@ -121,12 +121,12 @@ class TestIgnored:
 class TestReduction:
     """Row "reduction", and the two about nothing to reduce."""
 
-    def test_the_three(self, backend: Backend) -> None:
+    def test_the_three(self, backend: Adapter) -> None:
         for reduction, want in (("none", PICKED), ("sum", PICKED.sum()), ("mean", PICKED.mean())):
             near(call(backend, "float64", cross_entropy, LOGITS, LABELS, reduction=reduction), want)
 
     @pytest.mark.parametrize("weight", [None, np.array([1.0, 2.0, 0.5, 3.0])])
-    def test_normalizer_is_the_denominator(self, backend: Backend, weight: Array | None) -> None:
+    def test_normalizer_is_the_denominator(self, backend: Adapter, weight: Array | None) -> None:
         """transformers#34191: parts of a batch, each over the whole batch's count, add up."""
         how: dict[str, Any] = {} if weight is None else {"weight": weight}
         parts = [
@@ -141,13 +141,13 @@ class TestReduction:
         )
         near(np.concatenate([parts[0][1], parts[1][1]]), gradient / 6)
 
-    def test_normalizer_may_be_an_array(self, backend: Backend) -> None:
+    def test_normalizer_may_be_an_array(self, backend: Adapter) -> None:
         """A count that was summed over devices is an array of the same library."""
         value = call(backend, "float64", cross_entropy, LOGITS, LABELS, normalizer=np.asarray(12.0))
         near(value, PICKED.sum() / 12)
 
     @pytest.mark.parametrize("soft", [False, True], ids=["labels", "probabilities"])
-    def test_no_rows(self, backend: Backend, soft: bool) -> None:
+    def test_no_rows(self, backend: Adapter, soft: bool) -> None:
         """pytorch#50224."""
         logits = LOGITS[:0]
         targets = PROBABILITIES[:0] if soft else LABELS[:0]
@@ -158,17 +158,17 @@ class TestReduction:
             assert np.array_equal(value, np.asarray(want), equal_nan=True)
             assert gradient.shape == (0, 4)
 
-    def test_no_rows_with_a_normalizer(self, backend: Backend) -> None:
+    def test_no_rows_with_a_normalizer(self, backend: Adapter) -> None:
         assert call(backend, "float32", cross_entropy, LOGITS[:0], LABELS[:0], normalizer=5) == 0
 
-    def test_no_elements_of_a_binary_loss(self, backend: Backend) -> None:
+    def test_no_elements_of_a_binary_loss(self, backend: Adapter) -> None:
         value, gradient = value_and_grad(
             backend, xp_xent.binary_cross_entropy_with_logits, LOGITS[:0], PROBABILITIES[:0]
         )
         assert np.isnan(value)
         assert gradient.shape == (0, 4)
 
-    def test_no_classes(self, backend: Backend) -> None:
+    def test_no_classes(self, backend: Adapter) -> None:
         error = error_of(
             call, backend, "float32", cross_entropy, np.ones((3, 0)), np.zeros(3, np.int64)
         )
@@ -176,7 +176,7 @@ class TestReduction:
         assert "logits" in str(error)
         assert "(3, 0)" in str(error)
 
-    def test_nothing_counted(self, backend: Backend) -> None:
+    def test_nothing_counted(self, backend: Adapter) -> None:
         """pytorch#70348, #75181: the mean of nothing is NaN, not 0, and no row gets a gradient."""
         labels = np.full(6, -100)
         value, gradient = value_and_grad(backend, cross_entropy, LOGITS, labels)
@@ -190,13 +190,13 @@ class TestLabelOutOfRange:
     """Row "label out of range", on host memory; test_semantics_devices has the rest."""
 
     @pytest.mark.parametrize("label", [4, -1, -5, 1000])
-    def test_host(self, backend: Backend, label: int) -> None:
+    def test_host(self, backend: Adapter, label: int) -> None:
         """optax#1185, pytorch/xla#4552, keras#23669: wrapped, clamped or asserted, by library."""
         logits, labels = LOGITS.reshape(2, 3, 4), LABELS.reshape(2, 3).copy()
         labels[1, 1] = label
         labels[1, 2] = 99
         sent = send(backend, logits, "float32"), send(backend, labels, "float32")
-        if backend.is_readable(sent[1]):
+        if backend.can_read_values(sent[1]):
             message = str(error_of(cross_entropy, *sent))
             assert "targets" in message
             assert str(label) in message
@@ -216,7 +216,7 @@ class TestLabelOutOfRange:
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "uint32", "int64"])
-def test_ignore_index_may_be_the_largest_label(backend: Backend, kind: str) -> None:
+def test_ignore_index_may_be_the_largest_label(backend: Adapter, kind: str) -> None:
     """JAX takes no number beyond int32 for what its arrays hold."""
     if backend.name == "torch" and kind == "uint32":
         pytest.skip("PyTorch compares no uint32")

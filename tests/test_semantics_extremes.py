@@ -13,14 +13,14 @@ from _truth import Array, Truth
 import xp_xent
 from xp_xent import binary_cross_entropy_with_logits as bce
 from xp_xent import cross_entropy, logsumexp
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
 INF, NAN = np.inf, np.nan
 LOGITS = np.array([[1.0, -2.0, 0.5, 3.0], [0.0, 2.0, 2.0, -1.0], [4.0, 0.25, -3.0, 1.0]])
 LABELS = np.array([3, 1, 0])
 
 
-def both(backend: Backend, logits: Any, targets: Any, **options: Any) -> Any:
+def both(backend: Adapter, logits: Any, targets: Any, **options: Any) -> Any:
     """Unreduced rows and their gradient, in float32 unless told otherwise."""
     options.setdefault("reduction", "none")
     return value_and_grad(
@@ -43,7 +43,7 @@ class TestConfidentRows:
     """Section 2: no cancellation, so that small losses keep their digits."""
 
     @pytest.mark.parametrize("label_kind", ["index", "probabilities"])
-    def test_the_example(self, backend: Backend, label_kind: str) -> None:
+    def test_the_example(self, backend: Adapter, label_kind: str) -> None:
         targets = np.array([0]) if label_kind == "index" else np.array([[1.0, 0.0, 0.0]])
         logits = np.array([[20.0, 0.0, 0.0]])
         loss, gradient = both(backend, logits, targets)
@@ -52,7 +52,7 @@ class TestConfidentRows:
         assert_right(loss, gradient, want, "float32")
 
     @pytest.mark.parametrize("gap", [-80.0, -20.0, -1.0, 0.0, 1.0, 20.0, 60.0, 80.0])
-    def test_relative_accuracy(self, backend: Backend, dtype: str, gap: float) -> None:
+    def test_relative_accuracy(self, backend: Adapter, dtype: str, gap: float) -> None:
         """optax#1020: half precision quantised the losses of confident rows."""
         logits = np.array([[gap, 0.0, -0.5, 0.25, 0.0]])
         logits = rounded(backend, logits, dtype)
@@ -60,7 +60,7 @@ class TestConfidentRows:
         want = truth(logits, np.array([0]), dtype)
         assert_right(loss, gradient, want, dtype)
 
-    def test_no_clipping(self, backend: Backend) -> None:
+    def test_no_clipping(self, backend: Adapter) -> None:
         """pytorch#103316, torchmetrics: log(softmax) underflows, −log p does not."""
         loss, gradient = both(backend, [[0.0, -200.0], [0.0, -1e30]], [1, 1])
         assert np.array_equal(loss, np.asarray([200.0, 1e30], dtype=np.float32))
@@ -71,7 +71,7 @@ class TestOffset:
     """optax#1792, mlx#4188, pytorch#11752: lse − z_y is wrong for a large common offset."""
 
     @pytest.mark.parametrize("offset", [0.0, 1e4, 1e6, 1e8, -1e8])
-    def test_same_bits(self, backend: Backend, offset: float) -> None:
+    def test_same_bits(self, backend: Adapter, offset: float) -> None:
         logits = np.array([[0.0, 0.0, 0.0], [64.0, 0.0, -64.0], [8.0, 16.0, 0.0]])
         labels = np.array([1, 1, 2])
         for got, want in zip(
@@ -79,11 +79,11 @@ class TestOffset:
         ):
             assert np.array_equal(got, want)
 
-    def test_equal_logits_give_log_of_their_number(self, backend: Backend) -> None:
+    def test_equal_logits_give_log_of_their_number(self, backend: Adapter) -> None:
         loss, _ = both(backend, np.full((1, 7), 1e8), [3])
         assert_near(loss, np.log([7.0]), np.log([7.0]), dtype="float32", classes=7, spread=0.0)
 
-    def test_largest_numbers(self, backend: Backend, dtype: str) -> None:
+    def test_largest_numbers(self, backend: Adapter, dtype: str) -> None:
         """±finfo.max: a difference may overflow to ∞, nothing becomes NaN."""
         top = {"float16": 65504.0, "bfloat16": 2.0**127, "float32": 2.0**127}.get(dtype, 2.0**1023)
         logits = np.array([[top, -top], [top, top], [-top, -top], [top, 0.0]])
@@ -101,7 +101,7 @@ class TestOffset:
 class TestMinusInfinity:
     """Rows "−inf logits" and "whole row −inf"."""
 
-    def test_a_masked_class(self, backend: Backend, dtype: str) -> None:
+    def test_a_masked_class(self, backend: Adapter, dtype: str) -> None:
         """optax#896, #1762, jax#23842: p = 0 and gradient 0, not NaN."""
         masked, labels = LOGITS.copy(), np.array([3, 1, 0])
         masked[:, 2] = -INF
@@ -114,7 +114,7 @@ class TestMinusInfinity:
         got, want = gradient[:, kept], its.astype(float)
         assert_near(got, want, want, dtype=dtype, **near)
 
-    def test_zero_times_infinity_is_zero(self, backend: Backend) -> None:
+    def test_zero_times_infinity_is_zero(self, backend: Adapter) -> None:
         q = np.array([[0.25, 0.75, 0.0]])
         (loss,), gradient = both(backend, [[0.0, 0.0, -INF]], q, dtype="float64")
         assert_near(loss, np.log(2.0), 1.0, dtype="float64", classes=3, spread=1.0)
@@ -130,11 +130,11 @@ class TestMinusInfinity:
             (np.array([[0.5, 0.5, 0.0]]), {"label_smoothing": 0.1}),
         ],
     )
-    def test_mass_on_a_masked_class(self, backend: Backend, targets: Any, options: Any) -> None:
+    def test_mass_on_a_masked_class(self, backend: Adapter, targets: Any, options: Any) -> None:
         loss, _ = both(backend, [[1.0, 0.0, -INF]], targets, **options)
         assert loss[0] == INF
 
-    def test_one_class_left(self, backend: Backend) -> None:
+    def test_one_class_left(self, backend: Adapter) -> None:
         """flash-attention#1930: a long stretch of −inf inside a row that is fine."""
         logits = np.full((1, 300), -INF)
         logits[0, 7] = 2.0
@@ -142,7 +142,7 @@ class TestMinusInfinity:
         assert loss[0] == 0
         assert (gradient == 0).all()
 
-    def test_whole_row(self, backend: Backend) -> None:
+    def test_whole_row(self, backend: Adapter) -> None:
         logits = LOGITS.copy()
         logits[1] = -INF
         loss, gradient = both(backend, logits, LABELS)
@@ -153,7 +153,7 @@ class TestMinusInfinity:
         assert loss[1] == 0
         assert (gradient[1] == 0).all()
 
-    def test_logsumexp_of_nothing(self, backend: Backend) -> None:
+    def test_logsumexp_of_nothing(self, backend: Adapter) -> None:
         assert call(backend, "float32", logsumexp, np.full(3, -INF)) == -INF
 
 
@@ -163,7 +163,7 @@ class TestOverflowIsVisible:
     @pytest.mark.parametrize("poison", [INF, NAN])
     @pytest.mark.parametrize("column", [0, 1])
     @pytest.mark.parametrize("soft", [False, True], ids=["labels", "probabilities"])
-    def test_that_row_alone(self, backend: Backend, poison: float, column: int, soft: bool) -> None:
+    def test_that_row_alone(self, backend: Adapter, poison: float, column: int, soft: bool) -> None:
         logits = LOGITS.copy()
         logits[1, column] = poison
         targets = np.eye(4)[LABELS] if soft else LABELS
@@ -175,7 +175,7 @@ class TestOverflowIsVisible:
         assert np.array_equal(gradient[[0, 2]], its[[0, 2]])
 
     @pytest.mark.parametrize("options", [{"z_loss": 0.1}, {"label_smoothing": 0.1}])
-    def test_with_options(self, backend: Backend, options: Any) -> None:
+    def test_with_options(self, backend: Adapter, options: Any) -> None:
         loss, gradient = both(backend, [[INF, 0.0], [NAN, 0.0], [1.0, 0.0]], [1, 1, 1], **options)
         assert np.array_equal(np.isnan(loss), [True, True, False])
         assert np.isnan(gradient[:2]).all()
@@ -185,7 +185,7 @@ class TestOverflowIsVisible:
 class TestHalfPrecision:
     """Row "float16, bfloat16"."""
 
-    def test_accumulated_in_float32_rounded_once(self, backend: Backend, dtype: str) -> None:
+    def test_accumulated_in_float32_rounded_once(self, backend: Adapter, dtype: str) -> None:
         """flax#677, Liger#1419: half-precision sums, and p rounded before the subtraction."""
         rng = np.random.default_rng(3)
         logits = rounded(backend, rng.normal(size=(2, 800)), dtype)
@@ -194,7 +194,7 @@ class TestHalfPrecision:
         want = truth(logits, labels, dtype)
         assert_right(loss, gradient, want, dtype)
 
-    def test_binary(self, backend: Backend, dtype: str) -> None:
+    def test_binary(self, backend: Adapter, dtype: str) -> None:
         x = rounded(backend, np.array([-9.0, -0.1, 0.0, 3.0, 12.0]), dtype)
         y = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
         loss, gradient = value_and_grad(backend, bce, x, y, dtype=dtype, reduction="none")
@@ -216,7 +216,7 @@ class TestSigmoidFocal:
     X, Y = np.array([INF, -INF, INF, INF, -INF]), np.array([0.0, 1.0, 0.5, 1.0, 0.0])
 
     @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
-    def test_slopes_and_curvature(self, backend: Backend, gamma: float) -> None:
+    def test_slopes_and_curvature(self, backend: Adapter, gamma: float) -> None:
         loss, options = xp_xent.sigmoid_focal_loss, {"gamma": gamma, "reduction": "none"}
         x, y = backend.asarray(self.X, dtype="float32"), backend.asarray(self.Y, dtype="float32")
         value, slope = xp_xent.value_and_grad(loss)(x, y, **options)
@@ -229,7 +229,7 @@ class TestSigmoidFocal:
         want = [-INF, INF] if gamma == 0 else [0, 0]
         assert np.array_equal(backend.to_numpy(by_target), want)
 
-    def test_a_positive_class_without_weight(self, backend: Backend) -> None:
+    def test_a_positive_class_without_weight(self, backend: Adapter) -> None:
         x, y = backend.asarray(np.array([-INF])), backend.asarray(np.array([1.0]))
         nothing = backend.asarray(np.array([0.0]))
         _, slope = xp_xent.value_and_grad(bce, 1)(x, y, pos_weight=nothing, reduction="sum")

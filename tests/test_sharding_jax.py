@@ -9,7 +9,8 @@ import pytest
 from _tools import assert_same
 
 import xp_xent
-from xp_xent import _linear_evaluation, cross_entropy, linear_cross_entropy
+from xp_xent import cross_entropy, linear_cross_entropy
+from xp_xent.flow import linear as steps
 
 jax = pytest.importorskip("jax")
 from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
@@ -65,7 +66,7 @@ OVER_ROWS = (P("x"), ALL, ALL, P("x"))
 @pytest.mark.parametrize("rows", [ROWS, 3], ids=["one step", "two steps and one left over"])
 def test_data_parallel_linear(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows over devices, classifier and bias on each: gradients in and around shard_map, closed."""
-    monkeypatch.setattr(_linear_evaluation, "STEP", rows * CLASSES)
+    monkeypatch.setattr(steps, "STEP", rows * CLASSES)
 
     def local(*layer: Any) -> Any:
         value, slopes = jax.value_and_grad(linear, (0, 1, 2))(*layer)
@@ -132,7 +133,7 @@ def test_pmap() -> None:
 
 def test_rows_on_an_explicit_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `jax.make_mesh` gives: losses of rows and gradients stay where their rows are."""
-    monkeypatch.setattr(_linear_evaluation, "STEP", 3 * CLASSES)
+    monkeypatch.setattr(steps, "STEP", 3 * CLASSES)
     mesh = jax.make_mesh((2,), ("x",))
     options = {"reduction": "none", "label_smoothing": 0.1}
 

@@ -10,8 +10,8 @@ from _tools import call, value_and_grad
 
 import xp_xent
 from xp_xent import backends, cross_entropy, nll_loss
-from xp_xent._smoothing import others
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
+from xp_xent.kernels.label_smoothing import others
 
 TINY = 8.75651076269652e-27  # exp(−60), and log1p of it
 ALL = {"label_smoothing": 1.0, "smoothing": "others"}
@@ -33,7 +33,7 @@ def both(loss: Any) -> Any:
     return found
 
 
-def test_closed_forms(backend: Backend) -> None:
+def test_closed_forms(backend: Adapter) -> None:
     """The label has no mass, or no weight; a target's own part is not in the sum of the others."""
     z, y = np.asarray([[20.0, 0.0]]), np.asarray([1])
     loss, slope = value_and_grad(backend, cross_entropy, z, y, **ALL)
@@ -57,17 +57,19 @@ def test_closed_forms(backend: Backend) -> None:
     near(by_target, [[0.0, 60.0]])
 
 
-def test_others_of_any_number_of_classes(backend: Backend) -> None:
+def test_others_of_any_number_of_classes(backend: Adapter) -> None:
     """The sum without the class itself, along any axis, with no digit lost."""
     for count in (1, 2, 7):
         x = np.exp(np.random.default_rng(count).normal(size=(count, 3)) * 20)
         want = [[np.delete(x[:, j], i).sum() for j in range(3)] for i in range(count)]
         for axis, rows, expected in ((-2, x, want), (-1, x.T, np.transpose(want))):
-            found = call(backend, "float64", lambda x, at=axis: others(backend.at(at), x), rows)
+            found = call(
+                backend, "float64", lambda x, at=axis: others(backend._at_axis(at), x), rows
+            )
             np.testing.assert_allclose(found, expected, rtol=1e-14)
 
 
-def derivatives(module: Any, backend: Backend) -> Any:
+def derivatives(module: Any, backend: Adapter) -> Any:
     """By logits, weights and targets, as a library finds them, in one function of all arrays."""
 
     def smoothed(z: Any, w: Any, y: Any) -> Any:

@@ -56,11 +56,12 @@ def test_refusals(change: dict[str, Any], kind: type[Exception], message: str) -
     with pytest.raises(kind, match=message):
         torch.compile(cross_entropy, backend="eager")(*arrays, **options)
     torch.compiler.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported):
+    # No such option is no question of the compiler's.
+    with pytest.raises(TypeError if "smooth" in change else torch._dynamo.exc.Unsupported):
         torch.compile(cross_entropy, backend="eager", fullgraph=True)(*arrays, **options)
 
 
-def test_a_refusal_is_readable() -> None:
+def test_a_refusal_can_read_values() -> None:
     with pytest.raises(torch._dynamo.exc.Unsupported, match=r"label_smoothing: got 2\.0"):
         torch.compile(cross_entropy, fullgraph=True)(Z, Y, label_smoothing=2.0)
 

@@ -23,7 +23,7 @@ from xp_xent import (
     value_and_grad,
     value_grad_and_hessian_diagonal,
 )
-from xp_xent.backends import Backend, _numpy
+from xp_xent.backends import Adapter, _numpy_walk
 from xp_xent.conformance.tolerance import FORMATS
 
 FORMS_OF_LOSSES = [form for form in FORMS if form.function not in NOT_LOSSES]
@@ -37,13 +37,13 @@ def names(form: Form) -> str:
     return form.name
 
 
-def thinned(form: Form, backend: Backend) -> tuple[Entry, ...]:
+def thinned(form: Form, backend: Adapter) -> tuple[Entry, ...]:
     """Each option; JAX, which compiles each operation, is asked for all at once."""
     every = entries(form)
     return every if backend.name != "jax" else (every[0], fullest(form))
 
 
-def asked(case: Case, backend: Backend, curvature: str, dtype: str = "float64") -> Any:
+def asked(case: Case, backend: Adapter, curvature: str, dtype: str = "float64") -> Any:
     arrays, options = case.on(backend, dtype)
     return value_grad_and_hessian_diagonal(case.function, curvature)(*arrays, **options)
 
@@ -62,7 +62,7 @@ def magnitudes(case: Entry) -> Array:
 
 
 @pytest.mark.parametrize("form", FORMS_OF_LOSSES, ids=names)
-def test_is_each_function_of_one(backend: Backend, form: Form) -> None:
+def test_is_each_function_of_one(backend: Adapter, form: Form) -> None:
     """On NumPy to the same bits: a step gives the same whichever is called."""
     slack = 0 if backend.name == "numpy" else 16 * FORMATS["float64"].eps
     for case in thinned(form, backend):
@@ -79,7 +79,7 @@ def test_is_each_function_of_one(backend: Backend, form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", BOUNDED, ids=names)
-def test_upper_bound_is_the_sum_of_magnitudes(backend: Backend, form: Form) -> None:
+def test_upper_bound_is_the_sum_of_magnitudes(backend: Adapter, form: Form) -> None:
     for case in thinned(form, backend):
         value, gradient, bound = (host(x) for x in asked(case, backend, "upper_bound"))
         arrays, options = case.on(backend, "float64")
@@ -106,7 +106,7 @@ def test_upper_bound_is_the_sum_of_magnitudes(backend: Backend, form: Form) -> N
         ("poly_cross_entropy", {"epsilon": 2.0}),
     ],
 )
-def test_certified(backend: Backend, loss: str, options: dict[str, Any], scale: float) -> None:
+def test_certified(backend: Adapter, loss: str, options: dict[str, Any], scale: float) -> None:
     """The dense Hessian is a difference of the certified gradient."""
     case = Case(loss, (LOGITS * scale, LABELS), options)
     dense = row_hessians(case)
@@ -115,7 +115,7 @@ def test_certified(backend: Backend, loss: str, options: dict[str, Any], scale: 
     assert_close(host(asked(case, backend, "diagonal")[2]), np.einsum("rii->ri", dense), want)
 
 
-def test_is_the_bound_of_xgboost(backend: Backend) -> None:
+def test_is_the_bound_of_xgboost(backend: Adapter) -> None:
     """2p(1 − p) of plain cross-entropy, for labels, probabilities and their divergence."""
     p = softmax(LOGITS)
     q = softmax(RNG.normal(size=LOGITS.shape))
@@ -127,7 +127,7 @@ def test_is_the_bound_of_xgboost(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
-def test_near_certain_classes(backend: Backend, label: int) -> None:
+def test_near_certain_classes(backend: Adapter, label: int) -> None:
     """1 − p is far below eps, whether or not the certain class is the label."""
     logits = np.array([[50.0, 0.0, -3.0]])
     for options in ({}, {"z_loss": 0.0}, {"label_smoothing": 0.1}):
@@ -138,7 +138,7 @@ def test_near_certain_classes(backend: Backend, label: int) -> None:
 
 
 @pytest.mark.parametrize("loss", ["softmax_focal_loss", "poly_cross_entropy"])
-def test_near_certain_classes_of_bent_losses(backend: Backend, loss: str) -> None:
+def test_near_certain_classes_of_bent_losses(backend: Adapter, loss: str) -> None:
     """Also where what is left of 1 is shared by the label and others."""
     logits = np.array([[40.0, 0.0, 1.0, -2.0]])
     for label in (0, 1):
@@ -148,7 +148,7 @@ def test_near_certain_classes_of_bent_losses(backend: Backend, loss: str) -> Non
 
 
 @pytest.mark.parametrize("curvature", ["diagonal", "upper_bound"])
-def test_rows_of_factor_0_or_below(backend: Backend, curvature: str) -> None:
+def test_rows_of_factor_0_or_below(backend: Adapter, curvature: str) -> None:
     """A bound is of |H|, whose factor has no sign."""
     weights = np.array([1.0, 0.0, -2.0, 0.5, 0.0, 3.0])
     options = {"sample_weight": weights, "reduction": "sum"}
@@ -169,7 +169,7 @@ def test_rows_of_factor_0_or_below(backend: Backend, curvature: str) -> None:
         np.testing.assert_allclose(whole, signed[:, None] * plain, rtol=1e-12)
 
 
-def test_elements_that_are_not_convex(backend: Backend) -> None:
+def test_elements_that_are_not_convex(backend: Adapter) -> None:
     """Sigmoid focal's curvature is below 0 where it is far off; its bound is not."""
     case = Case("sigmoid_focal_loss", (np.array([-6.0, 1.0]), np.array([1, 0])), {})
     diagonal, bound = (
@@ -187,9 +187,9 @@ def test_blocks(form: Form, curvature: str, monkeypatch: pytest.MonkeyPatch) -> 
     numpy = xp_xent.backends.get("numpy")
     want = asked(case, numpy, curvature)
     seen: list[Any] = []
-    cut = _numpy._blocks.cut
-    monkeypatch.setattr(_numpy, "BLOCK", 8)
-    monkeypatch.setattr(_numpy._blocks, "cut", lambda *a: seen.append(a) or cut(*a))
+    cut = _numpy_walk._blocks.cut
+    monkeypatch.setattr(_numpy_walk, "BLOCK", 8)
+    monkeypatch.setattr(_numpy_walk._blocks, "cut", lambda *a: seen.append(a) or cut(*a))
     for count in (1, 2):
         with threads(count):
             got = asked(case, numpy, curvature)
@@ -213,7 +213,7 @@ def test_sure_rows_beside_others() -> None:
             assert np.array_equal(slope[0], gradient[i])
 
 
-def test_half_precision_is_rounded_once(backend: Backend, dtype: str) -> None:
+def test_half_precision_is_rounded_once(backend: Adapter, dtype: str) -> None:
     case = Case("cross_entropy", (LOGITS, LABELS), {}).rounded(backend, dtype)
     for curvature in ("diagonal", "upper_bound"):
         _, gradient, got = asked(case, backend, curvature, dtype)
@@ -225,7 +225,7 @@ def test_half_precision_is_rounded_once(backend: Backend, dtype: str) -> None:
         np.testing.assert_allclose(near, want, rtol=32 * eps, atol=eps)
 
 
-def test_rows_that_do_not_count(backend: Backend) -> None:
+def test_rows_that_do_not_count(backend: Adapter) -> None:
     """Exactly 0, whatever stands in them."""
     logits = LOGITS.copy()
     logits[1] = np.nan
@@ -239,7 +239,7 @@ def test_rows_that_do_not_count(backend: Backend) -> None:
         assert np.isfinite(bend).all()
 
 
-def test_objects_and_partials(backend: Backend) -> None:
+def test_objects_and_partials(backend: Adapter) -> None:
     logits, labels = (send(backend, x, "float64") for x in (LOGITS, LABELS))
     how: dict[str, Any] = {"label_smoothing": 0.1, "reduction": "sum"}
     want = value_grad_and_hessian_diagonal(cross_entropy)(logits, labels, **how)
@@ -264,7 +264,7 @@ def test_tensors_that_are_differentiated() -> None:
 
 
 @pytest.mark.parametrize("loss", UNBOUNDED)
-def test_what_has_no_bound(backend: Backend, loss: str) -> None:
+def test_what_has_no_bound(backend: Adapter, loss: str) -> None:
     form = next(form for form in FORMS if form.function == loss)
     case = entry(form, "plain")
     arrays, options = case.on(backend, "float64")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from xp_xent import cross_entropy
-from xp_xent._diagnose import looked
+from xp_xent.functions.diagnose import looked
 from xp_xent.verify import _environment as environment
 from xp_xent.verify import _measures as measures
 from xp_xent.verify import _report as report

@@ -14,9 +14,9 @@ import numpy as np
 
 import xp_xent
 from xp_xent import backends
-from xp_xent.backends import Backend
+from xp_xent.backends import Adapter
 
-# Backend -> the extra of this package that installs its library.
+# Adapter -> the extra of this package that installs its library.
 EXTRAS = {
     "numpy": "", "array_api_strict": "strict", "torch": "torch", "jax": "jax", "cupy": "cupy",
     "dpnp": "dpnp",
@@ -102,7 +102,7 @@ def _unusable(name: str, error: Exception) -> list[str]:
     return [" ".join(str(error).split())]
 
 
-def _further(backend: Backend) -> list[str]:
+def _further(backend: Adapter) -> list[str]:
     """Say what would make a dtype or a device work that does not."""
     found, dtypes = [], backend.float_dtypes()
     if backend.name == "numpy" and "bfloat16" not in dtypes:
@@ -114,7 +114,7 @@ def _further(backend: Backend) -> list[str]:
     return found
 
 
-def _tried(backend: Backend, device: Any, dtype: str) -> Place | None:
+def _tried(backend: Adapter, device: Any, dtype: str) -> Place | None:
     """Ask for everything there; None where the device has no such dtype."""
     try:
         there = backend.asarray(LOGITS, dtype=dtype, device=device)
@@ -142,7 +142,7 @@ def _name(device: Any, shown: Any) -> str:
     return inside[1] if inside else str(shown)
 
 
-def _judged(backend: Backend, device: Any, dtype: str, ask: Callable[..., Any]) -> str:
+def _judged(backend: Adapter, device: Any, dtype: str, ask: Callable[..., Any]) -> str:
     logits, vector = (backend.asarray(x, dtype=dtype, device=device) for x in (LOGITS, VECTOR))
     labels = backend.asarray(LABELS, dtype="int32", device=device)
     got = np.asarray(backend.to_numpy(ask(logits, labels, vector)), dtype=np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent import LossAccumulator, cross_entropy, logsumexp
-from xp_xent._walk import BLOCK, blocks
+from xp_xent.flow.row_blocks import BLOCK, blocks
 from xp_xent.verify._pair import Pair
 
 BINS = 15  # of a reliability diagram, as in the paper

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent._seen import NEAR
-from xp_xent._walk import BLOCK, blocks
+from xp_xent.diagnosis.walk import NEAR
+from xp_xent.flow.row_blocks import BLOCK, blocks
 from xp_xent.verify._files import Arrays
 from xp_xent.verify._stored import BadInput
 

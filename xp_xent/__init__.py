@@ -4,29 +4,29 @@ One implementation, written against the Python array API, for NumPy, PyTorch, JA
 every library that registers a backend. Importing it imports no framework.
 """
 
-from xp_xent._binary import binary_cross_entropy_with_logits, sigmoid_focal_loss
-from xp_xent._class_weights import (
+from xp_xent.backends._threads import threads
+from xp_xent.diagnosis.findings import Finding
+from xp_xent.functions.class_weights import (
     balanced_class_weights,
     effective_number_weights,
     positive_class_weight,
 )
-from xp_xent._cross_entropy import cross_entropy, nll_loss
-from xp_xent._derivatives import (
+from xp_xent.functions.configured import BCEWithLogitsLoss, CrossEntropyLoss
+from xp_xent.functions.derivatives import (
     hessian_diagonal,
     hvp,
     value_and_grad,
     value_grad_and_hessian_diagonal,
 )
-from xp_xent._diagnose import diagnose
-from xp_xent._divergence import entropy, kl_divergence
-from xp_xent._findings import Finding
-from xp_xent._focal import poly_cross_entropy, softmax_focal_loss
-from xp_xent._linear import linear_cross_entropy
-from xp_xent._maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
-from xp_xent._metrics import LossAccumulator, perplexity
-from xp_xent._next_token import next_token_cross_entropy
-from xp_xent._objects import BCEWithLogitsLoss, CrossEntropyLoss
-from xp_xent.backends._threads import threads
+from xp_xent.functions.diagnose import diagnose
+from xp_xent.functions.maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
+from xp_xent.functions.metrics import LossAccumulator, perplexity
+from xp_xent.losses.binary import binary_cross_entropy_with_logits, sigmoid_focal_loss
+from xp_xent.losses.cross_entropy import cross_entropy, nll_loss
+from xp_xent.losses.divergence import entropy, kl_divergence
+from xp_xent.losses.focal import poly_cross_entropy, softmax_focal_loss
+from xp_xent.losses.linear import linear_cross_entropy
+from xp_xent.losses.next_token import next_token_cross_entropy
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,1 @@
+"""What is probably wrong with logits and targets, found in one walk over them."""

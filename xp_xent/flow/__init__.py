@@ -1,0 +1,1 @@
+"""The way of a call: plan, validate, prepare, execute, reduce."""

@@ -1,0 +1,124 @@
+"""Binary losses: each element is a row of one logit. How their calls are validated and prepared."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xp_xent.backends import to_numpy
+from xp_xent.flow import checks as check
+from xp_xent.flow import validate
+from xp_xent.flow.execute import Evaluation, Reduction
+from xp_xent.flow.plan import Loss, RowPlan
+from xp_xent.flow.validate import loss_dtype
+from xp_xent.kernels.rows import Rows
+
+Array = Any
+Options = dict[str, Any]
+
+
+class ElementPlan(RowPlan):
+    """A plan whose rows have one class, along an axis that the user's arrays do not have."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.moves_axis = True
+
+    def to_kernel(self, array: Array) -> Array:
+        """View an array of elements as (..., 1)."""
+        return self.backend.xp.expand_dims(array, axis=-1)
+
+    def to_user(self, array: Array) -> Array:
+        """Undo `to_kernel`."""
+        return self.backend.xp.squeeze(array, axis=-1)
+
+
+class ElementLoss(Loss):
+    """A loss whose elements stand alone; `numbers_of` checks the kernel's options."""
+
+    def __init__(
+        self,
+        kernel: type[Any],
+        numbers_of: Callable[[Options], Options],
+        numbers: tuple[str, ...],
+    ) -> None:
+        super().__init__(("logits", "targets"), (*numbers, "normalizer"))
+        self._kernel, self._numbers_of = kernel, numbers_of
+
+    def validate(self, arrays: tuple[Array, ...], options: Options) -> RowPlan:
+        """Return the plan of a call, or refuse it."""
+        logits, targets = arrays
+        normalizer = options["normalizer"]
+        named = {name: options.get(name) for name in ("weight", "where")}
+        named["normalizer"] = None if check.is_number(normalizer) else normalizer
+        named["pos_weight"] = options.get("pos_weight")
+        given = {name: array for name, array in named.items() if array is not None}
+        backend = check.common_backend(logits=logits, targets=targets, **given)
+        check.floating("logits", logits)
+        if check.kind(targets) == "other":
+            check.numeric("targets", targets)
+        shape = tuple(logits.shape)
+        check.shape("targets", targets, shape, "the logits'")
+        for name in given.keys() & {"weight", "pos_weight"}:
+            check.numeric(name, given[name])
+            check.broadcastable(name, given[name], shape)
+        if "where" in given:
+            check.boolean("where", given["where"])
+            check.shape("where", given["where"], shape, "the logits'")
+        validate.reduction(options)
+        self._numbers_of(options)
+        dtype = loss_dtype(backend.xp, logits)
+        return ElementPlan(backend, len(shape), (*shape, 1), dtype, self.arguments)
+
+    def prepare(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> Evaluation:
+        """Return the evaluation of a call, or refuse its values."""
+        (logits, targets), where, backend = arrays, options["where"], plan.backend
+        check_targets = not _within(backend, targets, where)
+        kernel = self._kernel(plan.dtype, check_targets=check_targets, **self._numbers_of(options))
+        rows = Rows(
+            plan.to_kernel(logits),
+            valid=None if where is None else plan.to_kernel(where),
+            row_weight=_broadcast(plan, options.get("weight")),
+            probabilities=plan.to_kernel(targets),
+            class_weight=_broadcast(plan, options.get("pos_weight")),
+        )
+        in_mean = None if where is None else backend.cast(where, plan.dtype)
+        return Evaluation(plan, kernel, rows, Reduction.of(plan, options, in_mean))
+
+
+def _broadcast(plan: RowPlan, array: Array | None) -> Array | None:
+    """View weights that broadcast against the elements beside them, in the loss's dtype."""
+    if array is None:
+        return None
+    aligned = (1,) * (len(plan.shape) - 1 - len(array.shape)) + tuple(array.shape)
+    backend = plan.backend
+    return plan.to_kernel(backend.xp.reshape(backend.cast(array, plan.dtype), aligned))
+
+
+def _within(backend: Any, targets: Array, where: Array | None) -> bool:
+    """Return whether targets that count are known to lie in [0, 1]; refuse those known not to."""
+    if check.kind(targets) == "bool":
+        return True
+    readable = backend.can_read_values(targets)
+    if readable and backend.all_between(targets, 0, 1):
+        return True
+    # A mask may be traced where targets are not, and the other way round.
+    if not readable or not (where is None or backend.can_read_values(where)):
+        return False
+    outside = (targets < 0) | (targets > 1)  # not NaN, which the loss shows
+    if where is not None:
+        outside = outside & where
+    if bool(backend.xp.any(outside)):
+        host = to_numpy(targets), to_numpy(outside)
+        raise ValueError(f"targets: {outside_message(*host)}")
+    return True
+
+
+def outside_message(targets: np.ndarray, outside: np.ndarray) -> str:
+    """Return a message of which target is the first outside [0, 1], and what to do."""
+    position = tuple(int(i) for i in np.argwhere(outside)[0])
+    return (
+        f"got {targets[position]} at position {position}, wanted 0 … 1: whether the class is "
+        "positive, or its probability; divide a mask of 0 and 255 by 255, or ignore such "
+        "elements with where="
+    )

@@ -1,0 +1,193 @@
+"""An evaluation: a kernel run over rows, block by block, and the rows' losses reduced."""
+
+import math
+from functools import partial
+from numbers import Real
+from typing import Any, NamedTuple
+
+from xp_xent.flow import checks as check
+from xp_xent.kernels.rows import Rows
+
+Array = Any
+
+
+class Reduction(NamedTuple):
+    """How losses of rows become a result."""
+
+    kind: str  # "mean", "sum" or "none"
+    shape: tuple[int, ...]  # of the losses
+    denominator_weight: Array | None  # (...,), what each row adds to the mean's denominator
+    normalizer: Any  # replaces that denominator
+    count: Any  # of the losses
+    rate: float | None  # the derivative by each row's loss, where it is one number known now
+
+    @staticmethod
+    def of(plan: Any, options: dict[str, Any], weight: Array | None = None) -> "Reduction":
+        """Make it of a loss's options, and refuse their values."""
+        normalizer, kind, shape = (
+            options.get("normalizer"),
+            options["reduction"],
+            plan.losses_shape(),
+        )
+        if normalizer is not None and check.is_number(normalizer):
+            normalizer = check.number("normalizer", normalizer)
+            if normalizer == 0:
+                raise ValueError("normalizer: got 0, wanted what to divide the sum of losses by")
+        count, rate = math.prod(shape) * 1.0, 1.0 if kind != "mean" else None
+        if kind == "mean" and weight is None and normalizer is None and type(count) is float:
+            rate = 1.0 / count if count else math.nan
+        return Reduction(kind, shape, weight, normalizer, count, rate)
+
+    def reduce(self, backend: Any, losses: Array) -> Array:
+        """Reduce losses of rows (...,)."""
+        if self.kind == "none":
+            return losses
+        total = backend.total(losses)
+        if self.kind == "sum":
+            return total
+        if self.denominator_weight is None and self.normalizer is None:
+            return quotient(backend, total, self.count)
+        return quotient(backend, total, self._denominator(backend, losses.dtype))
+
+    def factor(self, backend: Any, cotangent: Any, dtype: Any) -> Array | float:
+        """Return cotangent · ∂result/∂loss of a row: an array (...,) or (), or a number."""
+        if cotangent is None:
+            cotangent = 1.0
+        elif isinstance(cotangent, Real):
+            cotangent = check.number("cotangent", cotangent)
+        else:
+            wanted = self.shape if self.kind == "none" else ()
+            check.shape("cotangent", cotangent, wanted, "the shape of the loss")
+            check.floating("cotangent", cotangent)
+            cotangent = backend.cast(cotangent, dtype)
+        if self.kind != "mean":
+            return cotangent
+        denominator = self._denominator(backend, dtype)
+        if isinstance(denominator, float) and denominator == 0:
+            return math.nan
+        return quotient(backend, cotangent, denominator)
+
+    def _denominator(self, backend: Any, dtype: Any) -> Array | float:
+        weight, normalizer = self.denominator_weight, self.normalizer
+        if normalizer is None:
+            return self.count if weight is None else backend.total(weight)
+        return normalizer if check.is_number(normalizer) else backend.cast(normalizer, dtype)
+
+
+def quotient(backend: Any, x: Any, denominator: Any) -> Any:
+    """Divide a sum of losses, or a cotangent, by the mean's denominator; each may be a number."""
+    known, xp = not hasattr(denominator, "dtype"), backend.xp
+    if (known and not hasattr(x, "dtype")) or not backend.differentiable:
+        return x / denominator
+    if known:
+        # Forward mode may give a number () over Python's a tangent in float64; not one in a row.
+        return xp.reshape(xp.reshape(x, (1,)) / denominator, ())
+
+    def divided(denominator: Array, x: Any) -> Array:
+        return x / denominator
+
+    def differentiable_form(denominator: Array, x: Any) -> Array:
+        # A derivative may square the denominator, so it gets one near 1.
+        scale = backend.stop_gradient(1 / denominator)
+        scale = xp.where((scale == 0) | ~xp.isfinite(scale), 1.0, scale)
+        return (x * scale) / (denominator * scale)
+
+    forms = divided, differentiable_form
+    if hasattr(x, "dtype"):
+        return backend.custom_derivative(*forms, denominator, x)
+    # Only a number may be closed over, nothing traced.
+    return backend.custom_derivative(*(partial(form, x=x) for form in forms), denominator)
+
+
+class Evaluation(NamedTuple):
+    """A loss of given arrays: a plan, a kernel, its rows, and how the rows' losses are reduced."""
+
+    plan: Any
+    kernel: Any
+    rows: Rows
+    reduction: Reduction
+
+    def value(self) -> Array:
+        """Compute the reduced loss."""
+        return self._reduced(run(self, "value"))
+
+    def value_and_grads(
+        self, wrt: tuple[str, ...], cotangent: Any = None
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Compute the reduced loss, and its derivative by each of the arguments named."""
+        plan = self.plan
+        factor = self.reduction.rate if cotangent is None else None
+        factor = self._factor(cotangent) if factor is None else factor
+        if wrt == plan.names[:1]:
+            losses, gradient = run(self, "value_and_gradient", factor)
+            return self._reduced(losses), (plan.to_user(gradient) if plan.moves_axis else gradient,)
+        methods, gradients = [self._derivative_by(name) for name in wrt], []
+        for method in methods:
+            losses, gradient = run(self, method, factor)
+            gradients.append(plan.to_user(gradient))
+        return self._reduced(losses), tuple(gradients)
+
+    def hvp(self, vector: Array, cotangent: Any = None) -> Array:
+        """Compute the Hessian of the reduced loss by the logits, times a vector."""
+        plan = self.plan
+        check.shape("vector", vector, plan.to_user(self.rows.logits).shape, "the logits'")
+        check.floating("vector", vector)
+        return plan.to_user(run(self, "hvp", self._factor(cotangent), plan.to_kernel(vector)))
+
+    def hessian_diagonal(self, cotangent: Any = None) -> Array:
+        """Compute the diagonal of the Hessian of the reduced loss by the logits."""
+        return self.plan.to_user(run(self, "hessian_diagonal", self._factor(cotangent)))
+
+    def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
+        """Compute the reduced loss, its gradient, and the Hessian's diagonal by the logits.
+
+        Or, as a `bound` in place of the diagonal, the sum of the magnitudes in each of its rows.
+        """
+        if bound and (why := getattr(self.kernel, "unbounded", None)):
+            raise check.no_row_sums(why)
+        method, to_user = "value_gradient_and_curvature", self.plan.to_user
+        losses, gradient, curvature = run(self, method, self._factor(None), bound)
+        return self._reduced(losses), to_user(gradient), to_user(curvature)
+
+    def _reduced(self, losses: Array) -> Array:
+        return self.reduction.reduce(self.plan.backend, self.plan.from_column(losses))
+
+    def _factor(self, cotangent: Any) -> Array | float:
+        """Return the derivative of the reduced loss by each row's loss, times a cotangent."""
+        plan, ndim = self.plan, len(self.rows.logits.shape)
+        factor = self.reduction.factor(plan.backend, cotangent, self.kernel.dtype)
+        if isinstance(factor, (int, float)):
+            return factor
+        if len(factor.shape) == 0:
+            return plan.backend.xp.reshape(factor, (1,) * ndim)
+        return plan.cotangent_to_column(factor)
+
+    def _derivative_by(self, wrt: str) -> str:
+        """Return the name of the kernel's method."""
+        names = self.plan.names
+        if wrt == names[0]:
+            return "value_and_gradient"
+        if wrt in names[1:]:
+            targets = self.rows.probabilities
+            if targets is None or check.kind(targets) != "floating":
+                raise TypeError(f"argnums: got {wrt!r}, but only floating targets have a gradient")
+            return "value_and_target_gradient"
+        raise ValueError(f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, names))}")
+
+
+def run(
+    evaluation: Any, method: str, *others: Any, rows: Any = None, overwrite: bool = False
+) -> Any:
+    """Call the kernel's method on rows, the evaluation's if not given, block by block.
+
+    With `overwrite` a result may be written over the logits, which are needed no more.
+    """
+    rows = evaluation.rows if rows is None else rows
+    count, kernel, backend = len(rows), evaluation.kernel, evaluation.plan.backend
+    call = getattr(kernel, method)
+
+    def on_block(*parts: Any) -> Any:
+        return call(backend, Rows(*parts[:count]), *parts[count:])
+
+    whole = method in kernel.by_sums and rows.label is not None and rows.smoothing_mass is None
+    return backend.map_blocks(on_block, *rows, *others, overwrite=overwrite, whole=whole)

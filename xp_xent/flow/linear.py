@@ -1,0 +1,233 @@
+"""Evaluating a cross-entropy behind a linear layer, some rows at a time.
+
+For features X (N, D), a classifier W (K, D) and G = ∂L/∂(logits), which is (N, K) and exists only
+for the rows of one step:
+
+    ∂L/∂X = G W        ∂L/∂W = Gᵀ X        ∂L/∂bias = Σ_rows G
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from xp_xent.backends import dtype_name, same_shape
+from xp_xent.flow import checks as check
+from xp_xent.flow.execute import Reduction, run
+from xp_xent.flow.plan import Loss, RowPlan
+from xp_xent.flow.prepare import smoothing_of, target_rows
+from xp_xent.flow.validate import is_labels, no_label_to_ignore, row_plan
+from xp_xent.kernels.linear_layer import Layer
+from xp_xent.kernels.rows import Rows
+
+Array = Any
+
+# Logits of one step, 34 MB in float32: large enough for the matrix products, which add to the whole
+# of the classifier's gradient in each; small beside what they save.
+STEP = 1 << 23
+
+
+class LinearLoss(Loss):
+    """Cross-entropy behind a linear layer; `kernel` makes the formulas of the logits' loss."""
+
+    def __init__(self, kernel: Callable[[Any, Any], Any], numbers: tuple[str, ...]) -> None:
+        arguments, variables = ("features", "classifier", "targets"), ("bias",)
+        super().__init__(
+            arguments, (*numbers, "normalizer"), arguments[:2] + variables, in_steps=True
+        )
+        self._kernel = kernel
+
+    def validate(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> RowPlan:
+        """Return the plan of a call, or refuse it."""
+        features, classifier, targets = arrays
+        parts = {"features": features, "classifier": classifier}
+        if options["bias"] is not None:
+            parts["bias"] = options["bias"]
+        check.common_backend(**parts)
+        for name, array in parts.items():
+            _refuse_float64_beside(name, array, features)
+        if len(features.shape) == 0:
+            raise ValueError("features: got shape (), wanted (..., D)")
+        if len(classifier.shape) != 2 or not same_shape(classifier.shape[1:], features.shape[-1:]):
+            raise ValueError(
+                f"classifier: got shape {tuple(classifier.shape)}, wanted (K, "
+                f"{features.shape[-1]}), a row for each class; is it transposed?"
+            )
+        classes = classifier.shape[0]
+        if options["bias"] is not None:
+            check.shape("bias", options["bias"], (classes,), "one number a class")
+        named = {"features": features, "targets": targets}
+        plan = row_plan(named, options, ("logits", "targets"), classes)
+        has_labels = is_labels(plan, targets, -1)
+        if not has_labels:
+            no_label_to_ignore("targets", options)
+        smoothing_of(options, classes)
+        self._kernel(plan.dtype, options)
+        plan.has_labels = has_labels
+        return plan
+
+    def prepare(
+        self, plan: RowPlan, arrays: tuple[Array, ...], options: dict[str, Any]
+    ) -> "LinearEvaluation":
+        """Return the evaluation of a call, or refuse its values."""
+        features, classifier, targets = arrays
+        backend, kernel = plan.backend, self._kernel(plan.dtype, options)
+        rows, weight = target_rows(plan, features, targets, options)
+        weights = backend.cast(classifier, plan.dtype)
+        layer = Layer(backend, features, classifier, options["bias"], weights, plan.dtype)
+        reduction = Reduction.of(plan, options, weight)
+        return LinearEvaluation(self.arguments, plan, kernel, rows, reduction, layer)
+
+
+def _refuse_float64_beside(name: str, array: Array, features: Array) -> None:
+    check.floating(name, array)
+    if (dtype_name(array.dtype) == "float64") != (dtype_name(features.dtype) == "float64"):
+        raise TypeError(
+            f"{name}: got {dtype_name(array.dtype)} beside features of "
+            f"{dtype_name(features.dtype)}; float64 goes with float64 only, for digits would "
+            "be lost or made up: convert one explicitly"
+        )
+
+
+class LinearEvaluation(NamedTuple):
+    """The evaluation of a cross-entropy behind a linear layer."""
+
+    arguments: tuple[str, ...]
+
+    plan: RowPlan
+    kernel: Any
+    rows: Rows  # without logits
+    reduction: Reduction
+    layer: Layer
+
+    @property
+    def backend(self) -> Any:
+        """The arrays' backend."""
+        return self.plan.backend
+
+    def value(self) -> Array:
+        """Compute the reduced loss."""
+
+        def step(total: Any, features: Array, rows: Rows) -> tuple[Any, tuple[Array, ...]]:
+            rows = rows._replace(logits=self.layer.logits(features))
+            return total, (run(self, "value", rows=rows),)
+
+        _, (losses,) = self._walk(step, ())
+        return self._reduced(losses)
+
+    def value_and_grads(
+        self, wrt: tuple[str, ...], cotangent: Any = None
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Compute the reduced loss, and its derivative by each of the arguments named."""
+        self._check(wrt)
+        xp, layer, backend = self.backend.xp, self.layer, self.backend
+
+        def step(
+            totals: dict[str, Array], features: Array, rows: Rows, factor: Array
+        ) -> tuple[dict[str, Array], tuple[Array, ...]]:
+            rows, out = rows._replace(logits=layer.logits(features)), {}
+            losses = slope = None
+            if "targets" in wrt:
+                method = "value_and_target_gradient"
+                losses, out["targets"] = run(self, method, factor, rows=rows)
+            if set(wrt) - {"targets"}:
+                method = "value_and_gradient"
+                losses, slope = run(self, method, factor, rows=rows, overwrite=True)
+            if "features" in wrt:
+                out["features"] = layer.by_features(slope)
+            if "classifier" in wrt:
+                total = backend.add_product(totals["classifier"], slope, features)
+                totals = totals | {"classifier": total}
+            if "bias" in wrt:
+                totals = totals | {"bias": totals["bias"] + xp.sum(slope, axis=0)}
+            return totals, (losses, *(out[name] for name in wrt if name in out))
+
+        size = {"classifier": tuple(layer.weights.shape), "bias": (layer.weights.shape[0],)}
+        totals = {
+            name: backend.full(shape, 0.0, layer.dtype, like=layer.weights)
+            for name, shape in size.items()
+            if name in wrt
+        }
+        totals, (losses, *by_row) = self._walk(step, totals, self._factor(cotangent))
+        found = {
+            name: backend.cast(total, getattr(layer, name).dtype) for name, total in totals.items()
+        }
+        arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}
+        for name, gradient in zip((n for n in wrt if n in arrays), by_row, strict=True):
+            found[name] = xp.reshape(gradient, arrays[name].shape)
+        return self._reduced(losses), tuple(found[name] for name in wrt)
+
+    def hvp(self, vector: Array, cotangent: Any = None) -> Array:
+        """Return the Hessian of the reduced loss by the features, times a vector."""
+        features = self.layer.features
+        check.floating("vector", vector)
+        check.shape("vector", vector, tuple(features.shape), "the features'")
+
+        def step(
+            total: Any, features: Array, rows: Rows, factor: Array, vector: Array
+        ) -> tuple[Any, tuple[Array, ...]]:
+            rows = rows._replace(logits=self.layer.logits(features))
+            change = self.layer.forward(self.layer.widened(vector))
+            slope = run(self, "hvp", factor, change, rows=rows)
+            return total, (self.layer.by_features(slope),)
+
+        change = self.layer.flat(vector)
+        _, (found,) = self._walk(step, (), self._factor(cotangent), change)
+        return self.backend.xp.reshape(found, features.shape)
+
+    def hessian_diagonal(self, cotangent: Any = None) -> Array:
+        """Compute the diagonal of the Hessian of the reduced loss by the features."""
+        xp, features = self.backend.xp, self.layer.features
+        size = features.shape[-1]
+        columns, position = [], self.backend.indices(features, -1)
+        for entry in range(size):
+            unit = position == entry
+            vector = xp.zeros_like(features) + xp.astype(unit, features.dtype)
+            columns.append(self.hvp(vector, cotangent)[..., entry])
+        return xp.stack(columns, axis=-1) if columns else xp.zeros_like(features)
+
+    def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
+        """Compute the reduced loss, its gradient, and the Hessian's diagonal by the features."""
+        if bound:
+            raise check.no_row_sums("behind a linear layer the Hessian is a product with matrices")
+        value, (gradient,) = self.value_and_grads(("features",))
+        return value, gradient, self.hessian_diagonal()
+
+    def _walk(self, step: Callable[..., Any], totals: Any, *others: Array) -> Any:
+        """Take steps over groups of rows: features, `Rows`, and other arrays beside them."""
+        backend, layer, xp = self.backend, self.layer, self.backend.xp
+        arrays, classes = self.rows[:-1], layer.classifier.shape[0]
+        count = len(arrays)
+
+        def flat(array: Array | None) -> Array | None:
+            return None if array is None else xp.reshape(array, (-1, array.shape[-1]))
+
+        def on_rows(totals: Any, features: Array, *parts: Any) -> Any:
+            rows, features = Rows(*parts[:count]), layer.widened(features)
+            if rows.valid is not None:
+                # The classifier's gradient is a product with the features: no NaN may be there.
+                features = xp.where(rows.valid, features, xp.zeros_like(features))
+            return step(totals, features, rows, *parts[count:])
+
+        features = layer.flat(layer.features)
+        walked = (features, *(flat(x) for x in arrays), *others)
+        return backend.map_steps(on_rows, totals, walked, max(1, STEP // classes))
+
+    def _reduced(self, losses: Array) -> Array:
+        xp, shape = self.backend.xp, tuple(self.layer.features.shape[:-1])
+        return self.reduction.reduce(self.backend, xp.reshape(losses, shape))
+
+    def _factor(self, cotangent: Any) -> Array:
+        """Compute the derivative of the reduced loss by each row's loss, (n, 1) or (1, 1)."""
+        xp, like = self.backend.xp, self.layer.features
+        factor = self.reduction.factor(self.backend, cotangent, self.layer.dtype)
+        if isinstance(factor, (int, float)):
+            return self.backend.full((1, 1), factor, self.layer.dtype, like=like)
+        return xp.reshape(factor, (-1, 1))
+
+    def _check(self, wrt: tuple[str, ...]) -> None:
+        given = self.arguments if self.layer.bias is None else (*self.arguments, "bias")
+        for name in wrt:
+            if name not in given:
+                known = ", ".join(map(repr, given))
+                raise ValueError(f"argnums: got {name!r}, wanted one of {known}")
+        if "targets" in wrt and self.rows.probabilities is None:
+            raise TypeError("argnums: got 'targets', but only floating targets have a gradient")

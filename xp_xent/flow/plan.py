@@ -1,0 +1,239 @@
+"""The way of a call: validate → prepare → execute → reduce, and what of it is kept between calls.
+
+`Loss.validate` refuses what does not fit and makes a plan, which depends on the call's signature
+alone: types, dtypes, shapes, and options that are no numbers of the formula. `Loss.prepare` looks
+at values, and makes of plan and arrays an `Evaluation`, which is executed and reduced.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from typing import Any, TypeVar
+
+import numpy as np
+
+from xp_xent.backends import direct_types, owner_of
+
+Array = Any
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass
+class RowPlan:
+    """What holds for every call of a signature: no array is in it."""
+
+    backend: Any
+    axis: int  # of the classes, in the user's arrays, counted from 0
+    shape: tuple[int, ...]  # of the logits, as the user has them
+    dtype: Any  # what the loss is computed and returned in
+    names: tuple[str, ...]  # what the user's arrays are called
+    index_dtype: Any = None
+    has_labels: bool = False
+    kernel: Any = None  # where options that are numbers have their defaults
+    # Where there are labels and nothing else: no array among the options, no class to ignore.
+    reduction: Any = None
+
+    def __post_init__(self) -> None:
+        axis = self.backend.class_axis
+        self.classes = self.shape[self.axis]
+        self.moves_axis = self.axis - len(self.shape) != axis
+        self.rows_shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        self.column = (..., None, *(slice(None),) * (-1 - axis))
+
+    def to_kernel(self, array: Array) -> Array:
+        """View an array of the logits' shape as (..., K)."""
+        if not self.moves_axis:
+            return array
+        # Not moveaxis, for which torch.vmap has no rule.
+        others = [axis for axis in range(len(array.shape)) if axis != self.axis]
+        return self.backend.xp.permute_dims(array, (*others, self.axis))
+
+    def to_user(self, array: Array) -> Array:
+        """Undo `to_kernel`."""
+        if not self.moves_axis:
+            return array
+        axes = list(range(len(array.shape) - 1))
+        axes.insert(self.axis, len(axes))
+        return self.backend.xp.permute_dims(array, tuple(axes))
+
+    def to_column(self, array: Array | None) -> Array | None:
+        """View one number a row as (..., 1)."""
+        return None if array is None else array[self.column]
+
+    def from_column(self, losses: Array) -> Array:
+        """Undo `to_column`."""
+        return self.backend.xp.squeeze(losses, axis=self.backend.class_axis)
+
+    def cotangent_to_column(self, cotangent: Array) -> Array:
+        """View cotangents of the losses that the user sees as (..., 1)."""
+        return self.backend.xp.expand_dims(cotangent, axis=self.backend.class_axis)
+
+    def losses_shape(self) -> tuple[int, ...]:
+        """Return the shape in which the user sees the losses."""
+        return self.rows_shape
+
+    def one_row(self) -> tuple[int, ...]:
+        """Return the shape (1, …, K)."""
+        shape = [1] * len(self.shape)
+        shape[self.backend.class_axis] = self.classes
+        return tuple(shape)
+
+    def class_row(self, weight: Array | None) -> Array | None:
+        """View class weights as (1, …, K), in the loss's dtype."""
+        if weight is None:
+            return None
+        weight = self.backend.cast(weight, self.dtype)
+        return self.backend.xp.reshape(weight, self.one_row())
+
+
+# Plans of one loss, the oldest of which makes room: more signatures than a program has.
+MOST = 512
+
+
+class Loss:
+    """A loss of this package: how its calls are validated and prepared.
+
+    Parameters
+    ----------
+    arguments : tuple of str
+        The positional arrays: what derivatives are asked by.
+    numbers : tuple of str
+        Options that are numbers in the formula: a plan holds for all their values.
+    variables : tuple of str, optional
+        What `value_and_grads` differentiates by in the walk that computes the value.
+    in_steps : bool
+        Whether it is computed in steps, each of which would be taken again for a derivative.
+    """
+
+    def __init__(
+        self,
+        arguments: tuple[str, ...],
+        numbers: tuple[str, ...] = ("normalizer",),
+        variables: tuple[str, ...] | None = None,
+        *,
+        in_steps: bool = False,
+    ) -> None:
+        self.arguments, self.numbers, self.in_steps = arguments, frozenset(numbers), in_steps
+        self.variables = frozenset(arguments[:1] if variables is None else variables)
+        self.function: Any = None
+        self.defaults: dict[str, Any] = {}
+        self._plans: dict[Any, Any] = {}
+        self._lock = threading.Lock()
+
+    def validate(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
+        """Return the plan of a call, or refuse it."""
+        raise NotImplementedError
+
+    def prepare(self, plan: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
+        """Return the `Evaluation` of a call, or refuse its values."""
+        raise NotImplementedError
+
+    def evaluation(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
+        """Validate and prepare a call."""
+        return self.prepare(self.validate(arrays, options), arrays, options)
+
+    def evaluate(
+        self, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any
+    ) -> Any:
+        """Ask the evaluation of a call for something, None for the loss; keep no plan."""
+        found = self.prepare(self.validate(arrays, options), arrays, options)
+        return found.value() if ask is None else ask(found, *more)
+
+    def run(self, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any) -> Any:
+        """Do as `evaluate` by a plan that is kept."""
+        with np.errstate(all="ignore"):  # infinities and NaN are stated results here
+            key = self._signature(arrays, options)
+            plan = self._plans.get(key)
+            if plan is None:
+                plan = self.validate(arrays, options)
+                if key is not None:
+                    self._keep(key, plan)
+            found = self.prepare(plan, arrays, options)
+            return found.value() if ask is None else ask(found, *more)
+
+    def _signature(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
+        """Return the key of a call's plan; None for what has none."""
+        key: list[Any] = []
+        try:
+            for x in arrays:
+                key += (type(x), x.dtype, x.shape, x.device)
+            for name, x in options.items():
+                if x is self.defaults[name]:
+                    continue
+                kind = type(x)
+                if kind in _NUMBERS and name in self.numbers:
+                    key += (name, kind, x == 0)
+                elif kind in _PLAIN or (name not in self.numbers and isinstance(x, np.generic)):
+                    key += (name, kind, x)  # an axis, a label: what it says is settled
+                else:
+                    key += (name, kind, x.dtype, x.shape, x.device)
+        except (AttributeError, TypeError):  # `validate` refuses what is no array
+            return None
+        return tuple(key)
+
+    def _keep(self, key: Any, plan: Any) -> None:
+        with self._lock:
+            if len(self._plans) >= MOST:
+                del self._plans[next(iter(self._plans))]
+            self._plans[key] = plan
+
+    def settled(self, options: dict[str, Any]) -> bool:
+        """Return whether all options that are numbers of the kernel have their defaults."""
+        names = self.numbers - {"normalizer"}
+        return all(options[name] is self.defaults[name] for name in names)
+
+    def with_defaults(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> dict[str, Any]:
+        """Return all options of a call; raise TypeError as the function would."""
+        if len(arrays) != len(self.arguments) or not options.keys() <= self.defaults.keys():
+            signature(self.function).bind(*arrays, **options)
+        return self.defaults | options
+
+
+_NUMBERS = frozenset((int, float))
+_PLAIN = frozenset((int, float, bool, str, type(None)))
+
+
+def no_warnings(backend: Any) -> AbstractContextManager[Any]:
+    """Silence NumPy's floating-point warnings, where no compiler reads this."""
+    return nullcontext() if backend.differentiable else np.errstate(all="ignore")
+
+
+def compute(
+    loss: Loss, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any
+) -> Any:
+    """Ask a loss for its value (None), or for something else, in the way of the arrays' library."""
+    if type(arrays[0]) not in direct_types:
+        owner = owner_of(arrays[0])
+        if owner is not None and owner.evaluate is not None:
+            return owner.evaluate(loss, ask, arrays, options, *more)
+    return loss.run(ask, arrays, options, *more)
+
+
+def public(loss: Loss) -> Callable[[Function], Function]:
+    """Tie a public function, which declares arguments and options, to its loss."""
+
+    def tie(function: Function) -> Function:
+        loss.function, loss.defaults = function, dict(function.__kwdefaults__ or {})
+        function.loss = loss  # type: ignore[attr-defined]
+        return function
+
+    return tie
+
+
+def loss_of(function: Any) -> tuple[Loss, tuple[Array, ...], dict[str, Any]]:
+    """Take a public loss, a loss object, or a partial of one, apart: loss, arrays and options."""
+    if isinstance(function, partial):
+        loss, arrays, options = loss_of(function.func)
+        return loss, (*arrays, *function.args), options | function.keywords
+    found = getattr(function, "loss", None)
+    if isinstance(found, partial):
+        return loss_of(found)
+    if not isinstance(found, Loss):
+        raise TypeError(
+            f"loss: got {function!r}, wanted a loss of xp_xent, for example "
+            "xp_xent.cross_entropy; other functions need their library's automatic differentiation"
+        )
+    return found, (), {}

@@ -1,0 +1,144 @@
+"""What a call's signature settles for rows of classes, and the refusals that need no values."""
+
+from typing import Any
+
+from xp_xent.backends import dtype_name, same_shape
+from xp_xent.flow import checks as check
+from xp_xent.flow.plan import RowPlan
+
+Array = Any
+
+IGNORED = -100  # the default of ignore_index
+BINARY = "; one logit a row, with targets 0 or 1, is for binary_cross_entropy_with_logits"
+REDUCTIONS = ("mean", "sum", "none")
+SPREADS = ("uniform", "others")
+
+
+def loss_dtype(xp: Any, logits: Array) -> Any:
+    """Return the dtype in which a loss of these logits is computed and returned."""
+    return xp.float32 if dtype_name(logits.dtype) in ("float16", "bfloat16") else logits.dtype
+
+
+def row_plan(
+    arrays: dict[str, Array],
+    options: dict[str, Any],
+    names: tuple[str, ...],
+    classes: int | None = None,
+    plan_type: type[RowPlan] = RowPlan,
+) -> RowPlan:
+    """Check everything but the targets' own shape and values.
+
+    `arrays` are the positional ones by name, the logits first; or, with a number of classes,
+    features (..., D) that the logits are yet to be computed from.
+    """
+    (first, like), *_ = arrays.items()
+    backend = check.common_backend(**arrays, **_arrays_of(options))
+    check.floating(first, like)
+    shape = tuple(like.shape) if classes is None else (*like.shape[:-1], classes)
+    axis = check.axis(options.get("axis", -1), shape)
+    backend = backend.with_class_axis(axis - len(shape))
+    index_dtype = backend.indices(like, -1).dtype if len(like.shape) else None
+    plan = plan_type(backend, axis, shape, loss_dtype(backend.xp, like), names, index_dtype)
+    if options.get("ignore_index") is not None:
+        wanted = "an integer, or None for no such label"
+        check.integer("ignore_index", options["ignore_index"], wanted)
+    reduction(options)
+    of = "the logits' without the class axis"
+    for name in ("weight", "alpha"):
+        given = options.get(name)
+        if given is not None and not is_number(name, given):
+            check.numeric(name, given)
+            check.shape(name, given, (plan.classes,), "one number a class")
+    if options.get("sample_weight") is not None:
+        check.numeric("sample_weight", options["sample_weight"])
+        check.shape("sample_weight", options["sample_weight"], plan.rows_shape, of)
+    if options.get("where") is not None:
+        check.boolean("where", options["where"])
+        check.shape("where", options["where"], plan.rows_shape, of)
+    return plan
+
+
+def _arrays_of(options: dict[str, Any]) -> dict[str, Array]:
+    """Name the arrays among the options."""
+    names = ("weight", "alpha", "sample_weight", "where", "normalizer")
+    given = ((name, options.get(name)) for name in names)
+    return {name: x for name, x in given if x is not None and not is_number(name, x)}
+
+
+def is_number(name: str, option: Any) -> bool:
+    """Return whether an option that may be a number is none of the arrays."""
+    if name == "alpha" and not hasattr(option, "dtype"):
+        return True  # or nothing that it may be
+    return name in ("alpha", "normalizer") and check.is_number(option)
+
+
+def reduction(options: dict[str, Any]) -> None:
+    """Check how losses of rows become a result."""
+    kind, normalizer = options["reduction"], options.get("normalizer")
+    check.choice("reduction", kind, REDUCTIONS)
+    if normalizer is None:
+        return
+    if kind != "mean":
+        raise ValueError(
+            "normalizer: it replaces the mean's denominator, so it means nothing with "
+            f"reduction={kind!r}; wanted reduction='mean'"
+        )
+    if not check.is_number(normalizer):
+        check.numeric("normalizer", normalizer)
+        check.shape("normalizer", normalizer, (), "one number")
+
+
+def is_labels(plan: RowPlan, targets: Array, axis: int) -> bool:
+    """Tell class labels from probabilities, or refuse the targets."""
+    got, rows = tuple(targets.shape), plan.rows_shape
+    logits = plan.shape
+    kind, (first, second) = check.kind(targets), plan.names
+    if kind == "integer" and same_shape(got, rows):
+        return True
+    if kind == "floating" and same_shape(got, logits):
+        return False
+    binary = BINARY if plan.classes == 1 else ""
+    if kind not in ("integer", "floating"):
+        raise TypeError(
+            f"{second}: got dtype {dtype_name(targets.dtype)}, wanted integer labels of shape "
+            f"{rows} or floating probabilities of shape {logits}{binary}"
+        )
+    if kind == "floating" and same_shape(got, rows):
+        raise TypeError(
+            f"{second}: got floating labels ({dtype_name(targets.dtype)}) of shape {got}, wanted "
+            f"integer labels of that shape, or floating probabilities of shape {logits}"
+            f"{binary or check.CAST_LABELS}"
+        )
+    hint, fitting = "", check.fits_another_axis(logits, got)
+    if kind == "integer" and same_shape(got, logits):
+        hint = binary or "; one-hot targets are probabilities: convert them to a floating dtype"
+    elif fitting:
+        hint = f"; targets fit axis={' or axis='.join(map(str, fitting))}"
+    elif kind == "integer" and len(got) == len(logits) and 1 in filter(_is_known, got):
+        hint = "; labels have no class axis: squeeze it"
+    raise ValueError(
+        f"{second}: got {kind} shape {got} for {first} of shape {logits} and axis={axis}; "
+        f"wanted integer labels of shape {rows} or floating probabilities of shape {logits}{hint}"
+    )
+
+
+def _is_known(length: Any) -> bool:
+    return isinstance(length, int)  # not one that a compiler has yet to know
+
+
+def labels_needed(name: str, targets: Array) -> None:
+    """Refuse probabilities."""
+    if check.kind(targets) == "floating":
+        raise TypeError(
+            f"{name}: got floating probabilities ({dtype_name(targets.dtype)}), wanted "
+            "integer labels; from one-hot targets, take the argmax along the class axis"
+        )
+
+
+def no_label_to_ignore(name: str, options: dict[str, Any]) -> None:
+    """Refuse an `ignore_index` beside probabilities."""
+    if options.get("ignore_index") not in (None, IGNORED):
+        raise ValueError(
+            f"ignore_index: got {options['ignore_index']}, but {name} are "
+            "probabilities, which no label marks; pass the rows that count as where="
+        )

@@ -1,0 +1,1 @@
+"""Public functions beside the losses."""

@@ -1,0 +1,1 @@
+"""The mathematics: each file's first lines are its formula."""

@@ -1,0 +1,91 @@
+"""Label smoothing: what mass ε goes where."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from xp_xent.kernels.elementary import product
+from xp_xent.kernels.rows import Rows, valid_rows
+
+Array = Any
+
+KINDS = ("uniform", "others")
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Move mass ε off the target: ``"uniform"`` over all K classes, ``"others"`` over K − 1."""
+
+    epsilon: float = 0.0
+    kind: str = "uniform"
+
+    @property
+    def spares_label(self) -> bool:
+        """Return whether the label itself gets none of the mass that is spread."""
+        return self.kind == "others"
+
+    def mass_per_class(self, classes: int) -> float:
+        """Return the mass that one class receives."""
+        return self.epsilon / (classes - 1 if self.spares_label else classes)
+
+    def of(self, backend: Any, q: Array) -> Array:
+        """Smooth probabilities (..., K)."""
+        if self.epsilon == 0:
+            return q
+        if self.spares_label:
+            return self.transpose(backend, q)
+        return (1 - self.epsilon) * q + self.mass_per_class(q.shape[backend.class_axis])
+
+    def transpose(self, backend: Any, x: Array) -> Array:
+        """Apply the transpose of the linear part of `of`, which is its own."""
+        if self.epsilon == 0:
+            return x
+        kept = (1 - self.epsilon) * x
+        if self.spares_label:
+            return kept + self.mass_per_class(x.shape[backend.class_axis]) * others(backend, x)
+        return kept
+
+    def masses(self, backend: Any, rows: Rows, dtype: Any) -> Array:
+        """Return the mass on each class: the target's, smoothed, times the class's weight."""
+        if rows.probabilities is not None:
+            q = self.of(backend, valid_rows(backend, rows, dtype, rows.probabilities))
+            return q if rows.class_weight is None else rows.class_weight * q
+        xp, on_label = backend.xp, backend.indices(rows.logits) == rows.label
+        mass = rows.label_weight
+        if mass is None:
+            mass = backend.full((), 1.0, dtype, like=rows.logits)
+        if rows.smoothing_mass is None:
+            return xp.where(on_label, mass, 0.0)
+        own = mass if self.spares_label else mass + rows.smoothing_mass
+        return xp.where(on_label, own, rows.smoothing_mass)
+
+    def by_probabilities(self, backend: Any, rows: Rows, surprisal: Array) -> Array:
+        """Compute the derivative of Σ q_j ℓ_j by the probabilities that `masses` makes q of."""
+        xp = backend.xp
+        # A masked class without mass stays without: its derivative is 0, not infinite.
+        void = xp.isinf(surprisal) & (rows.probabilities == 0)
+        surprisal = xp.where(void, 0.0, surprisal)
+        if rows.class_weight is not None:
+            surprisal = product(xp, rows.class_weight, surprisal)
+        return self.transpose(backend, surprisal)
+
+
+def others(backend: Any, x: Array) -> Array:
+    """Sum, for each class of rows (..., K), the other classes.
+
+    Σx − x would cancel where a class holds nearly all. This is a tree of sums from which nothing
+    is taken away again, and so are its derivatives.
+    """
+    xp, axis, count = backend.xp, backend.class_axis, x.shape[backend.class_axis]
+    if count == 1:
+        return xp.zeros_like(x)
+
+    def part(x: Array, start: int, stop: int) -> Array:
+        return x[(..., slice(start, stop), *[slice(None)] * (-1 - axis))]
+
+    half = count // 2
+    first, second = part(x, 0, half), part(x, half, 2 * half)
+    left = [] if count % 2 == 0 else [part(x, 2 * half, count)]
+    above = others(backend, xp.concat([first + second, *left], axis=axis))
+    outer = part(above, 0, half)
+    left = [] if count % 2 == 0 else [part(above, half, half + 1)]
+    return xp.concat([outer + second, outer + first, *left], axis=axis)

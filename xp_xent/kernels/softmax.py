@@ -1,0 +1,279 @@
+"""The loss of rows of logits: value, gradient and curvature, for every option of cross_entropy.
+
+With the target's masses q, ℓ_j = −log p_j, and logits capped first, a row's loss is
+
+    L = a·f(ℓ_y) + Σ_j q_j ℓ_j + λ·lse²
+
+a·f(ℓ_y): the label's own term, with its class weight and a transform f (identity, focal, poly).
+q: probability targets, or the mass that label smoothing spreads. All derivatives are closed:
+
+    ∂L/∂z_j = G·p_j − a·f'(ℓ_y)·δ_jy − q_j + 2λ·lse·p_j        G = a·f'(ℓ_y) + Σ q
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from xp_xent.kernels.elementary import differentiable_tanh_and_slope, product, tanh_and_slope
+from xp_xent.kernels.label_smoothing import Smoothing
+from xp_xent.kernels.nll_transforms import NLL
+from xp_xent.kernels.row_stats import RowStats, StatsWithoutMax, row_stats
+from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor, valid_rows
+from xp_xent.kernels.softmax_hessian import Hessian, plain_gradient_and_curvature
+
+Array = Any
+
+
+class Targets(NamedTuple):
+    """What a row's targets ask of its logits, and what a soft cap makes of them."""
+
+    label_mass: Any = None  # a, (..., 1) or a number; None without labels
+    q: Array = None  # (..., K) or (1, …, K); None without
+    q_reference: Any = 0.0  # q at the reference, (..., 1) or a number
+    q_others: Any = 0.0  # Σ q elsewhere, (..., 1) or a number
+    cap: Array = None  # tanh(z/c)/c of the soft cap, (..., K); None without
+    slope: Array = None  # derivative of the capped logits by the logits, (..., K); None without
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Formulas of a loss on rows of logits; every method takes a block of `Rows`."""
+
+    dtype: Any  # what the loss is computed and returned in
+    transform: NLL = NLL()
+    smoothing: Smoothing = Smoothing()
+    z_loss: float = 0.0
+    softcap: float | None = None
+
+    @cached_property
+    def by_sums(self) -> tuple[str, ...]:
+        """The methods that, of labels alone, see elements by `exp_sums` and `exp_gradient`."""
+        return ("value", "value_and_gradient") if self.softcap is None else ()
+
+    def value(self, backend: Any, rows: Rows) -> Array:
+        """Compute each row's loss, (..., 1)."""
+        loss = self._loss(*self._stats(backend, rows, "sums", ()))
+        return finish_loss(backend, rows, loss) if rows.weighted else loss
+
+    def value_and_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | float
+    ) -> tuple[Array, Array]:
+        """Compute each row's loss, and the derivative of Σ cotangent·loss by the logits."""
+        factor = row_factor(rows, cotangent) if rows.weighted else cotangent
+        row, targets = self._stats(backend, rows, "gradient", (factor,))
+        loss = self._loss(row, targets)
+        loss = finish_loss(backend, rows, loss) if rows.weighted else loss
+        # Last, for it uses up the row's exponentials.
+        return loss, self._gradient(row, targets, rows, factor)
+
+    def value_and_target_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | float
+    ) -> tuple[Array, Array]:
+        """Compute each row's loss, and the derivative of Σ cotangent·loss by the probabilities."""
+        row, targets = self._stats(backend, rows, "exps")
+        loss = finish_loss(backend, rows, self._loss(row, targets))
+        gradient = self._target_gradient(row, targets, rows)
+        return loss, finish_gradient(backend, rows, gradient, cotangent, rows.probabilities)
+
+    def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
+        """Compute the Hessian of Σ cotangent·loss times a vector of the logits' shape."""
+        row, targets = self._stats(backend, rows, "exps")
+        vector = backend.kernel_layout(vector, self.dtype)
+        change = vector if targets.slope is None else vector * targets.slope  # of capped logits
+        # Only differences of the vector matter; taken from the largest class, nothing cancels.
+        top = row_stats(backend, row.z, None, self.dtype)
+        p, at_top = top.probabilities, backend.take_label(change, top.reference)
+        change = change - at_top
+        mean = top.other_classes_sum(p * change)
+        result = self._mass(row, targets) * (p * (change - mean))
+        if self.z_loss != 0:
+            result = result + 2 * self.z_loss * (mean + at_top) * p
+        if not self.transform.is_linear:
+            by_label = self._label_distance(top, rows)
+            result = result + self._second(row, targets, change) * by_label
+        if targets.slope is not None:
+            by_capped = self._by_capped_logits(row, targets, 1.0)
+            result = result * targets.slope + by_capped * _cap_second(targets) * vector
+        return finish_gradient(backend, rows, result, cotangent)
+
+    def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
+        """Compute the diagonal of the Hessian of Σ cotangent·loss."""
+        factor = row_factor(rows, cotangent)
+        row, targets = self._stats(backend, rows, "exps", (factor,))
+        _, diagonal = self._gradient_and_curvature(row, targets, factor, bound=False)
+        return self._rounded(row, rows, diagonal)
+
+    def value_gradient_and_curvature(
+        self, backend: Any, rows: Rows, cotangent: Array | float, bound: bool
+    ) -> tuple[Array, Array, Array]:
+        """Compute `value_and_gradient`, and the diagonal of the Hessian of Σ cotangent·loss.
+
+        Or, as a `bound`, the sum of the magnitudes in each of its rows.
+        """
+        factor = row_factor(rows, cotangent)
+        row, targets = self._stats(backend, rows, "exps", (factor,))
+        loss = finish_loss(backend, rows, self._loss(row, targets))
+        gradient, curvature = self._gradient_and_curvature(row, targets, factor, bound=bound)
+        if targets.slope is not None:
+            gradient = backend.scale_rows(gradient, targets.slope)
+        return loss, self._rounded(row, rows, gradient), self._rounded(row, rows, curvature)
+
+    # The parts
+
+    def _stats(
+        self, backend: Any, rows: Rows, need: str, factors: tuple[Any, ...] | None = None
+    ) -> tuple[RowStats, Targets]:
+        """Sum up the rows, and lay out what their targets ask for.
+
+        `factors` are what probabilities will be multiplied by, None where they are taken apart.
+        """
+        z, cap, slope = rows.logits, None, None
+        if self.softcap is not None:
+            z, cap, slope = self._capped(backend, rows)
+        valid = rows.valid if cap is None else None  # else blanked already
+        if rows.label is None or rows.smoothing_mass is not None:
+            # Seen from the largest class: a label's own 1 would drown −log p of a class that is
+            # nearly certain.
+            need = need if need == "sums" else "exps"
+            row = row_stats(backend, z, None, self.dtype, valid=valid, need=need)
+            return row, self._spread(backend, rows, row)._replace(cap=cap, slope=slope)
+        mass = 1.0 if rows.label_weight is None else rows.label_weight
+        # Focal's slopes may be as small as its (1 − p)^γ, and underflow when divided by a total.
+        multipliers = factors if self.transform.is_linear else None
+        if multipliers and rows.label_weight is not None:
+            multipliers = (*multipliers, *(mass * factor for factor in multipliers))
+        row = row_stats(
+            backend, z, rows.label, self.dtype, valid=valid, need=need, multipliers=multipliers
+        )
+        return row, Targets(mass, cap=cap, slope=slope)
+
+    def _spread(self, backend: Any, rows: Rows, row: RowStats) -> Targets:
+        """Lay out targets with mass on several classes."""
+        q = reached = self.smoothing.masses(backend, rows, self.dtype)
+        if backend.differentiable:  # by q, 0 at a masked class without mass
+            reached = backend.xp.where((q == 0) & backend.xp.isinf(row.z), 0.0, q)
+        at_reference = backend.take_label(q, row.reference)
+        return Targets(None, q, at_reference, row.other_classes_sum(reached))
+
+    def _capped(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array]:
+        """Return the logits that the loss is of, and `cap` and `slope` of `Targets`."""
+        ratio = valid_rows(backend, rows, self.dtype) / self.softcap
+        forms = (partial(f, backend.xp) for f in (tanh_and_slope, differentiable_tanh_and_slope))
+        tanh, slope = backend.custom_derivative(*forms, ratio)
+        return self.softcap * tanh, tanh / self.softcap, slope
+
+    def _loss(self, row: RowStats, targets: Targets) -> Array:
+        loss, mass = None, targets.label_mass
+        if mass is not None:
+            loss = row.nll if self.transform.is_linear else self.transform.value(row)
+            loss = loss if isinstance(mass, float) else product(row.xp, mass, loss)
+        if targets.q is not None:
+            cross = row.cross_entropy(targets.q, targets.q_reference, targets.q_others)
+            loss = cross if loss is None else loss + cross
+        return loss + self.z_loss * row.lse * row.lse if self.z_loss != 0 else loss
+
+    def _gradient(self, row: RowStats, targets: Targets, rows: Rows, factor: Any) -> Array:
+        """Compute the derivative of a row's loss by its logits, times a factor of the row."""
+        dtype, backend = rows.logits.dtype, row.backend
+        if targets.q is None and targets.slope is None:
+            by_exp, entry = self._by_exp_and_entry(row, targets, factor)
+            return backend.exp_gradient(row.sums, by_exp, entry, rows.valid, dtype)
+        gradient = self._by_capped_logits(row, targets, factor)
+        if targets.slope is not None:
+            gradient = backend.scale_rows(gradient, targets.slope)
+        return self._rounded(row, rows, gradient)
+
+    def _by_capped_logits(self, row: RowStats, targets: Targets, factor: Any) -> Array:
+        """Compute the derivative by the capped logits, times a factor.
+
+        It uses up the exponentials of the row.
+        """
+        backend = row.backend
+        if targets.q is None:
+            by_exp, entry = self._by_exp_and_entry(row, targets, factor)
+            return backend.exp_gradient(row.sums, by_exp, entry, None, self.dtype)
+        by_exp, entry = self._partials(row, targets)
+        gradient = backend.scale_rows(row.exps, by_exp) - targets.q
+        return backend.scale_rows(backend.set_at_label(gradient, row.reference, entry), factor)
+
+    def _by_exp_and_entry(
+        self, row: RowStats, targets: Targets, factor: Any
+    ) -> tuple[Array, Array]:
+        """Return what exponentials are multiplied by, and the label's entry of the gradient."""
+        if self.z_loss != 0:
+            by_exp, entry = self._partials(row, targets)
+            return by_exp * factor, entry * factor
+        # By the total first: the weights' own product might be out of range.
+        by_exp = targets.label_mass * (factor / row.total)
+        if not self.transform.is_linear:
+            by_exp = targets.label_mass * self.transform.partial(row) * (factor / row.total)
+        return by_exp, -row.other_sum * by_exp
+
+    def _partials(self, row: RowStats, targets: Targets) -> tuple[Array, Array]:
+        """Return what makes a gradient of exponentials, q apart, and the reference's entry."""
+        q_reference = targets.q_reference
+        if targets.label_mass is not None:
+            q_reference = q_reference + targets.label_mass * self.transform.partial(row)
+        others = q_reference + targets.q_others
+        entry = row.reference_partial(q_reference, targets.q_others)
+        if self.z_loss != 0:
+            push = 2 * self.z_loss * row.lse
+            others, entry = others + push, entry + push * row.p_reference
+        return others / row.total, entry
+
+    def _rounded(self, row: RowStats, rows: Rows, gradient: Array) -> Array:
+        """Make gradients exactly 0 where a row does not count, and round them once."""
+        backend = row.backend
+        return backend.cast(backend.scale_rows(gradient, valid=rows.valid), rows.logits.dtype)
+
+    def _gradient_and_curvature(
+        self, row: RowStats, targets: Targets, factor: Array | float, *, bound: bool
+    ) -> tuple[Array, Array]:
+        """Compute the derivative by the capped logits, and the curvature by the logits themselves.
+
+        It uses up the exponentials of the row.
+        """
+        backend = row.backend
+        if isinstance(row, StatsWithoutMax) and self.z_loss == 0 and self.softcap is None:
+            return plain_gradient_and_curvature(row, targets.label_mass, factor, bound=bound)
+        second, scale = None, 1.0
+        if not self.transform.is_linear:
+            second = targets.label_mass * self.transform.second(row)
+            scale = self.transform.scale(row)
+        push, mass = 2 * self.z_loss, self._mass(row, targets)
+        hessian = Hessian(row, mass, push, second, scale, targets.slope)
+        curvature = backend.scale_rows(hessian.diagonal(), factor)
+        off_diagonal = backend.scale_rows(hessian.off_diagonal(), abs(factor)) if bound else None
+        gradient = self._by_capped_logits(row, targets, factor)
+        if targets.slope is not None:
+            curvature = curvature + gradient * _cap_second(targets)
+        return gradient, curvature if off_diagonal is None else abs(curvature) + off_diagonal
+
+    def _target_gradient(self, row: RowStats, targets: Targets, rows: Rows) -> Array:
+        return self.smoothing.by_probabilities(row.backend, rows, row.surprisals)
+
+    def _mass(self, row: RowStats, targets: Targets) -> Array:
+        """Return G + 2λ·lse, the factor of p in the gradient."""
+        mass = targets.q_reference + targets.q_others
+        if targets.label_mass is not None:
+            mass = mass + targets.label_mass * self.transform.partial(row)
+        return mass + 2 * self.z_loss * row.lse if self.z_loss != 0 else mass
+
+    def _second(self, row: RowStats, targets: Targets, change: Array) -> Array:
+        """Compute a·f''(ℓ_y) times the change of ℓ_y, which is scaled first."""
+        backend, transform = row.backend, self.transform
+        by_label = change - backend.take_label(change, row.reference)
+        of_nll = backend.row_sum(row.probabilities * by_label) / transform.scale(row)
+        return targets.label_mass * transform.second(row) * of_nll
+
+    def _label_distance(self, top: RowStats, rows: Rows) -> Array:
+        """Compute p − δ_y, the derivative of ℓ_y."""
+        xp, p, backend = top.xp, top.probabilities, top.backend
+        below = backend.take_label(p, rows.label) - 1
+        at_label = xp.where(rows.label == top.reference, -top.one_minus_p, below)
+        return backend.set_at_label(p, rows.label, at_label)
+
+
+def _cap_second(targets: Targets) -> Array:
+    """Return the second derivative of the capped logits by the logits."""
+    return -2 * targets.cap * targets.slope

@@ -1,0 +1,106 @@
+"""The Hessian of a row's loss by its logits: its diagonal, and the magnitudes off it.
+
+By the capped logits, with d = p − δ_y and the names of `softmax`,
+
+    H = c·(diag p − p pᵀ) + 2λ·p pᵀ + b·d dᵀ        c = G + 2λ·lse        b = a·f''(ℓ_y)
+
+Beside the diagonal the entries of a row have one sign, that of the label's column apart, so that
+the sum of their magnitudes takes no more than a number a class. Where b is 0, with slopes s of a
+soft cap, it is
+
+    |2λ − c|·s_j p_j Σ_{k≠j} s_k p_k
+
+and otherwise, where there is neither λ nor a cap,
+
+    |b − c|·p_j Σ_{k≠j,y} p_k + p_j·|c·p_y + b·(1 − p_y)|        j ≠ y
+    (1 − p_y)·|c·p_y + b·(1 − p_y)|                              j = y
+
+Sums over k ≠ j are not what is left of 1, but of positive terms, where p_j holds most of it.
+"""
+
+from typing import Any, NamedTuple
+
+from xp_xent.kernels.row_stats import RowStats
+
+Array = Any
+
+
+class Hessian(NamedTuple):
+    """The Hessian of rows, of which no more than a number a class is ever made."""
+
+    row: RowStats
+    mass: Any  # c, (..., 1) or a number
+    push: float  # 2λ
+    second: Any  # b·scale, (..., 1), for rows seen from their labels; None where b is 0
+    scale: Any  # (..., 1) or a number, of the order of 1 − p_y, or 1
+    slope: Array | None  # of the soft cap, (..., K)
+
+    def diagonal(self) -> Array:
+        """Return H_jj, less what the second derivative of a soft cap adds."""
+        row, backend = self.row, self.row.backend
+        result = backend.scale_rows(self._variance(), self.mass)
+        if self.push != 0:
+            p = row.probabilities
+            result = result + self.push * p * p
+        if self.second is not None:
+            distance = backend.set_at_label(row.probabilities, row.reference, -row.one_minus_p)
+            result = result + self.second * (distance / self.scale) * distance
+        return result if self.slope is None else result * self.slope * self.slope
+
+    def off_diagonal(self) -> Array:
+        """Return Σ_{k≠j} |H_jk|."""
+        if self.second is not None:
+            return self._off_diagonal_of_transform()
+        row, backend = self.row, self.row.backend
+        if self.slope is None:
+            found = self._variance()
+        else:
+            own = row.p_reference * backend.take_label(self.slope, row.reference)
+            p = row.exps * self.slope / row.total
+            other_sum = backend.row_sum(p)
+            found = backend.scale_rows(backend.other_sums(+p, own, other_sum + own), p)
+            found = backend.set_at_label(found, row.reference, own * other_sum)
+        return backend.scale_rows(found, abs(self.push - self.mass))
+
+    def _variance(self) -> Array:
+        """Return p(1 − p)."""
+        row, backend = self.row, self.row.backend
+        p = row.exps / row.total  # 0 at the reference
+        found = backend.scale_rows(backend.other_sums(+p, row.p_reference), p)
+        return backend.set_at_label(found, row.reference, row.p_reference * row.one_minus_p)
+
+    def _off_diagonal_of_transform(self) -> Array:
+        row, backend = self.row, self.row.backend
+        second = self.second * (row.one_minus_p / self.scale)
+        by_label = abs(self.mass * row.p_reference + second)
+        # Parts of 1 − p_y relative to it, for their squares might underflow.
+        scaled = row.exps / row.xp.where(row.other_sum == 0, 1.0, row.other_sum)
+        factor = abs(second - self.mass * row.one_minus_p) * row.one_minus_p
+        others = factor * scaled * backend.other_sums(+scaled, 0.0)
+        p = backend.set_at_label(row.probabilities, row.reference, row.one_minus_p)
+        return others + by_label * p
+
+
+def plain_gradient_and_curvature(
+    row: RowStats, mass: Array | float, factor: Array | float, *, bound: bool
+) -> tuple[Array, Array]:
+    """Return mass·factor·(p − δ), and of p(1 − p) or, as a `bound`, the magnitude of its double.
+
+    It uses up the exponentials of the row, and makes both of one product with them. The factors
+    are not so small that their quotient overflows.
+    """
+    xp, backend, p_reference, whole = row.xp, row.backend, row.p_reference, mass * factor
+    times = 2.0 if bound else 1.0
+    # By the total first: the weights' own product might be out of range.
+    scaled = mass * (factor / row.total)
+    flow = backend.scale_rows(row.exps, scaled)
+    known = isinstance(whole, float)
+    by = (whole or 1.0) if known else xp.where(whole == 0, 1.0, whole)
+    at_reference = 2 * p_reference if bound else p_reference
+    others = backend.other_sums(flow / (by / times), at_reference, times)
+    # At the label, where these are all, its own entry takes the gradient's place for a moment.
+    flow = backend.set_at_label(flow, row.place, (p_reference * whole) * row.one_minus_p)
+    curvature = backend.scale_rows(others, flow)
+    if bound and not (known and whole > 0):
+        curvature = abs(curvature)
+    return backend.set_at_label(flow, row.place, -row.other_sum * scaled), curvature

@@ -1,0 +1,158 @@
+"""Binary and multilabel losses of logits, element by element."""
+
+from typing import Any
+
+from xp_xent.flow import checks as check
+from xp_xent.flow.elements import ElementLoss
+from xp_xent.flow.plan import compute, public
+from xp_xent.kernels.binary import BinaryCrossEntropy
+from xp_xent.kernels.sigmoid_focal import SigmoidFocal
+
+Array = Any
+
+__all__ = ["binary_cross_entropy_with_logits", "sigmoid_focal_loss"]
+
+
+def _binary_kernel(options: dict[str, Any]) -> dict[str, Any]:
+    epsilon = check.number("label_smoothing", options["label_smoothing"], 0.0, 1.0)
+    return {"label_smoothing": epsilon}
+
+
+def _focal_kernel(options: dict[str, Any]) -> dict[str, Any]:
+    gamma, alpha = check.number("gamma", options["gamma"], 0.0), options["alpha"]
+    alpha = None if alpha is None else check.number("alpha", alpha, 0.0, 1.0)
+    return {"gamma": gamma, "alpha": alpha}
+
+
+_BINARY = ElementLoss(BinaryCrossEntropy, _binary_kernel, ("label_smoothing",))
+_FOCAL = ElementLoss(SigmoidFocal, _focal_kernel, ("gamma", "alpha"))
+
+
+@public(_BINARY)
+def binary_cross_entropy_with_logits(
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    weight: Array | None = None,
+    pos_weight: Array | None = None,
+    where: Array | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | Array | None = None,
+) -> Array:
+    """Binary cross-entropy of logits, for binary and multilabel targets.
+
+    For a logit x and a target y this is w·y·(−log σ(x)) + (1 − y)·(−log σ(−x)), w being
+    `pos_weight`. It is symmetric to the last bit: the loss of (x, 1) is the loss of (−x, 0).
+
+    Parameters
+    ----------
+    logits : array
+        Log-odds of any shape; ±inf is a certain answer, with its limits.
+    targets : array, logits' shape
+        Floating, integer or boolean: 1 for the positive class, or its probability.
+    weight : array, optional
+        Multiplies the loss of each element; broadcasts against the logits. It has no part in
+        the mean's denominator.
+    pos_weight : array, optional
+        Multiplies the positive term; broadcasts against the logits, (C,) for logits (N, C).
+    where : boolean array, logits' shape, optional
+        The elements that count. Another element has loss 0 and gradient 0, even if it is NaN.
+    label_smoothing : float in [0, 1], default 0.0
+        Replaces y by y·(1 − ε) + ε/2.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        The mean is over the elements that count.
+    normalizer : float or 0-d array, optional
+        Replaces the mean's denominator.
+
+    Returns
+    -------
+    array
+        The loss in nats: 0-d, or of the logits' shape with ``reduction="none"``. Its dtype is the
+        logits', but float32 for float16 and bfloat16.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A dtype, library, shape, device or option that does not fit; a target outside [0, 1] of an
+        element that counts, where it can be read (elsewhere the element is NaN).
+
+    See Also
+    --------
+    xp_xent.positive_class_weight : a `pos_weight` from the targets' counts.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, *Pattern Recognition and Machine Learning*, Springer, 2006, §4.3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import binary_cross_entropy_with_logits
+    >>> logits, targets = np.asarray([0.8, -1.2, 3.0]), np.asarray([1, 0, 1])
+    >>> print(round(float(binary_cross_entropy_with_logits(logits, targets)), 6))
+    0.227657
+    """
+    options = {
+        "weight": weight, "pos_weight": pos_weight, "where": where,
+        "label_smoothing": label_smoothing, "reduction": reduction, "normalizer": normalizer,
+    }  # fmt: skip
+    return compute(_BINARY, None, (logits, targets), options)
+
+
+@public(_FOCAL)
+def sigmoid_focal_loss(
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    alpha: float | None = None,
+    gamma: float = 2.0,
+    where: Array | None = None,
+    reduction: str = "mean",
+    normalizer: float | Array | None = None,
+) -> Array:
+    """Focal loss of logits: α_t·(1 − p_t)^γ·BCE, p_t the probability given to the target.
+
+    Parameters
+    ----------
+    logits : array
+        Log-odds of any shape.
+    targets : array, logits' shape
+        As in `binary_cross_entropy_with_logits`.
+    alpha : float in [0, 1], optional
+        Weighs the positive class by α and the negative one by 1 − α; None weighs neither. The
+        paper's value is 0.25.
+    gamma : float, default 2.0
+        The focusing exponent, ≥ 0; 0 gives binary cross-entropy.
+    where, reduction, normalizer
+        As in `binary_cross_entropy_with_logits`.
+
+    Returns
+    -------
+    array
+        The loss: 0-d, or of the logits' shape with ``reduction="none"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `binary_cross_entropy_with_logits`.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import sigmoid_focal_loss
+    >>> logits, targets = np.asarray([0.8, -1.2, 3.0]), np.asarray([1, 0, 1])
+    >>> print(round(float(sigmoid_focal_loss(logits, targets)), 6))
+    0.016628
+    """
+    options = {
+        "alpha": alpha, "gamma": gamma, "where": where, "reduction": reduction,
+        "normalizer": normalizer,
+    }  # fmt: skip
+    return compute(_FOCAL, None, (logits, targets), options)
