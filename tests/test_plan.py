@@ -176,7 +176,11 @@ def way(function: Any) -> tuple[list[str], list[str]]:
 
     def profile(frame: Any, event: str, _: Any) -> None:
         path = Path(frame.f_code.co_filename)
-        if event == "call" and path.is_relative_to(ROOT) and path.parts[-2] != "tests":
+        if (
+            event == "call"
+            and path.is_relative_to(ROOT)
+            and not {"tests", "site-packages"} & {*path.parts}
+        ):
             passed.append(f"{path.relative_to(ROOT)}:{frame.f_code.co_name}")
 
     function()

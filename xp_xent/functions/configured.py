@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from xp_xent.backends import backend_of
+from xp_xent.flow.plan import Loss, loss_of
 from xp_xent.losses.binary import binary_cross_entropy_with_logits
 from xp_xent.losses.cross_entropy import cross_entropy
 
@@ -17,7 +18,7 @@ __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss"]
 class _Configured:
     """What configured losses share; a subclass names its function and its fields."""
 
-    _function: ClassVar[Any]
+    _loss: ClassVar[Loss]
 
     def options(self) -> dict[str, Any]:
         """Return the options as keyword arguments of the function."""
@@ -26,11 +27,11 @@ class _Configured:
     @property
     def loss(self) -> Any:
         """The function with its options, for `value_and_grad` and its relatives."""
-        return partial(type(self)._function, **self.options())
+        return partial(type(self)._loss.function, **self.options())
 
     def __call__(self, logits: Array, targets: Array, /, **call_options: Any) -> Array:
         """Compute the loss; options given here come before the configured ones."""
-        return type(self)._function(logits, targets, **(self.options() | call_options))
+        return type(self)._loss.function(logits, targets, **(self.options() | call_options))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Configured) or type(self) is not type(other):
@@ -75,7 +76,7 @@ class CrossEntropyLoss(_Configured):
     softcap: float | None = None
     reduction: str = "mean"
 
-    _function: ClassVar[Any] = cross_entropy
+    _loss: ClassVar[Loss] = loss_of(cross_entropy)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ class BCEWithLogitsLoss(_Configured):
     label_smoothing: float = 0.0
     reduction: str = "mean"
 
-    _function: ClassVar[Any] = binary_cross_entropy_with_logits
+    _loss: ClassVar[Loss] = loss_of(binary_cross_entropy_with_logits)[0]
 
 
 def _equal(a: Any, b: Any) -> bool:
