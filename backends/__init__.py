@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent.backends._base import Backend
-from xp_xent.backends._host import Adapter
+from xp_xent.backends._base import Adapter, Backend
 from xp_xent.backends._numbers import dtype_kind, dtype_name, float_names, is_symbolic, same_shape
-from xp_xent.backends._numpy import BACKEND as _NUMPY
 from xp_xent.backends._row_sums import ExpSums
 
 __all__ = [
@@ -26,7 +24,9 @@ __all__ = [
 
 
 def _load_numpy() -> Adapter:
-    return _NUMPY
+    from xp_xent.backends._numpy import BACKEND
+
+    return BACKEND
 
 
 def _load_strict() -> Adapter:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
+from xp_xent.backends._host import HostAccess
 from xp_xent.backends._row_sums import RowSums
 
 Array = Any
@@ -219,3 +220,7 @@ class Backend(RowSums):
         these to its library need not have it differentiate the formula.
         """
         return (differentiable_form if self.differentiable else function)(*arrays)
+
+
+class Adapter(HostAccess, Backend):
+    """A backend of a library that is to be tested and measured, as the built-in ones are."""

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _blocks
-from xp_xent.backends._base import Array
-from xp_xent.backends._host import Adapter
+from xp_xent.backends._base import Adapter, Array
 from xp_xent.backends._row_sums import ExpSums
 
 

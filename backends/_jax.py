@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent.backends._base import Array, Backend
-from xp_xent.backends._host import Adapter
+from xp_xent.backends._base import Adapter, Array, Backend
 from xp_xent.backends._jax_sums import FEW, Sums
 
 

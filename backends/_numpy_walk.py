@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _blocks, _threads
-from xp_xent.backends._base import Array
-from xp_xent.backends._host import Adapter
+from xp_xent.backends._base import Adapter, Array
 from xp_xent.backends._numpy_layout import (
     FEW,
     PAIRS,

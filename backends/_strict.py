@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from xp_xent.backends._base import Array
-from xp_xent.backends._host import Adapter
+from xp_xent.backends._base import Adapter, Array
 
 
 class Strict(Adapter):

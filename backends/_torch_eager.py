@@ -12,8 +12,7 @@ import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
 from xp_xent.backends import _numpy_layout, _threads, _torch_memory
-from xp_xent.backends._base import Array
-from xp_xent.backends._host import Adapter
+from xp_xent.backends._base import Adapter, Array
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 

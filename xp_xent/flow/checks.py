@@ -4,9 +4,7 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
-from xp_xent.backends import (
-    Backend,
-    backend_of,
+from xp_xent.backends._numbers import (
     dtype_kind,
     dtype_name,
     float_names,
@@ -146,23 +144,6 @@ def no_row_sums(why: str) -> ValueError:
         f"curvature: got 'upper_bound', but {why}, and the sum of the magnitudes in its rows has "
         "no closed form of a number a class; wanted 'diagonal'"
     )
-
-
-def common_backend(**arrays: Array) -> Backend:
-    """Find the one backend of all arrays; refuse several libraries, or devices where known."""
-    backend, first, where = backend_of(**arrays), "", None
-    for name, array in arrays.items():
-        device = backend.device(array)
-        if device is None:
-            continue
-        if where is None:
-            first, where = name, device
-        elif device != where:
-            raise ValueError(
-                f"{name}: got an array on {device}, but {first} is on {where}; no array is copied "
-                "to another device silently, so move one explicitly"
-            )
-    return backend
 
 
 def fits_another_axis(

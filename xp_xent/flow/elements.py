@@ -10,7 +10,7 @@ from xp_xent.flow import checks as check
 from xp_xent.flow import validate
 from xp_xent.flow.execute import Evaluation, Reduction
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.validate import loss_dtype
+from xp_xent.flow.validate import common_backend, loss_dtype
 from xp_xent.kernels.rows import Rows
 
 Array = Any
@@ -53,7 +53,7 @@ class ElementLoss(Loss):
         named["normalizer"] = None if check.is_number(normalizer) else normalizer
         named["pos_weight"] = options.get("pos_weight")
         given = {name: array for name, array in named.items() if array is not None}
-        backend = check.common_backend(logits=logits, targets=targets, **given)
+        backend = common_backend(logits=logits, targets=targets, **given)
         check.floating("logits", logits)
         if check.kind(targets) == "other":
             check.numeric("targets", targets)

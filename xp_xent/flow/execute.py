@@ -5,7 +5,9 @@ from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
+from xp_xent.backends import direct_types, owner_of
 from xp_xent.flow import checks as check
+from xp_xent.flow.plan import Loss
 from xp_xent.kernels.rows import Rows
 
 Array = Any
@@ -191,3 +193,14 @@ def run(
 
     whole = method in kernel.by_sums and rows.label is not None and rows.smoothing_mass is None
     return backend.map_blocks(on_block, *rows, *others, overwrite=overwrite, whole=whole)
+
+
+def compute(
+    loss: Loss, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any
+) -> Any:
+    """Ask a loss for its value (None), or for something else, in the way of the arrays' library."""
+    if type(arrays[0]) not in direct_types:
+        owner = owner_of(arrays[0])
+        if owner is not None and owner.evaluate is not None:
+            return owner.evaluate(loss, ask, arrays, options, *more)
+    return loss.run(ask, arrays, options, *more)

@@ -14,7 +14,7 @@ from xp_xent.flow import checks as check
 from xp_xent.flow.execute import Reduction, run
 from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.prepare import smoothing_of, target_rows
-from xp_xent.flow.validate import is_labels, no_label_to_ignore, row_plan
+from xp_xent.flow.validate import common_backend, is_labels, no_label_to_ignore, row_plan
 from xp_xent.kernels.linear_layer import Layer
 from xp_xent.kernels.rows import Rows
 
@@ -41,7 +41,7 @@ class LinearLoss(Loss):
         parts = {"features": features, "classifier": classifier}
         if options["bias"] is not None:
             parts["bias"] = options["bias"]
-        check.common_backend(**parts)
+        common_backend(**parts)
         for name, array in parts.items():
             _refuse_float64_beside(name, array, features)
         if len(features.shape) == 0:

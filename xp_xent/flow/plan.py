@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from xp_xent.backends import direct_types, owner_of
-
 Array = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -199,17 +197,6 @@ _PLAIN = frozenset((int, float, bool, str, type(None)))
 def no_warnings(backend: Any) -> AbstractContextManager[Any]:
     """Silence NumPy's floating-point warnings, where no compiler reads this."""
     return nullcontext() if backend.differentiable else np.errstate(all="ignore")
-
-
-def compute(
-    loss: Loss, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any
-) -> Any:
-    """Ask a loss for its value (None), or for something else, in the way of the arrays' library."""
-    if type(arrays[0]) not in direct_types:
-        owner = owner_of(arrays[0])
-        if owner is not None and owner.evaluate is not None:
-            return owner.evaluate(loss, ask, arrays, options, *more)
-    return loss.run(ask, arrays, options, *more)
 
 
 def public(loss: Loss) -> Callable[[Function], Function]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xp_xent.backends import dtype_name, same_shape
+from xp_xent.backends import Backend, backend_of, dtype_name, same_shape
 from xp_xent.flow import checks as check
 from xp_xent.flow.plan import RowPlan
 
@@ -12,6 +12,23 @@ IGNORED = -100  # the default of ignore_index
 BINARY = "; one logit a row, with targets 0 or 1, is for binary_cross_entropy_with_logits"
 REDUCTIONS = ("mean", "sum", "none")
 SPREADS = ("uniform", "others")
+
+
+def common_backend(**arrays: Array) -> Backend:
+    """Find the one backend of all arrays; refuse several libraries, or devices where known."""
+    backend, first, where = backend_of(**arrays), "", None
+    for name, array in arrays.items():
+        device = backend.device(array)
+        if device is None:
+            continue
+        if where is None:
+            first, where = name, device
+        elif device != where:
+            raise ValueError(
+                f"{name}: got an array on {device}, but {first} is on {where}; no array is copied "
+                "to another device silently, so move one explicitly"
+            )
+    return backend
 
 
 def loss_dtype(xp: Any, logits: Array) -> Any:
@@ -32,7 +49,7 @@ def row_plan(
     features (..., D) that the logits are yet to be computed from.
     """
     (first, like), *_ = arrays.items()
-    backend = check.common_backend(**arrays, **_arrays_of(options))
+    backend = common_backend(**arrays, **_arrays_of(options))
     check.floating(first, like)
     shape = tuple(like.shape) if classes is None else (*like.shape[:-1], classes)
     axis = check.axis(options.get("axis", -1), shape)

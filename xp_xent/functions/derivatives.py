@@ -5,7 +5,9 @@ from numbers import Real
 from typing import Any
 
 from xp_xent.flow import checks as check
-from xp_xent.flow.plan import compute, loss_of
+from xp_xent.flow.execute import compute
+from xp_xent.flow.plan import loss_of
+from xp_xent.flow.validate import common_backend
 
 Array = Any
 Argument = int | str
@@ -228,7 +230,7 @@ def _asking(loss: Any, ask: Callable[[Any], Any]) -> Callable[..., Any]:
 
 def _of_one_library(arrays: tuple[Array, ...], **more: Array) -> None:
     """Refuse arrays of several libraries or devices."""
-    check.common_backend(**{f"argument {i}": array for i, array in enumerate(arrays)}, **more)
+    common_backend(**{f"argument {i}": array for i, array in enumerate(arrays)}, **more)
 
 
 def _name(loss: Any, argument: Argument) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from xp_xent.kernels.elementary import expm1, power, product
-from xp_xent.kernels.row_stats import RowStats
 
 Array = Any
 
@@ -21,19 +20,19 @@ class NLL:
 
     is_linear: ClassVar[bool] = True  # the second derivative is 0 everywhere
 
-    def value(self, row: RowStats) -> Array:
+    def value(self, row: Any) -> Array:
         """Compute f(ℓ)."""
         return row.nll
 
-    def partial(self, row: RowStats) -> Array | float:
+    def partial(self, row: Any) -> Array | float:
         """Compute f'(ℓ)."""
         return 1.0
 
-    def second(self, row: RowStats) -> Array | float:
+    def second(self, row: Any) -> Array | float:
         """Compute f''(ℓ) times the scale."""
         return 0.0
 
-    def scale(self, row: RowStats) -> Array | float:
+    def scale(self, row: Any) -> Array | float:
         """Return what is not 0 and of the order of the derivatives of ℓ, or 1."""
         return 1.0
 
@@ -45,7 +44,7 @@ class FocalNLL(NLL):
     is_linear = False
     gamma: float
 
-    def value(self, row: RowStats) -> Array:
+    def value(self, row: Any) -> Array:
         """Compute f(ℓ)."""
         xp, nll = row.xp, row.nll
         endless = xp.isinf(nll)  # there the factor is 1, and its derivative 0 · ∞
@@ -63,12 +62,12 @@ class FocalNLL(NLL):
     def _product(self, xp: Any, nll: Array) -> Array:
         return power(xp, -expm1(xp, -nll), self.gamma) * nll
 
-    def partial(self, row: RowStats) -> Array:
+    def partial(self, row: Any) -> Array:
         """Compute f'(ℓ)."""
         _, one_minus_p, p, ratio = self._parts(row)
         return power(row.xp, one_minus_p, self.gamma) * (1 + self.gamma * product(row.xp, p, ratio))
 
-    def second(self, row: RowStats) -> Array:
+    def second(self, row: Any) -> Array:
         """Compute f''(ℓ)·(1 − p)."""
         nll, one_minus_p, p, ratio = self._parts(row)
         gamma = self.gamma
@@ -78,12 +77,12 @@ class FocalNLL(NLL):
             * (2 * p - product(row.xp, p, nll) + (gamma - 1) * p * product(row.xp, p, ratio))
         )
 
-    def scale(self, row: RowStats) -> Array:
+    def scale(self, row: Any) -> Array:
         """Compute 1 − p, or 1 where it is 0."""
         _, one_minus_p, _, _ = self._parts(row)
         return row.xp.where(one_minus_p == 0, 1.0, one_minus_p)
 
-    def _parts(self, row: RowStats) -> tuple[Array, Array, Array, Array]:
+    def _parts(self, row: Any) -> tuple[Array, Array, Array, Array]:
         """Return ℓ, 1 − p, p, and ℓ/(1 − p), which tends to 1 as ℓ does to 0."""
         xp, nll = row.xp, row.nll
         one_minus_p = -expm1(xp, -nll)
@@ -99,15 +98,15 @@ class PolyNLL(NLL):
     is_linear = False
     epsilon: float
 
-    def value(self, row: RowStats) -> Array:
+    def value(self, row: Any) -> Array:
         """Compute f(ℓ)."""
         nll = row.nll
         return nll - self.epsilon * expm1(row.xp, -nll)
 
-    def partial(self, row: RowStats) -> Array:
+    def partial(self, row: Any) -> Array:
         """Compute f'(ℓ)."""
         return 1 + self.epsilon * row.xp.exp(-row.nll)
 
-    def second(self, row: RowStats) -> Array:
+    def second(self, row: Any) -> Array:
         """Compute f''(ℓ)."""
         return -self.epsilon * row.xp.exp(-row.nll)

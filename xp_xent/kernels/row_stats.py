@@ -12,7 +12,6 @@ where there is one, else the largest class. `Backend.exp_sums` sums.
 
 from typing import Any
 
-from xp_xent.backends import ExpSums
 from xp_xent.kernels.elementary import expm1, product
 from xp_xent.kernels.reference_term import ReferenceTerm, reference_partial
 
@@ -26,7 +25,7 @@ class RowStats:
     have the shape (..., K); everything else has (..., 1).
     """
 
-    def __init__(self, backend: Any, sums: ExpSums, *, at_row_max: bool = False) -> None:
+    def __init__(self, backend: Any, sums: Any, *, at_row_max: bool = False) -> None:
         self.xp, self.backend, self.sums, self.at_row_max = backend.xp, backend, sums, at_row_max
         self.z, self.reference, self.other_sum = sums.z, sums.reference, sums.other_sum
         self.gap, self.exps, self.place = sums.gap, sums.exps, sums.place

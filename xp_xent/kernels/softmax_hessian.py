@@ -20,15 +20,13 @@ Sums over k ≠ j are not what is left of 1, but of positive terms, where p_j ho
 
 from typing import Any, NamedTuple
 
-from xp_xent.kernels.row_stats import RowStats
-
 Array = Any
 
 
 class Hessian(NamedTuple):
     """The Hessian of rows, of which no more than a number a class is ever made."""
 
-    row: RowStats
+    row: Any  # RowStats
     mass: Any  # c, (..., 1) or a number
     push: float  # 2λ
     second: Any  # b·scale, (..., 1), for rows seen from their labels; None where b is 0
@@ -82,7 +80,7 @@ class Hessian(NamedTuple):
 
 
 def plain_gradient_and_curvature(
-    row: RowStats, mass: Array | float, factor: Array | float, *, bound: bool
+    row: Any, mass: Array | float, factor: Array | float, *, bound: bool
 ) -> tuple[Array, Array]:
     """Return mass·factor·(p − δ), and of p(1 − p) or, as a `bound`, the magnitude of its double.
 

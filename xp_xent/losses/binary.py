@@ -4,7 +4,8 @@ from typing import Any
 
 from xp_xent.flow import checks as check
 from xp_xent.flow.elements import ElementLoss
-from xp_xent.flow.plan import compute, public
+from xp_xent.flow.execute import compute
+from xp_xent.flow.plan import public
 from xp_xent.kernels.binary import BinaryCrossEntropy
 from xp_xent.kernels.sigmoid_focal import SigmoidFocal
 

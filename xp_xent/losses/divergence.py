@@ -3,8 +3,8 @@
 from typing import Any
 
 from xp_xent.flow import checks as check
-from xp_xent.flow.execute import Evaluation, Reduction
-from xp_xent.flow.plan import Loss, RowPlan, compute, public
+from xp_xent.flow.execute import Evaluation, Reduction, compute
+from xp_xent.flow.plan import Loss, RowPlan, public
 from xp_xent.flow.prepare import probability_rows
 from xp_xent.flow.validate import row_plan
 from xp_xent.kernels.entropy import Entropy

@@ -3,7 +3,8 @@
 from typing import Any
 
 from xp_xent.flow import checks as check
-from xp_xent.flow.plan import compute, public
+from xp_xent.flow.execute import compute
+from xp_xent.flow.plan import public
 from xp_xent.flow.prepare import RowLoss
 from xp_xent.kernels.nll_transforms import FocalNLL, PolyNLL
 from xp_xent.kernels.softmax import Softmax

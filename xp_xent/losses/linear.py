@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from xp_xent.flow.execute import compute
 from xp_xent.flow.linear import LinearLoss
-from xp_xent.flow.plan import compute, public
+from xp_xent.flow.plan import public
 from xp_xent.flow.prepare import SOFTMAX_NUMBERS, softmax_kernel
 
 Array = Any

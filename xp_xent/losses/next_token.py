@@ -3,9 +3,10 @@
 from typing import Any
 
 from xp_xent.flow import checks as check
-from xp_xent.flow.execute import Evaluation
-from xp_xent.flow.plan import RowPlan, compute, public
+from xp_xent.flow.execute import Evaluation, compute
+from xp_xent.flow.plan import RowPlan, public
 from xp_xent.flow.prepare import SOFTMAX_NUMBERS, RowLoss, softmax_kernel
+from xp_xent.flow.validate import common_backend
 
 Array = Any
 
@@ -40,7 +41,7 @@ class _NextTokenLoss(RowLoss):
         logits, tokens = arrays
         optional = {name: options[name] for name in ("sample_weight", "where")}
         given = {name: array for name, array in optional.items() if array is not None}
-        check.common_backend(logits=logits, tokens=tokens, **given)
+        common_backend(logits=logits, tokens=tokens, **given)
         check.labels("tokens", tokens)
         if len(logits.shape) < 2:
             raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
