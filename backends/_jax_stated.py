@@ -70,7 +70,8 @@ def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Arra
         if not set(changing) <= loss.variables:
             return differentiated(formula, primals, tangents)
         wide = {name: widened(x) for name, x in primals[0].items()}
-        both = whole(lambda traced: evaluation(traced).value_and_grads(tuple(changing)))
+        wrt = tuple(changing)  # nothing traced may be closed over
+        both = whole(lambda traced: evaluation(traced).value_and_grads(wrt))
         result, gradients = both(wide)
         # Linear in the tangents: JAX transposes it, and differentiates the gradients in turn.
         change = jnp.zeros_like(result)
