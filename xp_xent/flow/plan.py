@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -87,6 +87,16 @@ class RowPlan:
         return self.backend.xp.reshape(weight, self.one_row())
 
 
+class Ask(NamedTuple):
+    """What an evaluation is asked for: a method and its first arguments, equal where these are."""
+
+    method: str
+    arguments: tuple[Any, ...] = ()
+
+    def __call__(self, evaluation: Any, *more: Any) -> Any:
+        return getattr(evaluation, self.method)(*self.arguments, *more)
+
+
 # Plans of one loss, the oldest of which makes room: more signatures than a program has.
 MOST = 512
 
@@ -128,6 +138,11 @@ class Loss:
     def prepare(self, plan: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
         """Return the `Evaluation` of a call, or refuse its values."""
         raise NotImplementedError
+
+    def refuse_values(
+        self, plan: Any, arrays: tuple[Array, ...], options: dict[str, Any]
+    ) -> None:
+        """Refuse the values that `prepare` would, where they can be read."""
 
     def evaluation(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
         """Validate and prepare a call."""

@@ -73,9 +73,19 @@ class RowLoss(Loss):
                 rows = Rows(logits, label=label[plan.column], weighted=False)
                 return Evaluation(plan, plan.kernel, rows, plan.reduction)
         kernel = plan.kernel or self._kernel(plan.dtype, options)
-        rows, weight = target_rows(plan, arrays[0], targets, options, self.shift)
+        targets, aligned = self.aligned(backend, targets, options)
+        rows, weight = target_rows(plan, arrays[0], targets, aligned, self.shift)
         reduction = Reduction.of(plan, options, weight)
         return Evaluation(plan, kernel, rows._replace(logits=logits), reduction)
+
+    def aligned(self, backend: Any, targets: Array, options: Options) -> tuple[Array, Options]:
+        """Lay targets, and options that are one number a row, beside the logits that they are of."""
+        return targets, options
+
+    def refuse_values(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> None:
+        """Refuse the values that `prepare` would, where they can be read."""
+        if plan.has_labels:
+            refuse_labels(plan, arrays[1], options, self.aligned, self.shift)
 
 
 def _is_plain(plan: RowPlan, options: Options) -> bool:
@@ -121,22 +131,13 @@ def label_rows(
     """Lay out the rows of integer labels."""
     backend, xp = plan.backend, plan.backend.xp
     label, checked = backend.cast(labels, plan.index_dtype), None
-    readable, ignored = backend.can_read_values(labels), options.get("ignore_index")
-    if readable and backend.all_between(label, 0, plan.classes - 1):
-        # Then only a class can be the label to ignore.
-        is_class = ignored is not None and 0 <= ignored < plan.classes
-        valid = valid_mask(backend, options, labels if is_class else None)
-    else:
-        known = (label >= 0) & (label < plan.classes)
+    valid, known, passed = _counted(plan, backend, labels, options, shift)
+    if known is not None:
         label = xp.where(known, label, 0)
-        valid = valid_mask(backend, options, labels)
-        passed = known if valid is None else known | ~valid
-        # A mask may be traced where labels are not, and the other way round.
-        if readable and (valid is None or backend.can_read_values(valid)):
-            _refuse_out_of_range(plan, labels, passed, ignored, shift)
-        else:  # Where Python cannot look at the values, a label out of range makes its row NaN.
-            # Not a row that does not count: its NaN would reach the weights' derivatives.
-            checked = xp.where(passed, backend.full((), 1.0, plan.dtype, like=labels), xp.nan)
+    if passed is not None:
+        # Where Python cannot look at the values, a label out of range makes its row NaN. Not a row
+        # that does not count: its NaN would reach the weights' derivatives.
+        checked = xp.where(passed, backend.full((), 1.0, plan.dtype, like=labels), xp.nan)
     class_weight, label_weight, in_mean = _class_weights(plan, like, label, options)
     row_weight, denominator_weight = _weights(plan, valid, options, in_mean)
     rows = Rows(
@@ -150,6 +151,44 @@ def label_rows(
     if smoothing.epsilon != 0:
         rows = _smoothed(plan, like, rows, smoothing, class_weight)
     return rows, denominator_weight
+
+
+def refuse_labels(
+    plan: RowPlan,
+    labels: Array,
+    options: Options,
+    aligned: Callable[..., tuple[Array, Options]] = lambda _, labels, options: (labels, options),
+    shift: int = 0,
+) -> None:
+    """Refuse labels that are no classes, where values can be read."""
+    found = plan.backend.readable(labels, options.get("where"))
+    if found is not None:
+        backend, (labels, where) = found
+        looked_at = {"where": where, "ignore_index": options.get("ignore_index")}
+        _counted(plan, backend, *aligned(backend, labels, looked_at), shift)
+
+
+def _counted(
+    plan: RowPlan, backend: Any, labels: Array, options: Options, shift: int
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return which rows count, which labels are classes, and which make no row NaN.
+
+    Each is None where all are known to; refuse labels that count and are known to be no classes.
+    """
+    label = backend.cast(labels, plan.index_dtype)
+    readable, ignored = backend.can_read_values(labels), options.get("ignore_index")
+    if readable and backend.all_between(label, 0, plan.classes - 1):
+        # Then only a class can be the label to ignore.
+        is_class = ignored is not None and 0 <= ignored < plan.classes
+        return valid_mask(backend, options, labels if is_class else None), None, None
+    known = (label >= 0) & (label < plan.classes)
+    valid = valid_mask(backend, options, labels)
+    passed = known if valid is None else known | ~valid
+    # A mask may be traced where labels are not, and the other way round.
+    if readable and (valid is None or backend.can_read_values(valid)):
+        _refuse_out_of_range(backend, plan, labels, passed, ignored, shift)
+        passed = None
+    return valid, known, passed
 
 
 def _class_weights(
@@ -233,9 +272,9 @@ def _weights(
 
 
 def _refuse_out_of_range(
-    plan: RowPlan, labels: Array, passed: Array, ignored: Any, shift: int
+    backend: Any, plan: RowPlan, labels: Array, passed: Array, ignored: Any, shift: int
 ) -> None:
-    if bool(plan.backend.xp.all(passed)):
+    if bool(backend.xp.all(passed)):
         return
     first = np.argwhere(~to_numpy(passed))[0]
     value = to_numpy(labels)[tuple(first)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from xp_xent.flow import checks as check
 from xp_xent.flow.execute import compute
-from xp_xent.flow.plan import loss_of
+from xp_xent.flow.plan import Ask, loss_of
 from xp_xent.flow.validate import common_backend
 
 Array = Any
@@ -68,8 +68,7 @@ def value_and_grad(
     if not names:
         raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
 
-    def ask(evaluation: Any, cotangent: Any) -> tuple[Array, tuple[Array, ...]]:
-        return evaluation.value_and_grads(names, cotangent)
+    ask = Ask("value_and_grads", (names,))
 
     def call(*arrays: Array, cotangent: Any = None, **options: Any) -> tuple[Array, Any]:
         arrays = (*first, *arrays)
@@ -115,9 +114,7 @@ def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
     [[ 0.25 -0.25]]
     """
     found, first, settings = loss_of(loss)
-
-    def ask(evaluation: Any, vector: Array) -> Array:
-        return evaluation.hvp(vector)
+    ask = Ask("hvp")
 
     def call(*arrays: Array, **options: Any) -> Array:
         if len(arrays) < 2:
@@ -158,7 +155,7 @@ def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hessian_diagonal(binary_cross_entropy_with_logits)(logits, targets, reduction="sum"))
     [0.25 0.25]
     """
-    return _asking(loss, lambda evaluation: evaluation.hessian_diagonal())
+    return _asking(loss, Ask("hessian_diagonal"))
 
 
 def value_grad_and_hessian_diagonal(
@@ -214,10 +211,10 @@ def value_grad_and_hessian_diagonal(
     """
     check.choice("curvature", curvature, ("diagonal", "upper_bound"))
     bound = curvature == "upper_bound"
-    return _asking(loss, lambda evaluation: evaluation.value_gradient_and_curvature(bound))
+    return _asking(loss, Ask("value_gradient_and_curvature", (bound,)))
 
 
-def _asking(loss: Any, ask: Callable[[Any], Any]) -> Callable[..., Any]:
+def _asking(loss: Any, ask: Ask) -> Callable[..., Any]:
     """Make a function that asks the evaluation of a loss for something."""
     found, first, settings = loss_of(loss)
 

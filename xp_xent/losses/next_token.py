@@ -3,7 +3,7 @@
 from typing import Any
 
 from xp_xent.flow import checks as check
-from xp_xent.flow.execute import Evaluation, compute
+from xp_xent.flow.execute import compute
 from xp_xent.flow.plan import RowPlan, public
 from xp_xent.flow.prepare import SOFTMAX_NUMBERS, RowLoss, softmax_kernel
 from xp_xent.flow.validate import common_backend
@@ -51,12 +51,10 @@ class _NextTokenLoss(RowLoss):
         plan.reduction = None  # each text has a position that does not count
         return plan
 
-    def prepare(
-        self, plan: RowPlan, arrays: tuple[Array, ...], options: dict[str, Any]
-    ) -> Evaluation:
-        logits, tokens = arrays
-        backend, xp = plan.backend, plan.backend.xp
-        where, sample_weight = options["where"], options["sample_weight"]
+    def aligned(
+        self, backend: Any, tokens: Array, options: dict[str, Any]
+    ) -> tuple[Array, dict[str, Any]]:
+        where, sample_weight, xp = options["where"], options["sample_weight"], backend.xp
         position = backend.indices(tokens, -1)
         predicts = xp.broadcast_to(position < tokens.shape[-1] - 1, tokens.shape)
         if where is not None:
@@ -64,7 +62,7 @@ class _NextTokenLoss(RowLoss):
         if sample_weight is not None:
             sample_weight = _following(xp, sample_weight)
         options = options | {"where": predicts, "sample_weight": sample_weight}
-        return super().prepare(plan, (logits, _following(xp, tokens)), options)
+        return _following(xp, tokens), options
 
 
 _NEXT_TOKEN = _NextTokenLoss(softmax_kernel, ("logits", "tokens"), numbers=SOFTMAX_NUMBERS)
