@@ -88,10 +88,11 @@ class Jax(Sums, Adapter):
         return self._evaluate(loss, ask, arrays, options, *more)
 
     def _is_compilable(self) -> bool:
-        """Return whether nobody compiles already, or asked for nothing compiled, or for a mesh."""
+        """Return whether nobody compiles already, or asked for nothing compiled, or for shards."""
         if self.jax.config.jax_disable_jit or self._is_staged():
             return False
-        return bool(self.jax.sharding.get_abstract_mesh().empty)
+        mesh = self.jax.sharding.get_abstract_mesh()
+        return not mesh.explicit_axes and not mesh.manual_axes
 
     def _evaluate(
         self,

@@ -94,6 +94,7 @@ class Ask(NamedTuple):
     arguments: tuple[Any, ...] = ()
 
     def __call__(self, evaluation: Any, *more: Any) -> Any:
+        """Call the method; `more` are its further arguments."""
         return getattr(evaluation, self.method)(*self.arguments, *more)
 
 
@@ -139,9 +140,7 @@ class Loss:
         """Return the `Evaluation` of a call, or refuse its values."""
         raise NotImplementedError
 
-    def refuse_values(
-        self, plan: Any, arrays: tuple[Array, ...], options: dict[str, Any]
-    ) -> None:
+    def refuse_values(self, plan: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> None:
         """Refuse the values that `prepare` would, where they can be read."""
 
     def evaluation(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:

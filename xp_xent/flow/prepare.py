@@ -79,7 +79,7 @@ class RowLoss(Loss):
         return Evaluation(plan, kernel, rows._replace(logits=logits), reduction)
 
     def aligned(self, backend: Any, targets: Array, options: Options) -> tuple[Array, Options]:
-        """Lay targets, and options that are one number a row, beside the logits that they are of."""
+        """Lay targets, and options of one number a row, beside the logits that they are of."""
         return targets, options
 
     def refuse_values(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> None:
@@ -164,7 +164,7 @@ def refuse_labels(
     found = plan.backend.readable(labels, options.get("where"))
     if found is not None:
         backend, (labels, where) = found
-        looked_at = {"where": where, "ignore_index": options.get("ignore_index")}
+        looked_at = options | {"where": where, "sample_weight": None}
         _counted(plan, backend, *aligned(backend, labels, looked_at), shift)
 
 
