@@ -73,11 +73,6 @@ class Backend(RowSums):
         """Return whether values are in host memory and known now: not on a device, not traced."""
         return False
 
-    def readable(self, *arrays: Array | None) -> tuple["Backend", tuple[Array | None, ...]] | None:
-        """Return arrays to look at, and the backend to do it by; None if any cannot be read."""
-        known = all(x is None or self.can_read_values(x) for x in arrays)
-        return (self, arrays) if known else None
-
     def all_between(self, x: Array, low: float, high: float) -> bool:
         """Return whether readable numbers all lie in [low, high], none of them NaN."""
         return bool(self.xp.all((x >= low) & (x <= high)))

@@ -76,7 +76,7 @@ def evaluate(
 ) -> Any:
     """Call ``function(loss, ask, arrays, options, *more)``; its results are split as arguments are.
 
-    A loss is split as the logits are, a gradient as its argument, of the same shape.
+    A loss is split as the logits are, curvature too, a gradient as its argument.
     """
     count, names = len(arrays), tuple(options)
 
@@ -87,13 +87,10 @@ def evaluate(
 
     found = evaluated(mesh, call, *arrays, *options.values(), *more)
     first, axis = arrays[0], options.get("axis", -1)
-    rows = (first.shape[:axis], first.shape[axis:][1:])
-    given = [x for x in (*arrays, *options.values()) if isinstance(x, jax.Array)]
-
-    def split_found(x: Array) -> Array:
-        if x.ndim == 0 or x.shape == rows[0] + rows[1]:
-            return split_like(x, first, mesh, axis)
-        like = next((one for one in given if one.shape == x.shape), first)
-        return split_like(x, like, mesh, axis)
-
-    return jax.tree.map(split_found, found)
+    if ask is not None and ask.method == "value_and_grads":
+        value, gradients = found
+        given = dict(zip(loss.arguments, arrays, strict=True)) | options
+        pairs = zip(ask.arguments[0], gradients, strict=True)
+        gradients = tuple([split_like(gradient, given[name], mesh) for name, gradient in pairs])
+        return split_like(value, first, mesh, axis), gradients
+    return jax.tree.map(lambda x: split_like(x, first, mesh, axis), found)
