@@ -32,7 +32,7 @@ OPTIONAL = """
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path
-    for folder in ("xp_xent", "backends", "benchmarks", "conformance")
+    for folder in ("xp_xent", "backends", "benchmarks", "conformance", "verify")
     for path in (ROOT / folder).glob("*.py")
 )
 

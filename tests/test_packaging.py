@@ -19,6 +19,7 @@ MAPPING = {
     "backends": "xp_xent/backends",
     "benchmarks": "xp_xent/benchmarks",
     "conformance": "xp_xent/conformance",
+    "verify": "xp_xent/verify",
 }
 DOCTESTS = """
 import doctest
@@ -26,9 +27,10 @@ import sys
 import xp_xent
 import xp_xent.backends
 import xp_xent.conformance
+import xp_xent.verify
 
 failed, found = 0, set()
-for module in (xp_xent, xp_xent.backends, xp_xent.conformance):
+for module in (xp_xent, xp_xent.backends, xp_xent.conformance, xp_xent.verify):
     assert module.__file__.startswith(sys.argv[1]), module.__file__
     # No names from the module: an example is something to paste into a new session.
     for case in doctest.DocTestFinder().find(module, module=False, globs={}):

@@ -6,11 +6,21 @@ from typing import Any
 
 def command() -> Any:
     """Put the commands of the sub-packages together."""
-    from xp_xent.benchmarks._cli import bench
-    from xp_xent.conformance._cli import app
+    import typer
 
-    app.command()(bench)
+    from xp_xent.benchmarks._cli import bench
+    from xp_xent.conformance._cli import conformance
+    from xp_xent.verify._cli import backends
+
+    app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    app.callback()(root)
+    for one in (backends, conformance, bench):
+        app.command()(one)
     return app
+
+
+def root() -> None:
+    """Compute, check, judge and measure cross-entropy losses."""
 
 
 def main() -> None:
