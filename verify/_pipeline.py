@@ -56,8 +56,8 @@ class Pipeline:
         Multiplies the loss, and so the gradient.
     factor : float
         Multiplies the gradient alone.
-    result : str or None
-        The dtype that results are rounded to.
+    loss, gradient : str or None
+        The formats that they are rounded to.
     """
 
     layout: Step = ("asked", 0)
@@ -75,7 +75,8 @@ class Pipeline:
     denominator: str | float = "count"
     scale: float = 1.0
     factor: float = 1.0
-    result: str | None = None
+    loss: str | None = None
+    gradient: str | None = None
 
     @property
     def key(self) -> Key:

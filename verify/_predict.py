@@ -48,19 +48,19 @@ class Columns:
 
 
 class Predictor:
-    """The numbers of any pipeline on one case, in the dtype that a side computes in.
+    """The numbers of any pipeline on one case, with the errors of a computation in float64.
 
     Parameters
     ----------
     case : Case
-    dtype : {"float32", "float64"}
-        Whose rounding errors are allowed for.
     variants : list of (int, int)
         The offsets and shifts of labels that will be asked for.
     """
 
-    def __init__(self, case: Case, dtype: str, variants: list[tuple[int, int]]) -> None:
-        self.case, self.dtype, self.variants = case, dtype, variants
+    dtype = "float64"
+
+    def __init__(self, case: Case, variants: list[tuple[int, int]]) -> None:
+        self.case, self.variants = case, variants
         self.targets = Targets(case)
         self.powers = range(3 if case.weight is not None else 1)
         self._columns: OrderedDict[tuple[Key, int], Columns] = OrderedDict()
@@ -93,8 +93,10 @@ class Predictor:
                     picked[power] = np.where(q * w == 0, 0.0, q * w * found.cost).sum(-1)
         return Columns(picked, totals(found.cost), totals(found.base), found.lse, found.reach)
 
-    def columns(self, key: Key, index: Index | None = None) -> Columns:
+    def columns(self, key: Key, index: Index | None = None, remember: bool = True) -> Columns:
         """Give the columns of some rows, or of all."""
+        if not remember and index is not None:
+            return self._read(key, index)
         name = (key, -1 if index is None else id(index))
         if name not in self._columns:
             whole = index is None and key.layout[0] == "softmax"
@@ -112,9 +114,11 @@ class Predictor:
 
     # Numbers
 
-    def own(self, pipeline: Pipeline, index: Index | None = None) -> Numbers:
+    def own(
+        self, pipeline: Pipeline, index: Index | None = None, remember: bool = True
+    ) -> Numbers:
         """Give each row's own loss, before any weight of the row."""
-        found, K = self.columns(pipeline.key, index), self.case.classes
+        found, K = self.columns(pipeline.key, index, remember), self.case.classes
         power = min(pipeline.weight_power, len(self.powers) - 1)
         epsilon = pipeline.label_smoothing
         rows = slice(None) if index is None else index
@@ -148,14 +152,16 @@ class Predictor:
                 bound = bound + 4.0 * FORMATS[self.dtype].eps * mass * found.reach
         return Numbers(value * pipeline.scale, bound * abs(pipeline.scale))
 
-    def rows(self, pipeline: Pipeline, index: Index | None = None) -> Numbers:
+    def rows(
+        self, pipeline: Pipeline, index: Index | None = None, remember: bool = True
+    ) -> Numbers:
         """Give each row's loss, 0 where it does not count."""
-        value, bound = self.own(pipeline, index)
+        value, bound = self.own(pipeline, index, remember)
         weight = self.targets.weights_of_rows(pipeline)[slice(None) if index is None else index]
         with np.errstate(invalid="ignore"):
             value = np.where(weight == 0, 0.0, weight * value)
         bound = np.where(weight == 0, 0.0, np.abs(weight) * bound)
-        return self._rounded(pipeline, Numbers(value, bound))
+        return _rounded(Numbers(value, bound), pipeline.loss)
 
     def number(self, pipeline: Pipeline) -> Numbers:
         """Give the reduced loss."""
@@ -168,7 +174,7 @@ class Predictor:
             total = np.asarray(np.nan if pipeline.reduction == "mean" else 0.0)
         error = np.sum(np.abs(factors[counts]) * bound[counts])
         error = error + sum_tolerance(self.dtype, self.case.count) * np.abs(total)
-        return self._rounded(pipeline, Numbers(np.asarray(total), np.asarray(error)))
+        return _rounded(Numbers(np.asarray(total), np.asarray(error)), pipeline.loss)
 
     def masses(self, pipeline: Pipeline, index: Index) -> Floats:
         """Give what multiplies the cost of each class of some rows."""
@@ -215,13 +221,14 @@ class Predictor:
         both = pipeline.scale * pipeline.factor
         tiny = FORMATS[self.dtype].smallest_normal
         found_numbers = Numbers(value * both, bound * abs(both) + np.where(bound > 0, tiny, 0.0))
-        return self._rounded(pipeline, found_numbers)
+        return _rounded(found_numbers, pipeline.gradient)
 
-    def _rounded(self, pipeline: Pipeline, found: Numbers) -> Numbers:
-        if pipeline.result is None:
-            return found
-        value = round_to(found.value, pipeline.result)
-        return Numbers(value, found.bound + spacing(value, pipeline.result))
+
+def _rounded(found: Numbers, dtype: str | None) -> Numbers:
+    if dtype is None:
+        return found
+    value = round_to(found.value, dtype)
+    return Numbers(value, found.bound + spacing(value, dtype))
 
 
 def _joined(parts: list[Columns]) -> Columns:

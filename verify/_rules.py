@@ -26,14 +26,26 @@ class Facts(NamedTuple):
     """What decides which rules can apply."""
 
     case: Case
-    gradient: bool  # there is a gradient to explain
+    loss: bool = True  # there is a loss to explain
+    gradient: bool = True
+    counts: tuple[float, ...] = ()  # what a gradient may be multiplied by: denominators, N, K
 
 
 class Free(NamedTuple):
-    """An option that takes any value: where a fit starts, and whether it looks at its logarithm."""
+    """An option that takes any value in a range.
+
+    A fit has its starts, and looks at the logarithm of some options; one that does nothing is none.
+    """
 
     starts: tuple[float, ...]
     logarithmic: bool
+    low: float
+    high: float
+    nothing: float = 0.0
+
+    def takes(self, value: float) -> bool:
+        """Tell if it can have a value, and does something with it."""
+        return self.low <= value <= self.high and abs(value - self.nothing) > 1e-6
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,7 @@ def _smoothing(p: Pipeline, facts: Facts) -> Iterator[Change]:
             "smoothing",
             lambda e, kind=kind: {"label_smoothing": e, "smoothing": kind},
             lambda p, e, kind=kind: replace(p, label_smoothing=e, smoothing=kind),
-            Free((0.1,), False),
+            Free((0.1,), False, 1e-6, 1.0),
             EPSILONS,
         )
 
@@ -223,7 +235,7 @@ PENALTIES = (1e-4, 1e-3, 1e-5, 1e-2, 2e-4, 5e-4, 0.1)
 def _temperature(p: Pipeline, _: Facts) -> Iterator[Change]:
     yield Change("temperature", lambda t: {"temperature": t},
                  lambda p, t: _with_step(p, "temperature", t),
-                 Free((1.5, 0.4, 6.0), True), TEMPERATURES)  # fmt: skip
+                 Free((1.5, 0.4, 6.0), True, 0.005, 200.0, 1.0), TEMPERATURES)  # fmt: skip
 
 
 def _softcap(p: Pipeline, _: Facts) -> Iterator[Change]:
@@ -232,14 +244,14 @@ def _softcap(p: Pipeline, _: Facts) -> Iterator[Change]:
                      lambda p, _: _with_step(p, "softcap", None),
                      did="did not cap the logits")  # fmt: skip
     yield Change("softcap", lambda c: {"softcap": c}, lambda p, c: _with_step(p, "softcap", c),
-                 Free((5.0, 20.0, 80.0), True), CAPS)  # fmt: skip
+                 Free((5.0, 20.0, 80.0), True, 0.5, 1000.0), CAPS)  # fmt: skip
 
 
 def _z_loss(p: Pipeline, _: Facts) -> Iterator[Change]:
     if p.z_loss:
         yield _one("z-loss", "left the z-loss out", options={"z_loss": 0.0}, z_loss=0.0)
     yield Change("z-loss", lambda x: {"z_loss": x}, lambda p, x: replace(p, z_loss=x),
-                 Free((1e-3,), False), PENALTIES)  # fmt: skip
+                 Free((1e-3,), False, 2e-6, 10.0), PENALTIES)  # fmt: skip
 
 
 # The gradient alone
@@ -252,9 +264,11 @@ def _sign(p: Pipeline, facts: Facts) -> Iterator[Change]:
 
 def _scale(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if facts.gradient:
+        powers = tuple(2.0**k for k in range(-24, 25) if k)
+        usual = tuple(dict.fromkeys((*facts.counts, *(1 / n for n in facts.counts), *powers)))
         yield Change("gradient-scale", lambda x: {"factor": x},
                      lambda p, x: replace(p, factor=x * math.copysign(1.0, p.factor)),
-                     Free((1.0,), False), (2.0, 0.5))  # fmt: skip
+                     Free((1.0,), False, 1e-30, 1e30, 1.0), usual)  # fmt: skip
 
 
 # Arithmetic
@@ -275,13 +289,22 @@ def _clipping(p: Pipeline, _: Facts) -> Iterator[Change]:
                 yield _one("clipping", said, options={"eps": eps}, clip=(how, eps))
 
 
-def _rounded(p: Pipeline, _: Facts) -> Iterator[Change]:
+def _rounded(p: Pipeline, facts: Facts) -> Iterator[Change]:
     for dtype in NARROW:
         if not any(name == "rounded" for name, _ in p.steps):
-            yield Change("rounded", lambda _, d=dtype: {"dtype": d, "what": "logits"},
-                         lambda p, _, d=dtype: _with_step(p, "rounded", d))  # fmt: skip
-        if p.result is None:
-            yield _one("rounded", options={"dtype": dtype, "what": "result"}, result=dtype)
+            for what, gradient in (("logits", p.gradient), ("logits and their gradient", dtype)):
+                if gradient != p.gradient and not facts.gradient:
+                    continue
+                yield Change("rounded", lambda _, d=dtype, w=what: {"dtype": d, "what": w},
+                             lambda p, _, d=dtype, g=gradient:
+                             replace(_with_step(p, "rounded", d), gradient=g))  # fmt: skip
+        if p.loss is None and facts.loss:
+            yield _one("rounded", options={"dtype": dtype, "what": "loss"}, loss=dtype)
+        if p.gradient is None and facts.gradient:
+            yield _one("rounded", options={"dtype": dtype, "what": "gradient"}, gradient=dtype)
+        if p.loss is None and p.gradient is None and facts.loss and facts.gradient:
+            yield _one("rounded", options={"dtype": dtype, "what": "loss and gradient"},
+                       loss=dtype, gradient=dtype)  # fmt: skip
 
 
 RULES: dict[str, Rule] = {

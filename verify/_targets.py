@@ -24,6 +24,8 @@ class Targets:
         self.labels = lru_cache(16)(self._labels)
         self.kept = lru_cache(32)(self._kept)
         self.factors = lru_cache(32)(self._factors)
+        self.weights = lru_cache(32)(self._weights_of_rows)
+        self.in_range = lru_cache(64)(self._in_range)
 
     def later(self, array: Any, shift: int, filler: Any) -> NDArray[Any]:
         """Give each position, flat, what stands `shift` positions later in its sequence."""
@@ -53,11 +55,13 @@ class Targets:
 
     def weights_of_rows(self, pipeline: Pipeline) -> Floats:
         """Give each row's sample weight, 0 where it does not count."""
-        kept = self.counted(pipeline)
+        return self.weights(pipeline.ignore_index, pipeline.shift)
+
+    def _weights_of_rows(self, ignore_index: int | None, shift: int) -> Floats:
+        kept = self.kept(ignore_index, shift)
         if self.case.sample_weight is None:
             return kept.astype(np.float64)
-        weight = self.later(self.case.sample_weight, pipeline.shift, 0.0)
-        return np.where(kept, weight, 0.0)
+        return np.where(kept, self.later(self.case.sample_weight, shift, 0.0), 0.0)
 
     def class_weight(self, pipeline: Pipeline, power: int) -> Floats:
         """Give the class weight of each row's label, to a power."""
@@ -67,10 +71,12 @@ class Targets:
         """Tell if every label that counts is one of the classes, or counts from their end."""
         if self.case.labels is None:
             return True
-        labels = self.later(self.case.flat_labels, pipeline.shift, 0) + pipeline.offset
-        kept = self.counted(pipeline)
-        classes = self.case.classes
-        return bool(np.all((labels[kept] >= -classes) & (labels[kept] < classes)))
+        return self.in_range(pipeline.ignore_index, pipeline.offset, pipeline.shift)
+
+    def _in_range(self, ignore_index: int | None, offset: int, shift: int) -> bool:
+        labels = self.later(self.case.flat_labels, shift, 0) + offset
+        labels, classes = labels[self.kept(ignore_index, shift)], self.case.classes
+        return bool(np.all((labels >= -classes) & (labels < classes)))
 
     def factors_of(self, pipeline: Pipeline) -> Floats:
         """Give what multiplies each row in the reduced loss, and in the gradient."""
