@@ -68,7 +68,7 @@ class Claim:
         if COMPUTE[self.dtype] != self.dtype:
             finite = np.where(np.isfinite(found.value), found.value, 0.0)
             bound = bound + np.where(bound > 0, ulp(finite, self.dtype), 0.0)
-        return np.asarray(bound + self.resolution)
+        return np.asarray(bound + found.step + self.resolution)
 
     def read(self, case: Case, index: Index | None) -> Floats:
         """Read the claim's numbers: of some rows, unless it is one number."""
@@ -158,11 +158,12 @@ class Evidence:
                 found = self.predictor.gradient(p, whole, remember=False)
             else:
                 found = self.predictor.rows(p)
-            return found if index is None else Numbers(found.value[index], found.bound[index])
+            return found if index is None else found[index]
         if claim.form == "rows":
             return self.predictor.rows(p, index, remember)
         found = self.predictor.gradient(p, slice(0, self.case.count) if index is None else index, remember)
-        return Numbers(self.case.gradient(found.value), self.case.gradient(found.bound))
+        step = found.step if isinstance(found.step, float) else self.case.gradient(found.step)
+        return Numbers(self.case.gradient(found.value), self.case.gradient(found.bound), step)
 
     def _beside(self, claim: Claim, p: Pipeline, index: NDArray[np.intp]) -> Floats:
         """Give the claimed numbers of a sample, of a gradient in the pipeline's own layout."""
@@ -208,7 +209,7 @@ class Evidence:
             off = found.value - self._beside(claim, p, self.few)
             if claim.known is not None:
                 off = off[claim.known[self.few]]
-                found = Numbers(*(x[claim.known[self.few]] for x in found))
+                found = found[claim.known[self.few]]
             with np.errstate(all="ignore"):
                 off = np.where(off == 0, 0.0, off / (SLACK * claim.tolerance(found)))
             parts.append(off.reshape(-1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,16 @@ KEPT = 1 << 23  # numbers of columns that are kept at a time, for all keys toget
 
 
 class Numbers(NamedTuple):
-    """What is predicted, and the error that a computation of it may have."""
+    """What is predicted, the error that a computation in float64 may have, and what rounding adds."""
 
     value: Floats
     bound: Floats
+    step: Floats | float = 0.0
+
+    def __getitem__(self, index: Any) -> Any:
+        """Give some rows of it."""
+        step = self.step if isinstance(self.step, float) else self.step[index]
+        return Numbers(self.value[index], self.bound[index], step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +162,7 @@ class Predictor:
         self, pipeline: Pipeline, index: Index | None = None, remember: bool = True
     ) -> Numbers:
         """Give each row's loss, 0 where it does not count."""
-        value, bound = self.own(pipeline, index, remember)
+        value, bound, _ = self.own(pipeline, index, remember)
         weight = self.targets.weights_of_rows(pipeline)[slice(None) if index is None else index]
         with np.errstate(invalid="ignore"):
             value = np.where(weight == 0, 0.0, weight * value)
@@ -165,7 +171,7 @@ class Predictor:
 
     def number(self, pipeline: Pipeline) -> Numbers:
         """Give the reduced loss."""
-        value, bound = self.own(pipeline)
+        value, bound, _ = self.own(pipeline)
         factors = self.targets.factors_of(pipeline)
         counts = factors != 0
         with np.errstate(invalid="ignore"):
@@ -228,7 +234,7 @@ def _rounded(found: Numbers, dtype: str | None) -> Numbers:
     if dtype is None:
         return found
     value = round_to(found.value, dtype)
-    return Numbers(value, found.bound + spacing(value, dtype))
+    return Numbers(value, found.bound, spacing(value, dtype))
 
 
 def _joined(parts: list[Columns]) -> Columns:

@@ -321,7 +321,7 @@ RULES: dict[str, Rule] = {
     "denominator-weights": Rule(
         "divided by the sum of the labels' class weights", "divide by the count of rows", _weights),
     "ignore-index": Rule(
-        "left out the label {ignore_index}", "ignore_index={asked.ignore_index}", _ignored),
+        "left out the label {ignore_index}", "ignore_index={asked_ignore_index}", _ignored),
     "shift": Rule("shifted the labels", "shift once: logits[:, :-1] against labels[:, 1:]", _shift),
     "labels-from-one": Rule("counted classes from 1", "number the classes 0 … K − 1", _from_one),
     "class-axis": Rule(
@@ -329,14 +329,14 @@ RULES: dict[str, Rule] = {
     "class-weights-missing": Rule("left the class weights out", "pass weight=", _no_weights),
     "smoothing": Rule(
         "smoothed the labels, {smoothing}, by {label_smoothing:.4g}",
-        "label_smoothing={asked.label_smoothing:.4g}, smoothing={asked.smoothing!r}", _smoothing),
+        "label_smoothing={asked_label_smoothing:.4g}, smoothing={asked_smoothing!r}", _smoothing),
     "bits": Rule("took the logarithm to base 2", "multiply by math.log(2)", _bits),
     "softmax-twice": Rule(
         "took probabilities for logits", "pass what comes before the softmax", _softmax_twice),
     "temperature": Rule(
         "divided the logits by {temperature:.4g}", "leave the temperature out", _temperature),
-    "softcap": Rule("capped the logits at ±{softcap:.4g}", "softcap={cap}", _softcap),
-    "z-loss": Rule("added {z_loss:.4g}·lse² to each row", "z_loss={asked.z_loss:.4g}", _z_loss),
+    "softcap": Rule("capped the logits at ±{softcap:.4g}", "softcap={asked_softcap}", _softcap),
+    "z-loss": Rule("added {z_loss:.4g}·lse² to each row", "z_loss={asked_z_loss:.4g}", _z_loss),
     "gradient-sign": Rule("turned the gradient's sign", "multiply the gradient by −1", _sign),
     "gradient-scale": Rule(
         "multiplied the gradient by {factor:.6g}", "divide the gradient by {factor:.6g}", _scale),
