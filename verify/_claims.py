@@ -199,21 +199,19 @@ class Evidence:
                     return math.inf
         return worst
 
-    def residuals(self, p: Pipeline) -> Floats:
-        """Give the signed distances of a few rows, in what is allowed, for a fit."""
-        parts = []
+    def residuals(self, p: Pipeline) -> tuple[Floats, Floats]:
+        """Give the signed distances of a few rows, and what is allowed, for a fit."""
+        parts, allowed = [], []
         for claim in self.claims:
             if claim.form == "number":
                 continue
             found = self._found(claim, p, self.few, False)
             off = found.value - self._beside(claim, p, self.few)
             if claim.known is not None:
-                off = off[claim.known[self.few]]
-                found = found[claim.known[self.few]]
-            with np.errstate(all="ignore"):
-                off = np.where(off == 0, 0.0, off / (SLACK * claim.tolerance(found)))
+                off, found = off[claim.known[self.few]], found[claim.known[self.few]]
             parts.append(off.reshape(-1))
-        return np.concatenate(parts)
+            allowed.append((SLACK * claim.tolerance(found)).reshape(-1))
+        return np.concatenate(parts), np.concatenate(allowed)
 
     def blocks(self) -> Iterator[slice]:
         """Walk all rows."""

@@ -69,8 +69,9 @@ class Predictor:
         self.case, self.variants = case, variants
         self.targets = Targets(case)
         self.powers = range(3 if case.weight is not None else 1)
-        self._columns: OrderedDict[tuple[Key, int], Columns] = OrderedDict()
-        self._samples: OrderedDict[tuple[Key, int], Costs] = OrderedDict()
+        # The rows that an entry is of stay with it, so that no other array has their id.
+        self._columns: OrderedDict[tuple[Key, int], tuple[Index | None, Columns]] = OrderedDict()
+        self._samples: OrderedDict[tuple[Key, int], tuple[Index, Costs]] = OrderedDict()
 
     # Columns: a pass over the logits for each key
 
@@ -103,20 +104,18 @@ class Predictor:
         """Give the columns of some rows, or of all."""
         if not remember and index is not None:
             return self._read(key, index)
-        name = (key, -1 if index is None else id(index))
+        name = (key, id(index))
         if name not in self._columns:
-            whole = index is None and key.layout[0] == "softmax"
-            index = slice(0, self.case.count) if whole else index
-            if index is not None:
-                found = self._read(key, index)
-            else:
+            if index is None and key.layout[0] != "softmax":
                 found = _joined([self._read(key, block) for block in self.case.blocks()])
+            else:
+                found = self._read(key, slice(0, self.case.count) if index is None else index)
             size = len(found.lse) * (len(found.picked) + len(found.every) + 2)
             while self._columns and (len(self._columns) + 1) * size > KEPT:
                 self._columns.popitem(last=False)
-            self._columns[name] = found
+            self._columns[name] = index, found
         self._columns.move_to_end(name)
-        return self._columns[name]
+        return self._columns[name][1]
 
     # Numbers
 
@@ -199,11 +198,12 @@ class Predictor:
     def gradient(self, pipeline: Pipeline, index: Index, remember: bool = True) -> Numbers:
         """Give rows of the gradient by the logits."""
         name = (pipeline.key, id(index))
-        found = self._samples.get(name) if remember else None
-        if found is None:
+        if remember and name in self._samples:
+            found = self._samples[name][1]
+        else:
             found = costs(self.case, pipeline.key, index)
             if remember:
-                self._samples[name] = found
+                self._samples[name] = index, found
             while len(self._samples) > 64:
                 self._samples.popitem(last=False)
         factors = self.targets.factors_of(pipeline)[index]

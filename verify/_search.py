@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import numpy as np
-
 from xp_xent.verify._claims import Evidence
-from xp_xent.verify._fit import digits, fit
+from xp_xent.verify._fit import digits, fit, within
 from xp_xent.verify._pipeline import Pipeline
 from xp_xent.verify._rules import Change, Facts, changes
 
@@ -179,8 +177,7 @@ def _rounded(
         usual = [x for x in changed[i].usual if abs(x - value) <= 2e-2 * abs(value)]
         for shorter in (*usual, *digits(value)):
             tried = [*best[:k], shorter, *best[k + 1 :]]
-            r = evidence.residuals(with_free(tried))
-            if np.all(np.abs(r) <= 1.0):
+            if within(evidence.residuals(with_free(tried))):
                 best[k] = shorter
                 break
     values = list(whole)
