@@ -14,7 +14,7 @@ from xp_xent.backends import dtype_name
 
 Floats = NDArray[np.float64]
 Index = slice | NDArray[np.intp]
-BLOCK = 1 << 18  # numbers that are walked at a time: they stay in cache
+BLOCK = 1 << 16  # numbers that are walked at a time: they stay in cache
 
 
 def take(view: Any, positions: tuple[int, ...], index: Index) -> NDArray[Any]:

@@ -104,6 +104,11 @@ class Evidence:
         order = ("rows", "gradient", "number")
         self.claims = sorted(claims, key=lambda claim: order.index(claim.form))
         self.sample = self._sample(base)
+        self.base, self.some = base, None
+        if self.case.size > SAMPLE and any(claim.form == "number" for claim in claims):
+            many = min(self.case.count, max(256, 4 * SAMPLE // self.case.classes))
+            self.some = np.sort(np.random.default_rng(2).permutation(self.case.count)[:many])
+            self.number = float(predictor.number(base).value)
         few = max(6, FITTED // self.case.classes)
         self.few = self.sample[:few] if self.sample.size > few else self.sample
         self._claimed = {id(c): c.read(self.case, self.sample) for c in self.claims}
@@ -174,6 +179,26 @@ class Evidence:
             return take(other, shape[:-1], index).astype(np.float64)
         return self._claimed[id(claim)] if index is self.sample else self._of_few[id(claim)]
 
+    def _near(self, claim: Claim, p: Pipeline) -> bool:
+        """Tell if one number may be a pipeline's, by how it differs from the base's on some rows.
+
+        The estimate of the difference has a standard error; what is eight of it away is not it.
+        """
+        if self.some is None or p.layout[0] == "softmax":
+            return True
+        terms = []
+        for one in (p, self.base):
+            factors = self.predictor.targets.factors_of(one)[self.some]
+            own = self.predictor.own(one, self.some).value
+            with np.errstate(invalid="ignore"):
+                terms.append(np.where(factors == 0, 0.0, factors * own) * self.case.count)
+        off = terms[0] - terms[1]
+        claimed = float(claim.value)
+        error = 8.0 * float(np.std(off)) / math.sqrt(len(off)) + claim.resolution
+        coarse = 2.0**-7 if p.loss is not None else 2.0**-16
+        near = abs(claimed - self.number - float(np.mean(off)))
+        return not near > error + coarse * abs(claimed)
+
     def _looks(self, claim: Claim) -> tuple[NDArray[np.intp], ...]:
         few = claim.form != "number" and self.few is not self.sample
         return (self.few, self.sample) if few else (self.sample,)
@@ -189,6 +214,8 @@ class Evidence:
                 return math.inf
         for claim in self.claims:
             # A few rows tell most pipelines apart.
+            if claim.form == "number" and not self._near(claim, p):
+                return math.inf
             for index in self._looks(claim):
                 ratio = ratios(claim, self._found(claim, p, index, True),
                                self._beside(claim, p, index))  # fmt: skip

@@ -284,7 +284,9 @@ def _side(
         for one in usable:
             alone = found
             if not found and len(claims) > 1 and not one.agrees:
-                alone = _searched([masked[id(one)][0]], predictor, local)
+                # That one number fits two rules says little where the gradient did not.
+                deep = one.claim.form != "number"
+                alone = _searched([masked[id(one)][0]], predictor, local, deep=deep)
             explanations[id(one)] = alone
     results = []
     for one in standings:
@@ -307,7 +309,9 @@ def _explainable(one: Standing) -> bool:
     return one.claim.form != "number" or bool(np.isfinite(one.claim.value))
 
 
-def _searched(claims: list[Claim], predictor: Predictor, local: Problem) -> list[Explanation]:
+def _searched(
+    claims: list[Claim], predictor: Predictor, local: Problem, *, deep: bool = True
+) -> list[Explanation]:
     kinds = {claim.kind for claim in claims}
     targets = predictor.targets
     weights = targets.weights_of_rows(local.pipeline)
@@ -317,4 +321,4 @@ def _searched(claims: list[Claim], predictor: Predictor, local: Problem) -> list
     counts = tuple(n for n in dict.fromkeys(sizes) if n > 0 and n != 1)
     facts = Facts(local.case, "loss" in kinds, "gradient" in kinds, counts)
     evidence = Evidence(predictor, tuple(claims), local.pipeline)
-    return search(evidence, local.pipeline, facts)
+    return search(evidence, local.pipeline, facts, deep=deep)

@@ -34,7 +34,7 @@ def _lse(z: Floats, axis: int = -1) -> Floats:
     return np.asarray(np.log(np.sum(np.exp(z - top), axis=axis, keepdims=True)) + top)
 
 
-def _clipped(cost: Floats, clip: tuple[str, float]) -> tuple[Floats, Floats | None]:
+def clipped(cost: Floats, clip: tuple[str, float]) -> tuple[Floats, Floats | None]:
     """Clip probabilities; give the costs, and by how much their slopes shrink."""
     how, eps = clip
     if how == "none":
@@ -51,7 +51,7 @@ def _softmax(z: Floats, clip: tuple[str, float], back: Back, axis: int, shape: t
     whole = z if axis == -1 else z.reshape(shape)
     lse = _lse(whole, axis)
     log_p = np.where(whole == -np.inf, -np.inf, whole - lse)
-    cost, slope = _clipped(np.maximum(-log_p, 0.0), clip)
+    cost, slope = clipped(np.maximum(-log_p, 0.0), clip)
     of_rows = _lse(z)[:, 0] if axis != -1 else lse[:, 0]
 
     def pull(a: Floats, _: Floats, by_lse: Floats) -> Floats:

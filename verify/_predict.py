@@ -20,7 +20,7 @@ from xp_xent.conformance.tolerance import (
     sum_tolerance,
 )
 from xp_xent.verify._case import Case, Index
-from xp_xent.verify._costs import Costs, costs
+from xp_xent.verify._costs import Costs, clipped, costs
 from xp_xent.verify._pipeline import Key, Pipeline
 from xp_xent.verify._steps import round_to, spacing
 from xp_xent.verify._targets import Targets
@@ -123,13 +123,18 @@ class Predictor:
         self, pipeline: Pipeline, index: Index | None = None, remember: bool = True
     ) -> Numbers:
         """Give each row's own loss, before any weight of the row."""
-        found, K = self.columns(pipeline.key, index, remember), self.case.classes
+        key, K, clip = pipeline.key, self.case.classes, None
+        if key.clip[0] != "none" and self.case.labels is not None and not pipeline.label_smoothing:
+            # Only the labels' costs count, which can be clipped after they are picked.
+            key, clip = key._replace(clip=("none", 0.0)), key.clip
+        found = self.columns(key, index, remember)
         power = min(pipeline.weight_power, len(self.powers) - 1)
         epsilon = pipeline.label_smoothing
         rows = slice(None) if index is None else index
         with np.errstate(all="ignore"):
             if self.case.labels is not None:
                 value = found.picked[pipeline.offset, pipeline.shift]
+                value = value if clip is None else clipped(value, clip)[0]
                 mass: Floats | float = 1.0
                 if power:
                     mass = self.targets.class_weight(pipeline, power)[rows]

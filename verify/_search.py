@@ -17,7 +17,6 @@ MOST = 3  # explanations that are named
 BITS = 14.0
 CLOSE = 0.1  # how near to it a pair's number has to be, of what is allowed, for the same reason
 WORSE = 0.3  # up to here of what is allowed, one explanation fits as well as another
-LARGE = 1 << 17  # logits, above which one number is not worth two passes for each pair of rules
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,9 @@ class Explanation:
         return sum(len(f"{x:.15g}".strip("0.")) for x in values)
 
 
-def search(evidence: Evidence, base: Pipeline, facts: Facts) -> list[Explanation]:
+def search(
+    evidence: Evidence, base: Pipeline, facts: Facts, *, deep: bool = True
+) -> list[Explanation]:
     """Search what explains all the evidence.
 
     Parameters
@@ -64,6 +65,8 @@ def search(evidence: Evidence, base: Pipeline, facts: Facts) -> list[Explanation
     base : Pipeline
         What is asked for.
     facts : Facts
+    deep : bool, default True
+        Try pairs too.
 
     Returns
     -------
@@ -75,7 +78,8 @@ def search(evidence: Evidence, base: Pipeline, facts: Facts) -> list[Explanation
         return [Explanation((), (), base, misfit)]
     singles = [((change,), place) for place, change in changes(base, facts)]
     found = _matching(evidence, base, [changed for changed, _ in singles])
-    if not found and not (evidence.alone and evidence.bits(base) < BITS):
+    deep = deep and not (evidence.alone and evidence.bits(base) < BITS)
+    if not found and deep:
         found = _matching(evidence, base, _pairs(evidence, base, facts, singles))
     return found[:MOST]
 
@@ -84,15 +88,16 @@ def _pairs(
     evidence: Evidence, base: Pipeline, facts: Facts, singles: Sequence[tuple[tuple[Change], int]]
 ) -> Iterator[tuple[Change, ...]]:
     """Put two changes together, each pair of rules in one order."""
-    quick = not evidence.alone or facts.case.size <= LARGE
     for (first,), place in singles:
+        if evidence.alone and first.rule == "rounded":
+            continue  # a small change beside each of the others: one number is always near one
         after = first.apply(base, _start(first))
         for _, second in changes(after, facts, place):
-            if second.rule == first.rule and second.rule != "rounded":
+            if second.rule == (first.rule if first.rule != "rounded" else ""):
                 continue
-            both = second.apply(after, _start(second)).key
-            if quick or both.steps == base.key.steps or both in (after.key, base.key):
-                yield first, second
+            if evidence.alone and second.rule == "rounded":
+                continue
+            yield first, second
 
 
 def _start(change: Change) -> float:

@@ -12,6 +12,7 @@ from xp_xent.verify._case import Case
 from xp_xent.verify._pipeline import Pipeline
 
 Floats = NDArray[np.float64]
+KEPT = 1 << 22  # numbers that each of the caches may hold
 
 
 class Targets:
@@ -20,11 +21,12 @@ class Targets:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.weight = np.ones(case.classes) if case.weight is None else case.weight.astype(float)
-        # A search asks for the same few, again and again.
-        self.labels = lru_cache(16)(self._labels)
-        self.kept = lru_cache(32)(self._kept)
-        self.factors = lru_cache(32)(self._factors)
-        self.weights = lru_cache(32)(self._weights_of_rows)
+        # A search asks for the same few, again and again; of many rows fewer are kept.
+        entries = max(3, min(32, KEPT // max(case.count, 1)))
+        self.labels = lru_cache(entries)(self._labels)
+        self.kept = lru_cache(entries)(self._kept)
+        self.factors = lru_cache(entries)(self._factors)
+        self.weights = lru_cache(entries)(self._weights_of_rows)
         self.in_range = lru_cache(64)(self._in_range)
 
     def later(self, array: Any, shift: int, filler: Any) -> NDArray[Any]:
