@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,18 @@ from _cases import send
 from _tools import error_of
 
 import xp_xent
-from xp_xent import cross_entropy, diagnose
+from xp_xent import _seen, cross_entropy, diagnose
 from xp_xent.backends import Backend
 
 RNG = np.random.default_rng(23)
 LOGITS = RNG.normal(size=(20, 5)) * 2
 LABELS = np.arange(20) % 5
 SOFT = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+
+MANY = RNG.normal(size=(400, 50))
+RARELY = (np.arange(400) % 40 == 0) * 1  # one row in 40
+LENGTHS = 4 + np.arange(30) % 5
+PADDED = np.where(np.arange(12) < LENGTHS[:, None], 1 + np.arange(12) % 7, 0)
 
 # Each: logits, targets, axis, and the code that must be found.
 MISTAKES: dict[str, tuple[Any, Any, int, str]] = {
@@ -26,6 +33,14 @@ MISTAKES: dict[str, tuple[Any, Any, int, str]] = {
     "an overflow": (np.where(LOGITS > 3, np.inf, LOGITS), LABELS, -1, "non-finite"),
     "a NaN": (np.where(LOGITS > 3, np.nan, LOGITS), LABELS, -1, "non-finite"),
     "a learning rate too large": (LOGITS * 1e5, LABELS, -1, "saturated"),
+    "logits beyond half precision": (LOGITS * 1e5, LABELS, -1, "overflow"),
+    "a model that is sure, and wrong": (
+        np.eye(5)[(LABELS + 1) % 5] * 40, LABELS, -1, "saturated-rows",
+    ),
+    "a head of too many classes": (MANY, np.arange(400) % 2, -1, "few-classes"),
+    "a rare class": (MANY[:, :2], RARELY, -1, "imbalance"),
+    "rare positives": (MANY, np.eye(50)[np.arange(400) % 50] * (RARELY[:, None]), -1, "imbalance"),
+    "padding with an id": (RNG.normal(size=(30, 12, 9)), PADDED, -1, "padding"),
     "a model that says nothing": (np.zeros((20, 5)), LABELS, -1, "constant"),
     "channels last": (
         RNG.normal(size=(2, 5, 5, 3)), np.arange(30).reshape(2, 5, 3) % 3, 1, "class-axis",
@@ -52,7 +67,8 @@ def test_mistakes(backend: Backend, mistake: str) -> None:
     sent = send(backend, logits, "float32"), send(backend, targets, "float32")
     found = diagnose(*sent, axis=axis)
     assert code in [finding.code for finding in found]
-    assert all(len(finding.message) > 20 for finding in found)
+    for finding in found:
+        assert min(len(finding.message), len(finding.cost), len(finding.mend)) > 10
 
 
 @pytest.mark.parametrize(
@@ -70,6 +86,71 @@ def test_mistakes(backend: Backend, mistake: str) -> None:
 def test_nothing_wrong(backend: Backend, dtype: str, logits: Any, targets: Any, axis: int) -> None:
     found = diagnose(send(backend, logits, dtype), send(backend, targets, dtype), axis=axis)
     assert [f.code for f in found if f.code != "nothing-counted" or len(logits)] == []
+
+
+SEQUENCES = RNG.normal(size=(30, 12, 9))
+BYTES = RNG.geometric(0.02, size=(30, 12)) % 9
+NO_MISTAKES: dict[str, tuple[Any, Any]] = {
+    "padding that is ignored": (SEQUENCES, np.where(PADDED == 0, -100, PADDED)),
+    "an id that ends sequences and stands elsewhere": (SEQUENCES, PADDED % 4),
+    "sequences of one length": (SEQUENCES, np.where(np.arange(12) < 9, BYTES % 8 + 1, 0)),
+    "a vocabulary": (RNG.normal(size=(500, 2000)), RNG.zipf(1.3, size=500) % 2000),
+    "some imbalance": (MANY[:, :3], np.arange(400) % 5 % 3),
+    "rows that are sure, and right": (np.eye(5)[LABELS] * np.where(LABELS > 2, 40, 4)[:, None],
+                                      LABELS),
+    "maps whose border is of one class": (RNG.normal(size=(6, 8, 8, 3)),
+                                          np.pad(RNG.integers(0, 3, (6, 6, 6)),
+                                                 ((0, 0), (1, 1), (1, 1)))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_MISTAKES)
+def test_no_mistake(case: str) -> None:
+    assert [finding.code for finding in diagnose(*NO_MISTAKES[case])] == []
+
+
+def test_what_is_said_of_padding() -> None:
+    (found,) = diagnose(np.zeros((30, 12, 9)) + np.arange(9), PADDED)
+    share = (PADDED == 0).mean()
+    assert "30 of 30 sequences end or begin with 0, up to 8 times" in found.message
+    assert found.cost.startswith(f"{share:.0%} of the positions and")
+    assert "ignore_index=0" in found.mend
+
+
+def test_half_precision_near_its_end() -> None:
+    large = LOGITS.astype(np.float16)
+    large[0, LABELS[0]] = 9000
+    assert [finding.code for finding in diagnose(large, LABELS)] == ["overflow"]
+    assert diagnose(large.astype(np.float32), LABELS) == ()
+
+
+def test_blocks_change_nothing(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found in many small blocks is what is found in one, along any axis."""
+    turned = np.moveaxis(SEQUENCES, -1, 1)
+    for logits, targets, axis in (
+        (SEQUENCES, PADDED, -1),
+        (turned, PADDED, 1),
+        (MANY.T, RARELY, 0),
+    ):
+        sent = send(backend, logits, "float32"), send(backend, targets, "float32")
+        whole = diagnose(*sent, axis=axis)
+        assert whole
+        for size in (1, 60, 400):
+            monkeypatch.setattr(_seen, "BLOCK", size)
+            assert diagnose(*sent, axis=axis) == whole
+        monkeypatch.undo()
+
+
+def test_a_file_is_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is taken for a block of rows, not for the logits."""
+    logits = np.lib.format.open_memmap(tmp_path / "z.npy", "w+", np.float32, (60_000, 100))
+    logits[:] = RNG.normal(size=100)
+    monkeypatch.setattr(_seen, "BLOCK", 1 << 16)
+    tracemalloc.start()
+    diagnose(logits, np.arange(60_000) % 100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < logits.nbytes / 4
 
 
 def test_every_code_is_documented_and_found() -> None:

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xp_xent.verify._files import BadInput, read
+from xp_xent.verify import BadInput
+from xp_xent.verify._files import read
 
 LOGITS = np.arange(12, dtype=np.float32).reshape(4, 3)
 TARGETS = np.asarray([0, 1, 2, 0])
@@ -64,6 +65,20 @@ def test_npz(save: Any, tmp_path: Path) -> None:
     assert found["number"] == 0.7
     assert found["number"].shape == ()
     assert isinstance(found["large"], np.memmap) == (save is np.savez)
+
+
+def test_what_was_read_is_let_go(tmp_path: Path) -> None:
+    """The file's pages leave the process, and come back with the same numbers."""
+    resident = Path("/proc/self/statm")
+    if not resident.exists():
+        pytest.skip("this system does not tell how much memory is resident")
+    np.savez(tmp_path / "x.npz", large=np.ones((40, 1 << 18)))
+    found = read([tmp_path / "x.npz"])
+    assert found["large"].sum() == 40 << 18
+    before = int(resident.read_text().split()[1])
+    found.release()
+    assert before - int(resident.read_text().split()[1]) > 70 << 8  # pages: MB of 256
+    assert found["large"].sum() == 40 << 18
 
 
 def test_several_npy_and_a_file_of_each_framework(tmp_path: Path) -> None:

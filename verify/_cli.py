@@ -1,11 +1,19 @@
 """The commands ``xp-xent backends``, ``diagnose`` and ``loss``."""
 
+import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from xp_xent import cross_entropy
+from xp_xent._diagnose import looked
 from xp_xent.verify import _environment as environment
+from xp_xent.verify import _measures as measures
+from xp_xent.verify import _report as report
 from xp_xent.verify import _shell as shell
+from xp_xent.verify._files import read
+from xp_xent.verify._pair import pair
 from xp_xent.verify._stored import BadInput
 
 
@@ -83,3 +91,111 @@ def _as_json(one: environment.Found) -> dict[str, object]:
         ],
         "missing": one.missing,
     }
+
+
+def diagnose(
+    files: shell.Files,
+    logits: shell.LogitsName = "logits",
+    targets: shell.TargetsName = "targets",
+    option: shell.Options = None,
+    json_file: shell.JsonFile = None,
+) -> None:
+    """Look for common mistakes in logits and targets.
+
+    Each finding says how it was seen, what it costs and which line mends it. They are suspicions:
+    a loss takes all of this. The options are axis= and ignore_index=.
+
+    \b
+    xp-xent diagnose batch.npz
+    xp-xent diagnose logits.npy labels.npy --targets labels --option axis=1
+
+    The exit status is 0 if nothing looks wrong, 1 if something does, 2 if the files cannot be used.
+    """  # noqa: D301  (\b keeps the lines below it as they are)
+    with shell.usable():
+        shell.writable(json_file)
+        options = shell.options(option, _diagnosed)
+        arrays = read(files)
+        one = pair(arrays, logits, targets, options, strict=False)
+        walking = shell.steps("looking", math.prod(one.shape), arrays)
+        with walking as advance, arrays.asked(logits=logits, targets=targets):
+            z, y = arrays[logits], arrays[targets]
+            found = looked(z, y, one.axis, one.ignore_index, advance)
+        findings = [
+            {"code": f.code, "message": f.message, "cost": f.cost, "mend": f.mend} for f in found
+        ]
+        rows = math.prod(one.shape)
+        said = {"rows": rows, "classes": one.classes, "findings": findings}
+        shell.write_json(json_file, said)
+    screen = shell.screen()
+    if not found:
+        screen.print(f"Nothing looks wrong in {rows} rows of {one.classes} classes.")
+        raise typer.Exit(shell.WELL)
+    table = shell.table("finding", "", "")
+    for finding in found:
+        table.add_row(finding.code, "seen", finding.message)
+        table.add_row("", "costs", finding.cost)
+        table.add_row("", "mend", finding.mend, end_section=True)
+    screen.print(table)
+    raise typer.Exit(shell.FOUND)
+
+
+def _diagnosed(*, axis: int = -1, ignore_index: int | None = -100) -> None:
+    """Stand for the options of `diagnose`."""
+
+
+def loss(
+    files: shell.Files,
+    logits: shell.LogitsName = "logits",
+    targets: shell.TargetsName = "targets",
+    option: shell.Options = None,
+    total_bytes: Annotated[
+        float | None,
+        typer.Option("--bytes", min=0, help="Of the text that the rows are: for bits per byte.",
+                     show_default=False),
+    ] = None,
+    classes: Annotated[int, typer.Option(min=0, help="Classes in the table, at most.")] = 20,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False,
+                     help="Draw loss by class, reliability and losses: .png, .svg or .pdf."),
+    ] = None,
+    json_file: shell.JsonFile = None,
+) -> None:  # fmt: skip
+    """Compute the cross-entropy of logits and targets, and what goes with it.
+
+    Beside logits and targets, the arrays weight (of classes), sample_weight, where (True: the row
+    counts) and bytes (of each row's text, or of all) are used where the files have them.
+
+    \b
+    loss               the mean, with the options, in nats
+    perplexity         exp of the mean without smoothing, z-loss and class weights
+    bits per byte      of the text, where bytes are given
+    accuracy           share of rows whose largest logit is the label's
+    calibration error  mean distance of confidence and accuracy, in 15 bins
+
+    Below stands what each class costs. Several .npy files, other names, options of cross_entropy:
+
+    \b
+    xp-xent loss dump.npz --plot loss.png
+    xp-xent loss z.npy y.npy --logits z --targets y --option label_smoothing=0.1
+
+    The exit status is 0, or 1 if the loss of some row is NaN or infinite, or 2 if the files cannot
+    be used.
+    """  # noqa: D301
+    with shell.usable():
+        shell.writable(json_file, plot)
+        if plot is not None:
+            from xp_xent.verify import _plots as plots
+
+            plots.check(plot)
+        options = shell.options(option, cross_entropy, (*measures.ARRAYS, "reduction"))
+        one = pair(read(files), logits, targets, options)
+        with shell.steps("walking", math.prod(one.shape), one.arrays) as advance:
+            found = measures.measure(one, options, total_bytes, advance)
+        if not found.rows:
+            raise BadInput(f"{one.arrays.of(targets)}: got no row that counts, wanted one")
+        shell.write_json(json_file, report.as_json(found))
+        if plot is not None:
+            plots.draw(found, plot)
+    report.show(found, classes, math.prod(one.shape))
+    raise typer.Exit(shell.FOUND if found.broken else shell.WELL)

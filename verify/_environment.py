@@ -75,7 +75,7 @@ def look(name: str) -> Found:
         return Found(name, None, False, missing=(f'pip install "xp_xent[{extra}]"',))
     try:
         backend = backends.get(name)
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001  (an adapter of somebody else's may raise anything)
         return Found(name, _version(name), False, missing=(*_unusable(name, error),))
     version = getattr(backend.xp, "__version__", None) or _version(name)
     tried = (
@@ -94,7 +94,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _unusable(name: str, error: ImportError) -> list[str]:
+def _unusable(name: str, error: Exception) -> list[str]:
     """Say why a library that is installed cannot be used, and what would help."""
     opencl = Path(sys.prefix) / "lib" / "libintelocl.so"
     if name == "dpnp" and opencl.exists() and "OCL_ICD_FILENAMES" not in os.environ:

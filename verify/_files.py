@@ -1,7 +1,10 @@
 """Arrays by name from files; what cannot be used is refused in one line."""
 
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +53,37 @@ class Arrays(dict[str, np.ndarray]):
         names = ", ".join(self) or "nothing"
         rename = f", or name one of these with {option}" if option else ""
         raise BadInput(f"{files}: got {names}, wanted an array called {name!r}{rename}")
+
+    def release(self) -> None:
+        """Let go of the memory that mapped arrays hold: what was read of them comes back if asked.
+
+        A walk over a file that is larger than memory calls it after each block.
+        """
+        for array in self.values():
+            base: Any = array
+            while isinstance(base, np.ndarray):
+                base = base.base
+            if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):  # not on Windows
+                base.madvise(mmap.MADV_DONTNEED)
+
+    @contextmanager
+    def asked(self, **names: str) -> Iterator[None]:
+        """Turn what a loss refuses into a refusal that names the file.
+
+        Parameters
+        ----------
+        **names : str
+            The array's name for an argument of the loss.
+        """
+        try:
+            yield
+        except BadInput:
+            raise
+        except (TypeError, ValueError) as error:
+            argument, colon, why = str(error).partition(": ")
+            named = colon and argument in names
+            whole = f"{self.of(names[argument])}: {why}" if named else str(error)
+            raise BadInput(whole) from error
 
 
 def read(files: Sequence[Path], named: Mapping[str, Path] | None = None) -> Arrays:

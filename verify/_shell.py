@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from xp_xent.verify._files import Arrays
 from xp_xent.verify._stored import BadInput
 
 # The exit status of every command.
@@ -24,7 +25,7 @@ WELL, FOUND, UNUSABLE = 0, 1, 2
 Files = Annotated[
     list[Path],
     typer.Argument(help=".npz, .safetensors, or .npy, whose array has the file's name.",
-                   metavar="FILES...", show_default=False),
+                   metavar="FILES", show_default=False),
 ]  # fmt: skip
 JsonFile = Annotated[
     Path | None,
@@ -65,15 +66,24 @@ def usable() -> Iterator[None]:
 
 
 @contextmanager
-def steps(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far a long walk has come, on a terminal's standard error; give what advances it."""
+def steps(what: str, total: int, arrays: Arrays | None = None) -> Iterator[Callable[[int], None]]:
+    """Show how far a long walk has come, on a terminal's standard error; give what advances it.
+
+    Of the arrays that are walked, what has been read is let go.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
                TimeRemainingColumn())  # fmt: skip
     console = Console(stderr=True)
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with progress:
         task = progress.add_task(what, total=total)
-        yield lambda done: progress.advance(task, done)
+
+        def advance(done: int) -> None:
+            progress.advance(task, done)
+            if arrays is not None:
+                arrays.release()
+
+        yield advance
 
 
 @contextmanager

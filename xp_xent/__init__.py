@@ -17,8 +17,9 @@ from xp_xent._derivatives import (
     value_and_grad,
     value_grad_and_hessian_diagonal,
 )
-from xp_xent._diagnose import Finding, diagnose
+from xp_xent._diagnose import diagnose
 from xp_xent._divergence import entropy, kl_divergence
+from xp_xent._findings import Finding
 from xp_xent._focal import poly_cross_entropy, softmax_focal_loss
 from xp_xent._linear import linear_cross_entropy
 from xp_xent._maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
