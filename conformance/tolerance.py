@@ -241,9 +241,9 @@ def kl_bounds(logits: ArrayLike, target_probs: ArrayLike, dtype: str) -> Bounds:
 def shifted_loss_bound(dtype: str, num_classes: int, mass: ArrayLike, value: ArrayLike) -> Floats:
     """Bound the error of rows by log_softmax of shifted logits, as frameworks compute it.
 
-    log p_c = (z_c − m) − log Σ exp(z_j − m) rounds each part once and the sum's 1 with it, so that a
-    confident row has the absolute error of a number near 1: (8 + log2 K)(A + loss) eps, with A the
-    row's mass. `cross_entropy_bounds` is what a form without that 1 attains.
+    log p_c = (z_c − m) − log Σ exp(z_j − m) rounds each part once and the sum's 1 with it, so that
+    a confident row has the absolute error of a number near 1: (8 + log2 K)(A + loss) eps, with A
+    the row's mass. `cross_entropy_bounds` is what a form without that 1 attains.
     """
     units = 8.0 + math.log2(max(num_classes, 1))
     return units * (np.asarray(mass) + np.abs(value)) * FORMATS[dtype].eps

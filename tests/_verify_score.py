@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from _wrong_data import KINDS, SIZES, Data, make
 from _wrong_pipelines import WRITERS
-from _wrong_rules import Rules, clash, combinations, options_of
+from _wrong_rules import Rules, combinations, options_of
 
 from xp_xent.verify import Result, compare
 
@@ -42,7 +42,9 @@ class Case(NamedTuple):
     wrong: str = ""  # a mistake that is no rule
 
     def __str__(self) -> str:
-        rules = " + ".join(f"{name} {options or ''}".strip() for name, options in self.rules.items())
+        rules = " + ".join(
+            f"{name} {options or ''}".strip() for name, options in self.rules.items()
+        )
         return f"{self.kind}, {self.size}, {self.dtype}, {self.writer}: {self.wrong or rules}"
 
 
@@ -86,7 +88,10 @@ def spoiled(case: Case, data: Data) -> dict[str, Any]:
         return claims_of(case, Data(data.kind, z, data.targets, data.options, data.axis), {})
     said = claims_of(case, data, {})
     if case.wrong == "noise":
-        return {n: x * (1 + 1e-2 * rng.standard_normal(x.shape)).astype(x.dtype) for n, x in said.items()}
+        return {
+            n: x * (1 + 1e-2 * rng.standard_normal(x.shape)).astype(x.dtype)
+            for n, x in said.items()
+        }
     # Another formula: each number is bent, as a focal loss bends them.
     return {n: (np.sign(x) * np.abs(x) ** 1.1 * 1.03).astype(x.dtype) for n, x in said.items()}
 

@@ -40,7 +40,11 @@ def in_numpy(data: Data, rules: Rules) -> Claims:
     z, K = data.logits, data.classes
     y, counted = labels_of(data, rules)
     if data.axis != -1:
-        z = z.reshape(-1, K).reshape(*y.shape, K) if "class-axis" in rules else np.moveaxis(z, data.axis, -1)
+        z = (
+            z.reshape(-1, K).reshape(*y.shape, K)
+            if "class-axis" in rules
+            else np.moveaxis(z, data.axis, -1)
+        )
     if "shift" in rules:
         z, y, counted = z[:, :-1], y[:, 1:], counted[:, 1:]
     if rules.get("rounded", {}).get("what") == "logits":
@@ -63,7 +67,11 @@ def in_numpy(data: Data, rules: Rules) -> Claims:
     q = np.eye(K, dtype=z.dtype)[y] if data.labelled else y
     if "smoothing" in rules:
         e, form = rules["smoothing"]["label_smoothing"], rules["smoothing"]["smoothing"]
-        q = q * (1 - e) + e / K if form == "uniform" else q * (1 - e) + (q.sum(-1, keepdims=True) - q) * e / (K - 1)
+        q = (
+            q * (1 - e) + e / K
+            if form == "uniform"
+            else q * (1 - e) + (q.sum(-1, keepdims=True) - q) * e / (K - 1)
+        )
     weight = weight_of(data, rules)
     if weight is not None and "sigmoid" not in rules:
         q = q * (weight**2 if "class-weights-squared" in rules else weight)
@@ -75,7 +83,9 @@ def in_numpy(data: Data, rules: Rules) -> Claims:
     else:
         rows = -(q * log_p).sum(axis=-1)
     if "z-loss" in rules:
-        plain = (z.max(-1, keepdims=True) + np.log(np.exp(z - z.max(-1, keepdims=True)).sum(-1, keepdims=True)))
+        plain = z.max(-1, keepdims=True) + np.log(
+            np.exp(z - z.max(-1, keepdims=True)).sum(-1, keepdims=True)
+        )
         rows = rows + rules["z-loss"]["z_loss"] * plain[..., 0] ** 2
     rows = rows * counted
     if "bits" in rules:
@@ -121,7 +131,11 @@ def in_torch(data: Data, rules: Rules) -> Claims:
     x, K = z, data.classes
     narrow = {"float16": torch.float16, "bfloat16": torch.bfloat16}
     if data.axis != -1:
-        x = x.reshape(-1, K).reshape(*y.shape, K) if "class-axis" in rules else x.movedim(data.axis, -1)
+        x = (
+            x.reshape(-1, K).reshape(*y.shape, K)
+            if "class-axis" in rules
+            else x.movedim(data.axis, -1)
+        )
     if "shift" in rules:
         x, y, counted = x[:, :-1], y[:, 1:], counted[:, 1:]
     if rules.get("rounded", {}).get("what") == "logits":
@@ -205,7 +219,11 @@ def _in_jax(data: Data, rules: Rules, optax_rows: bool) -> Claims:
     def loss_of(z: Any) -> Any:
         x, labels, mask = z, y, counted
         if data.axis != -1:
-            x = x.reshape(-1, K).reshape(*y.shape, K) if "class-axis" in rules else jnp.moveaxis(x, data.axis, -1)
+            x = (
+                x.reshape(-1, K).reshape(*y.shape, K)
+                if "class-axis" in rules
+                else jnp.moveaxis(x, data.axis, -1)
+            )
         if "shift" in rules:
             x, labels, mask = x[:, :-1], y[:, 1:], counted[:, 1:]
         if rules.get("rounded", {}).get("what") == "logits":
@@ -257,7 +275,11 @@ def _jax_rows(data: Data, rules: Rules, x: Any, y: Any, weight: Any) -> Any:
 
     K = data.classes
     q = jax.nn.one_hot(y, K, dtype=x.dtype) if data.labelled else y
-    used = None if weight is None else jnp.asarray(weight) ** (2 if "class-weights-squared" in rules else 1)
+    used = (
+        None
+        if weight is None
+        else jnp.asarray(weight) ** (2 if "class-weights-squared" in rules else 1)
+    )
     if "sigmoid" in rules:
         each = -q * jax.nn.log_sigmoid(x) - (1 - q) * jax.nn.log_sigmoid(-x)
         each = each if used is None else each * used
@@ -275,7 +297,11 @@ def _optax_rows(data: Data, rules: Rules, x: Any, y: Any, weight: Any) -> Any:
     import optax
 
     K, plain = data.classes, not {"smoothing", "sigmoid", "clipping", "class-axis"} & set(rules)
-    used = None if weight is None else jnp.asarray(weight) ** (2 if "class-weights-squared" in rules else 1)
+    used = (
+        None
+        if weight is None
+        else jnp.asarray(weight) ** (2 if "class-weights-squared" in rules else 1)
+    )
     if data.labelled and plain:
         rows = optax.softmax_cross_entropy_with_integer_labels(x, y)
         return rows if used is None else rows * used[y]

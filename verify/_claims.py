@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xp_xent.conformance._formats import COMPUTE, FORMATS, ulp
-from xp_xent.verify._case import Case, Index
+from xp_xent.verify._case import Case, Index, take
 from xp_xent.verify._costs import relaid
 from xp_xent.verify._pipeline import Pipeline
 from xp_xent.verify._predict import Numbers, Predictor
@@ -126,9 +126,8 @@ class Evidence:
             return np.arange(case.count)
         counted = self.predictor.targets.counted(base)
         everywhere = np.random.default_rng(0).permutation(case.count)
-        chosen = [everywhere[:wanted // 2]]
-        for some in (np.flatnonzero(~counted), np.flatnonzero(counted)):
-            chosen.append(some[: wanted // 8])
+        chosen = [everywhere[: wanted // 2]]
+        chosen += [np.flatnonzero(some)[: wanted // 8] for some in (~counted, counted)]
         if any(claim.form == "rows" for claim in self.claims):
             rows = next(claim for claim in self.claims if claim.form == "rows")
             off = np.abs(self.predictor.rows(base).value - rows.read(case, None))
@@ -163,10 +162,12 @@ class Evidence:
                 found = self.predictor.gradient(p, whole, remember=False)
             else:
                 found = self.predictor.rows(p)
-            return found if index is None else found[index]
+            return found if index is None else found.at(index)
         if claim.form == "rows":
             return self.predictor.rows(p, index, remember)
-        found = self.predictor.gradient(p, slice(0, self.case.count) if index is None else index, remember)
+        found = self.predictor.gradient(
+            p, slice(0, self.case.count) if index is None else index, remember
+        )
         step = found.step if isinstance(found.step, float) else self.case.gradient(found.step)
         return Numbers(self.case.gradient(found.value), self.case.gradient(found.bound), step)
 
@@ -174,8 +175,6 @@ class Evidence:
         """Give the claimed numbers of a sample, of a gradient in the pipeline's own layout."""
         if claim.form == "gradient" and p.layout[0] in ("axis", "reshape"):
             other, shape = relaid(self.case, p.layout, claim.value)
-            from xp_xent.verify._case import take
-
             return take(other, shape[:-1], index).astype(np.float64)
         return self._claimed[id(claim)] if index is self.sample else self._of_few[id(claim)]
 
@@ -204,7 +203,7 @@ class Evidence:
         return (self.few, self.sample) if few else (self.sample,)
 
     def misfit(self, p: Pipeline) -> float:
-        """Give the largest distance in a sample, in what is allowed; inf as soon as it is above 1."""
+        """Give the largest distance in a sample, in what is allowed; inf once it is above 1."""
         if not self.predictor.targets.possible(p):
             return math.inf
         worst = 0.0
@@ -235,7 +234,7 @@ class Evidence:
             found = self._found(claim, p, self.few, False)
             off = found.value - self._beside(claim, p, self.few)
             if claim.known is not None:
-                off, found = off[claim.known[self.few]], found[claim.known[self.few]]
+                off, found = off[claim.known[self.few]], found.at(claim.known[self.few])
             parts.append(off.reshape(-1))
             allowed.append((SLACK * claim.tolerance(found)).reshape(-1))
         return np.concatenate(parts), np.concatenate(allowed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,46 +24,52 @@ INPUTS = ("logits", "targets", *ARRAYS)
 CLAIMS = ("loss", "gradient")
 
 
+def _named(what: str) -> Any:
+    return typer.Option(metavar="NAME", help=f"The claimed {what}'s name.")
+
+
+def _given(metavar: str, text: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=text, show_default=False)
+
+
+As = Annotated[
+    list[str] | None,
+    _given("NAME=FILE", "A framework's file: its arrays become loss.NAME, …; repeatable.", "--as"),
+]
+Value = Annotated[str | None, _given("NUMBER", "A claimed loss, with the digits that are known.")]
+Backend = Annotated[
+    list[str] | None,
+    _given("NAME", "Compute on this library; repeatable. Default: all that are installed."),
+]
+Plot = Annotated[
+    Path | None,
+    _given("FILE", "Draw where gradients differ, row by class; .png, .svg or .pdf."),
+]
+
+
 def verify(
     files: shell.Files,
-    of: Annotated[
-        list[str] | None,
-        typer.Option("--as", metavar="NAME=FILE", show_default=False,
-                     help="A file of one framework: its arrays are called loss.NAME, …; repeatable."),
-    ] = None,  # fmt: skip
+    of: As = None,
     logits: shell.LogitsName = "logits",
     targets: shell.TargetsName = "targets",
-    loss: Annotated[str, typer.Option(metavar="NAME", help="The claimed loss's name.")] = "loss",
-    gradient: Annotated[
-        str, typer.Option(metavar="NAME", help="The claimed gradient's name.")
-    ] = "gradient",
-    loss_value: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER", help="A claimed loss, with the digits that are known.",
-                     show_default=False),
-    ] = None,  # fmt: skip
+    loss: Annotated[str, _named("loss")] = "loss",
+    gradient: Annotated[str, _named("gradient")] = "gradient",
+    loss_value: Value = None,
     option: shell.Options = None,
     loss_function: Annotated[
         str, typer.Option(metavar="NAME", help=f"One of {', '.join(LOSSES)}.")
     ] = "cross_entropy",
-    backend: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", show_default=False,
-                     help="Compute on this library; repeatable. Default: on all that are installed."),
-    ] = None,  # fmt: skip
+    backend: Backend = None,
     json_file: shell.JsonFile = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default=False,
-                     help="Draw where the gradients differ, row by class; .png, .svg or .pdf."),
-    ] = None,  # fmt: skip
+    plot: Plot = None,
 ) -> None:
-    """Find out whether pipelines compute the same loss, and what the other side did if not.
+    r"""Find out whether pipelines compute the same loss, and what the other side did if not.
 
-    The files hold logits and targets, weight, sample_weight and where if the loss has them, and what
-    others computed: loss (one number, or one a row) and gradient, as loss.NAME and gradient.NAME for
-    several, with their own logits.NAME, targets.NAME, … where these differ.
+    The files hold logits and targets, weight, sample_weight and where if the loss has them, and
+    what others computed: loss (one number, or one a row) and gradient, as loss.NAME and
+    gradient.NAME for several, with their own logits.NAME, targets.NAME, … where these differ.
 
+    \b
     xp-xent verify batch.npz --as torch=torch.npz --as jax=jax.npz --option ignore_index=0
 
     The exit status is 0 if all agree, 1 if a claim or an input is off, explained or not, 2 if the
@@ -77,7 +85,10 @@ def verify(
         arrays = read(files, _sides(of))
         renamed = {logits: "logits", targets: "targets", loss: "loss", gradient: "gradient"}
         given, sides = _sorted(arrays, {r: n for r, n in renamed.items() if r != n}, loss_value)
-        with shell.steps("verifying", int(given["logits"].size)) as advance:
+        with (
+            _files_named(arrays, {n: r for r, n in renamed.items()}),
+            shell.steps("verifying", int(given["logits"].size), arrays) as advance,
+        ):
             result, pictures = judged(given, sides, loss_function, names, options, advance)
         shell.write_json(json_file, result.to_json())
         if plot is not None:
@@ -87,6 +98,19 @@ def verify(
                 draw(file, pictures)
     show(result)
     raise typer.Exit(shell.WELL if result.agrees else shell.FOUND)
+
+
+@contextmanager
+def _files_named(arrays: Arrays, names: dict[str, str]) -> Iterator[None]:
+    """Put the file before the array that a refusal begins with."""
+    try:
+        yield
+    except BadInput as error:
+        argument, colon, why = str(error).partition(": ")
+        name = names.get(argument, argument)
+        raise BadInput(
+            f"{arrays.of(name)}: {why}" if colon and name in arrays else str(error)
+        ) from error
 
 
 def _backends(wanted: list[str] | None) -> tuple[str, ...]:
@@ -157,13 +181,14 @@ def table(result: Result) -> Table:
     for one in result.backends:
         slope = ulps(one.gradient_ulp) + (f" at {place(one.where)}" if one.where else "")
         verdict = one.problem or ("agrees" if one.agrees else "off")
-        made.add_row(f"xp_xent, {one.name}", number(one.loss), ulps(one.loss_ulp), slope, verdict)
+        who = f"xp_xent, {one.name}"
+        made.add_row(who, number(one.loss), ulps(one.loss_ulp), slope, verdict)
     for claim in result.claims:
         where = f" at {place(claim.where)}" if claim.where else ""
         loss_ulp = ulps(claim.ulp) + where if claim.kind == "loss" else ""
         slope = ulps(claim.ulp) + where if claim.kind == "gradient" else ""
-        verdict = "agrees" if claim.agrees else "off"
-        made.add_row(claim.who, number(claim.loss) if claim.kind == "loss" else "", loss_ulp, slope, verdict)  # fmt: skip
+        loss = number(claim.loss) if claim.kind == "loss" else ""
+        made.add_row(claim.who, loss, loss_ulp, slope, "agrees" if claim.agrees else "off")
     return made
 
 

@@ -1,4 +1,4 @@
-"""Do these pipelines compute the same loss, and if not, what did the other side do?"""
+"""Compare what others computed with the true loss, and explain what is off."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from typing import Any
 import numpy as np
 
 from xp_xent import backends as libraries
-from xp_xent.backends import dtype_name
-from xp_xent.conformance._formats import COMPUTE, FORMATS
-from xp_xent.verify._case import BinaryCase
+from xp_xent.verify._changes import Facts
 from xp_xent.verify._claims import Claim, Evidence
 from xp_xent.verify._inputs import compare_inputs
 from xp_xent.verify._judge import Judge, Standing
-from xp_xent.verify._own import Walked, own_claims, padded, reduced
+from xp_xent.verify._own import Walked, own_claims, reduced
 from xp_xent.verify._predict import Predictor
 from xp_xent.verify._problem import ARRAYS, Problem, problem, to_host
+from xp_xent.verify._reading import claims_of
 from xp_xent.verify._result import BackendResult, ClaimResult, InputResult, Result
 from xp_xent.verify._rows import strange_rows, worst_rows
-from xp_xent.verify._rules import Facts
 from xp_xent.verify._search import Explanation, search
-from xp_xent.verify._steps import round_to
 from xp_xent.verify._stored import BadInput
 
 __all__ = ["compare"]
 
+INPUTS = ("logits", "targets", *ARRAYS)
 NAMED = 5  # rows of a claim
 Pictures = dict[str, Standing]
 
@@ -57,7 +55,7 @@ def compare(
         And by the logits.
     sides : mapping, optional
         Others by name: ``{"torch": {"loss": ..., "gradient": ...}}``, with their own ``logits``,
-        ``targets``, ``weight``, ``sample_weight`` and ``where`` where these are not the common ones.
+        ``targets``, ``weight``, ``sample_weight`` and ``where`` where they are not the common ones.
     loss_function : str, default "cross_entropy"
         Or ``"next_token_cross_entropy"``, ``"nll_loss"``, ``"binary_cross_entropy_with_logits"``.
     backends : sequence of str or None, default ("numpy",)
@@ -92,7 +90,8 @@ def compare(
     given = {"logits": logits, "targets": targets}
     given |= {name: options.pop(name) for name in ARRAYS if options.get(name) is not None}
     options = {name: value for name, value in options.items() if name not in ARRAYS}
-    named = {"": {"loss": loss, "gradient": gradient}} | {n: dict(s) for n, s in (sides or {}).items()}
+    named: dict[str, Mapping[str, Any]] = {"": {"loss": loss, "gradient": gradient}}
+    named |= sides or {}
     chosen = libraries.installed() if backends is None else tuple(backends)
     return judged(given, named, loss_function, chosen, options)[0]
 
@@ -108,114 +107,48 @@ def judged(
     """Compare; give the result, and how each gradient stands to the truth."""
     common = {name: to_host(array) for name, array in given.items()}
     base = problem(loss_function, common, options)
-    shared: list[Standing] = []
-    own: list[tuple[str, Problem, list[Standing]]] = []
     inputs: list[InputResult] = []
+    opened: list[tuple[str, Problem, list[Standing]]] = []
     for name, side in sides.items():
-        theirs = {n: to_host(a) for n, a in side.items() if n in ("logits", "targets", *ARRAYS) and a is not None}  # fmt: skip
-        local = base
-        if theirs:
-            local = problem(loss_function, common | theirs, options, f".{name}")
-            if local.case.positions != base.case.positions or local.case.classes != base.case.classes:
-                shapes = " and ".join(str(x.arrays["logits"].shape) for x in (local, base))
-                raise BadInput(f"logits.{name}: got shapes {shapes}, wanted one")
+        local = _own_problem(name, side, base, common)
+        if local is not base:
             inputs += compare_inputs(name, base.case, local.case)
-        claims = [Standing(one) for one in claims_of(name, side, local)]
-        shared += claims
-        own.append((name, local, claims))
+        opened.append((name, local, [Standing(one) for one in claims_of(name, side, local)]))
+    claimed = [one for _, _, standings in opened for one in standings]
     predictor = Predictor(base.case, base.variants)
-    results, standings = _on_backends(backends, base, predictor)
-    precise = any(one.claim.compute == "float64" for one in (*shared, *standings))
+    started, own = _on_backends(backends, base, predictor)
+    precise = any(one.claim.compute == "float64" for one in (*claimed, *own))
     judge = Judge(base.case, base.pipeline, predictor, precise)
-    judge.walk([*shared, *standings], advance)
-    results = _finished(results, standings, judge, base)
+    judge.walk([*claimed, *own], advance)
+    results = _finished(started, own, judge, base)
+    told: list[ClaimResult] = []
+    for name, local, standings in opened:
+        told += _side(name, local, standings, judge, [i for i in inputs if i.name == name])
+    everything: list[Any] = [*inputs, *told, *results]
     loss = None if base.pipeline.reduction == "none" else float(judge.number())
-    claims = tuple(
-        one for name, local, found in own
-        for one in _side(name, local, base, found, judge, [i for i in inputs if i.name == name])
+    result = Result(
+        all(one.agrees for one in everything), tuple(inputs), tuple(told), results, loss,
+        judge.said, dict(options),
     )  # fmt: skip
-    agrees = all(one.agrees for one in (*inputs, *claims, *results))
-    pictures = {_who(one.claim): one for one in shared if one.picture is not None}
-    asked = dict(options)
-    return Result(agrees, tuple(inputs), claims, results, loss, judge.said, asked), pictures
+    return result, {_who(one.claim): one for one in claimed if one.picture is not None}
+
+
+def _own_problem(
+    name: str, side: Mapping[str, Any], base: Problem, common: Mapping[str, Any]
+) -> Problem:
+    """Lay out a side's own inputs, beside the common ones; the common problem if it has none."""
+    theirs = {n: to_host(side[n]) for n in INPUTS if side.get(n) is not None}
+    if not theirs:
+        return base
+    local = problem(base.loss, {**common, **theirs}, base.options, f".{name}")
+    got, wanted = (np.shape(x.arrays["logits"]) for x in (local, base))
+    if got != wanted:
+        raise BadInput(f"logits.{name}: got shape {got}, wanted that of the others, {wanted}")
+    return local
 
 
 def _who(claim: Claim) -> str:
     return claim.kind if claim.name == claim.kind else f"{claim.kind}.{claim.name}"
-
-
-# Claims
-
-
-def claims_of(name: str, side: Mapping[str, Any], local: Problem) -> list[Claim]:
-    """Read the claims of one side, and check their shapes."""
-    case, found = local.case, []
-    ending = f".{name}" if name else ""
-    if side.get("loss") is not None:
-        value, resolution = side["loss"], 0.0
-        if isinstance(value, str):
-            value, resolution = decimal(value, f"loss{ending}")
-        value = to_host(value)
-        found.append(_claim(name or "loss", "loss", *_losses(value, local, ending), local, resolution))
-    if side.get("gradient") is not None:
-        value = to_host(side["gradient"])
-        wanted = local.arrays["logits"].shape
-        if value.shape != wanted or dtype_name(value.dtype) not in FORMATS:
-            raise BadInput(
-                f"gradient{ending}: got {value.dtype} {value.shape}, wanted floating numbers of the "
-                f"logits' shape {wanted}"
-            )
-        binary = isinstance(case, BinaryCase)
-        moved = value[..., None] if binary else np.moveaxis(value, case.axis, -1)
-        found.append(_claim(name or "gradient", "gradient", moved, None, local))
-    return found
-
-
-def decimal(text: str, name: str) -> tuple[Any, float]:
-    """Read a number, and half a unit of its last digit."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise BadInput(f"{name}: got {text!r}, wanted a number") from None
-    digits, _, exponent = text.strip().lower().partition("e")
-    after = len(digits.partition(".")[2])
-    return np.asarray(value), 0.5 * 10.0 ** (int(exponent or 0) - after)
-
-
-def _losses(value: Any, local: Problem, ending: str) -> tuple[Any, Any]:
-    """Lay out a loss, one or one a row."""
-    case, shape = local.case, np.shape(value)
-    shorter = (*case.positions[:-1], case.positions[-1] - 1) if case.positions else None
-    if dtype_name(value.dtype) not in FORMATS:
-        raise BadInput(f"loss{ending}: got {value.dtype}, wanted floating numbers")
-    if shape == () or (shape == (1,) and case.count != 1):
-        return np.reshape(value, ()), None
-    if shape in (case.positions, (case.count,)):
-        return np.reshape(value, -1), None
-    if local.loss == "next_token_cross_entropy" and shape == shorter:
-        return padded(value, case)
-    raise BadInput(
-        f"loss{ending}: got shape {shape}, wanted one number or one a row, {case.positions}"
-    )
-
-
-def _claim(name: str, kind: str, value: Any, known: Any, local: Problem, resolution: float = 0.0) -> Claim:  # fmt: skip
-    """Tell what a claim was computed in: in float64 only what float32 does not hold."""
-    dtype = dtype_name(value.dtype)
-    compute = COMPUTE[local.case.dtype]
-    if compute == "float64" and COMPUTE[dtype] == "float64":
-        some = np.asarray(value[: max(1, 4096 // max(value[:1].size, 1))] if value.ndim else value, np.float64)
-        finite = some[np.isfinite(some)]
-        if finite.size and np.array_equal(round_to(finite, "float32"), finite):
-            compute = "float32" if np.any(finite != np.rint(finite * 16) / 16) else compute
-    else:
-        compute = "float32"
-    return Claim(name, kind, value, dtype if compute == "float64" else _shorter(dtype), compute,
-                 resolution, known)  # fmt: skip
-
-
-def _shorter(dtype: str) -> str:
-    return "float32" if dtype == "float64" else dtype
 
 
 # Backends
@@ -266,7 +199,7 @@ def _finite(x: float) -> float | None:
 
 
 def _side(
-    name: str, local: Problem, base: Problem, standings: list[Standing], judge: Judge,
+    name: str, local: Problem, standings: list[Standing], judge: Judge,
     inputs: list[InputResult],
 ) -> list[ClaimResult]:  # fmt: skip
     """Explain what is off of one side: all its claims at once, or else each alone."""
@@ -294,12 +227,14 @@ def _side(
         rows = () if one.agrees else strange_rows(one, judge)[1]
         if not one.agrees and not why and not (rows and all(row.why for row in rows)):
             rows = (*rows, *worst_rows(one, judge))[:NAMED]
-        used = own if any(not e.rules or own for e in why) else ()
         value = one.claim.value
         loss = float(value) if value.ndim == 0 else None
+        # Of inputs that differ by rounding alone it may be the loss, though not that of the others.
+        rounding = all(i.agrees for i in inputs) and any(not e.rules for e in why)
+        agrees = one.agrees or (rounding and bool(own))
         results.append(ClaimResult(
-            one.claim.name, one.claim.kind, one.agrees, _finite(one.ulp), loss, one.where,
-            tuple(why), used, rows,
+            one.claim.name, one.claim.kind, agrees, _finite(one.ulp), loss, one.where,
+            () if agrees else tuple(why), own if why and not agrees else (), rows,
         ))  # fmt: skip
     return results
 
@@ -315,9 +250,9 @@ def _searched(
     kinds = {claim.kind for claim in claims}
     targets = predictor.targets
     weights = targets.weights_of_rows(local.pipeline)
-    sizes = (float(np.sum(weights)), float(local.case.count), float(local.case.classes))
+    sizes = [float(np.sum(weights)), float(local.case.count), float(local.case.classes)]
     if local.pipeline.reduction == "mean":
-        sizes = (float(np.sum(targets.divisor(local.pipeline, weights))), *sizes)
+        sizes.insert(0, float(targets.divisor(local.pipeline, weights)))
     counts = tuple(n for n in dict.fromkeys(sizes) if n > 0 and n != 1)
     facts = Facts(local.case, "loss" in kinds, "gradient" in kinds, counts)
     evidence = Evidence(predictor, tuple(claims), local.pipeline)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 class Costs(NamedTuple):
     """Rows of a pipeline's costs, with the way back from them to the logits.
 
-    A row's loss is Σ_c a_c cost_c + Σ_c w_c base_c + λ lse², with a the masses, w the class weights.
+    A row's loss is Σ_c a_c cost_c + Σ_c w_c base_c + λ lse², with masses a and class weights w.
     """
 
     cost: Floats  # (n, K)
@@ -46,7 +46,9 @@ def clipped(cost: Floats, clip: tuple[str, float]) -> tuple[Floats, Floats | Non
     return np.clip(cost, lowest, highest), ((cost <= highest) & (cost >= lowest)).astype(float)
 
 
-def _softmax(z: Floats, clip: tuple[str, float], back: Back, axis: int, shape: tuple[int, ...]) -> Costs:  # fmt: skip
+def _softmax(
+    z: Floats, clip: tuple[str, float], back: Back, axis: int, shape: tuple[int, ...]
+) -> Costs:
     """Cost by softmax, over the classes or, with all rows at hand, over another axis."""
     whole = z if axis == -1 else z.reshape(shape)
     lse = _lse(whole, axis)
@@ -55,7 +57,7 @@ def _softmax(z: Floats, clip: tuple[str, float], back: Back, axis: int, shape: t
     of_rows = _lse(z)[:, 0] if axis != -1 else lse[:, 0]
 
     def pull(a: Floats, _: Floats, by_lse: Floats) -> Floats:
-        a = (a.reshape(whole.shape) if slope is None else a.reshape(whole.shape) * slope)
+        a = a.reshape(whole.shape) if slope is None else a.reshape(whole.shape) * slope
         p = np.exp(log_p)
         inner = p * np.sum(a, axis=axis, keepdims=True) - a
         inner = inner.reshape(z.shape)
@@ -72,7 +74,7 @@ def _plain(z: Floats, back: Back) -> Costs:
 
 
 def _sigmoid(z: Floats, clip: tuple[str, float], back: Back, share: float) -> Costs:
-    """Cost by binary cross-entropies of the classes: −z at the target, and softplus(z) everywhere."""
+    """Cost by binary cross-entropies: −z at the target, and softplus(z) of every class."""
     softplus = np.logaddexp(0.0, z)
 
     def pull(a: Floats, w: Floats, by_lse: Floats) -> Floats:
@@ -106,9 +108,9 @@ def costs(case: Case, key: Key, index: Index) -> Costs:
         return _softmax(z, key.clip, back, axis if how == "softmax" else -1, shape)
 
 
-def relaid(case: Case, layout: tuple[str, int], array: object = None) -> tuple[object, tuple[int, ...]]:  # fmt: skip
+def relaid(case: Case, layout: tuple[str, int], array: Any = None) -> tuple[Any, tuple[int, ...]]:
     """View logits, or a gradient of theirs, as the rows of another layout."""
-    given = np.moveaxis(case.logits if array is None else array, -1, case.axis)  # type: ignore[call-overload]
+    given = np.moveaxis(case.logits if array is None else array, -1, case.axis)
     how, axis = layout
     if how == "axis":
         other = np.moveaxis(given, axis, -1)

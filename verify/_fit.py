@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from xp_xent.verify._rules import Free
+from xp_xent.verify._changes import Free
 
 Floats = NDArray[np.float64]
 # From options to distances from the claims, and to the distances that are allowed.
@@ -36,8 +36,7 @@ def fit(residuals: Residuals, frees: Sequence[Free]) -> Floats | None:
             return residuals(np.where(logs, np.exp(np.where(logs, t, 0.0)), t))
 
     for start in product(*(free.starts for free in frees)):
-        t = np.where(logs, np.log(np.abs(start)), start)
-        t = _descend(at, t, logs)
+        t = _descend(at, np.where(logs, np.log(np.abs(start)), start), logs)
         if t is not None:
             return np.where(logs, np.exp(np.where(logs, t, 0.0)), t)
     return None

@@ -102,26 +102,26 @@ class Judge:
 
     def rows(self, index: Any, method: str | None = None) -> tuple[Pair, Floats]:
         """Give the losses of some rows with their weights, and the gradient, rounded."""
+        weights = pair(self.targets.weights_of_rows(self.pipeline)[index])
         if (method or self.method) == truth.DOUBLES:
-            found = self.predictor.own(self.pipeline, index, remember=False)
-            own = truth.Rows(pair(found.value), pair(np.zeros(0)))
+            loss = pair(self.predictor.own(self.pipeline, index, remember=False).value)
             gradient = self.predictor.gradient(self.pipeline, index, remember=False).value
         else:
-            own = truth.own_rows(self.case, self.pipeline, self.targets, index, method or self.method)
-            factor = self.factors[index]
-            many = Pair(*(np.broadcast_to(x[:, None], own.gradient.high.shape) for x in factor))
+            own = truth.own_rows(
+                self.case, self.pipeline, self.targets, index, method or self.method
+            )
+            loss = own.loss
+            factor = self.factors.at(index).to(own.gradient.high.shape)
             with np.errstate(all="ignore"):
-                gradient = pairs.multiply(own.gradient, many).rounded
-                # Beyond what products can be split, one rounding is as good.
-                plain = own.gradient.high * many.high
+                gradient = pairs.multiply(own.gradient, factor).rounded
+                # Numbers that cannot be split are multiplied as they are.
+                plain = own.gradient.high * factor.high
             gradient = np.where(np.isfinite(gradient), gradient, plain)
-            gradient = np.where(many.high == 0, 0.0, gradient)
-        weights = pair(self.targets.weights_of_rows(self.pipeline)[index])
+            gradient = np.where(factor.high == 0, 0.0, gradient)
         with np.errstate(all="ignore"):
-            loss = pairs.multiply(own.loss, weights)
-            loss = Pair(np.where(np.isfinite(own.loss.high), loss.high, own.loss.high), np.where(np.isfinite(own.loss.high), loss.low, 0.0))  # fmt: skip
-        quiet = weights.high == 0
-        return Pair(*(np.where(quiet, 0.0, part) for part in loss)), self.case.gradient(gradient)
+            weighted = pairs.choose(np.isfinite(loss.high), pairs.multiply(loss, weights), loss)
+        none = pair(np.zeros(len(loss.high)))
+        return pairs.choose(weights.high == 0, none, weighted), self.case.gradient(gradient)
 
     def walk(self, others: list[Standing], advance: Callable[[int], None]) -> None:
         """Go over all rows once, and hold the gradients among the claims to them."""
@@ -149,7 +149,9 @@ class Judge:
 
     def _gradient(self, one: Standing, block: Any, expected: Floats) -> None:
         claimed = one.claim.read(self.case, block)
-        bound = self.case.gradient(self.predictor.gradient(self.pipeline, block, remember=False).bound)
+        bound = self.case.gradient(
+            self.predictor.gradient(self.pipeline, block, remember=False).bound
+        )
         off = ratios(one.claim, Numbers(expected, bound), claimed, 1.0)
         errors = ulp_error(claimed, expected, one.claim.dtype)
         assert one.off is not None
@@ -208,7 +210,7 @@ class Judge:
         counted = self.factors.high != 0
         if self.pipeline.reduction == "mean" and not counted.any():
             return np.asarray(0.0 if isinstance(self.pipeline.denominator, float) else np.nan)
-        kept = self.losses[counted]
+        kept = self.losses.at(counted)
         if not np.all(np.isfinite(kept.high)):
             return np.asarray(np.sum(kept.high))
         total = pairs.add(pairs.sum_of(kept.high), pairs.sum_of(kept.low))

@@ -1,4 +1,4 @@
-"""This library's loss on its backends, as claims that the truth judges like any other."""
+"""The loss of this library on its backends, as claims that the truth judges like any other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WHOLE = 1 << 22  # logits that a backend is given at once
 
 
 def prepare() -> None:
-    """Set what JAX and dpnp read when they are imported; a command does this, a library must not."""
+    """Set what JAX and dpnp read when they are imported: a command has the process to itself."""
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     opencl = Path(sys.prefix) / "lib" / "libintelocl.so"
     if opencl.exists():
@@ -89,7 +89,9 @@ def own_claims(name: str, problem: Problem, targets: Targets) -> tuple[Claim, ..
 
 def _type(name: str, array: Any, dtype: str) -> tuple[str, ...]:
     kind = dtype_name(array.dtype)
-    return () if kind.startswith(("int", "uint", "bool")) else (dtype if name == "logits" else kind,)
+    return (
+        () if kind.startswith(("int", "uint", "bool")) else (dtype if name == "logits" else kind,)
+    )
 
 
 def padded(value: Any, case: Case) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -147,7 +149,9 @@ def reduced(walked: Walked, problem: Problem, targets: Targets) -> Claim:
     dtype = COMPUTE[problem.case.dtype]
     losses = walked.losses
     if problem.pipeline.reduction != "none":
-        factors, weights = (f(problem.pipeline) for f in (targets.factors_of, targets.weights_of_rows))
+        factors, weights = (
+            f(problem.pipeline) for f in (targets.factors_of, targets.weights_of_rows)
+        )
         with np.errstate(all="ignore"):
             losses = np.sum(np.where(weights == 0, 0.0, losses * factors / weights))
             losses = np.where((weights != 0).any(), losses, np.nan)

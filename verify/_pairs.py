@@ -25,9 +25,15 @@ class Pair(NamedTuple):
     high: Any
     low: Any
 
-    def __getitem__(self, index: Any) -> Any:
+    def at(self, index: Any) -> Pair:
         """Index both parts as arrays."""
         return Pair(self.high[index], self.low[index])
+
+    def to(self, shape: tuple[int, ...]) -> Pair:
+        """Broadcast both parts, those of rows along the classes."""
+        rows = self.high.ndim == len(shape) - 1 and len(shape) > 1
+        parts = (part[..., None] if rows else part for part in self)
+        return Pair(*(np.broadcast_to(part, shape) for part in parts))
 
     @property
     def rounded(self) -> Floats:
@@ -69,6 +75,16 @@ def add(x: Pair, y: Pair) -> Pair:
     return _normal(s.high, s.low + t.low)
 
 
+def choose(condition: Any, x: Pair, y: Pair) -> Pair:
+    """Give x where a condition holds, and y elsewhere."""
+    return Pair(np.where(condition, x.high, y.high), np.where(condition, x.low, y.low))
+
+
+def subtract(x: Pair, y: Pair) -> Pair:
+    """Subtract pairs."""
+    return add(x, minus(y))
+
+
 def minus(x: Pair) -> Pair:
     """Negate a pair."""
     return Pair(-x.high, -x.low)
@@ -83,7 +99,7 @@ def multiply(x: Pair, y: Pair) -> Pair:
 def divide(x: Pair, y: Pair) -> Pair:
     """Divide pairs."""
     q = x.high / y.high
-    rest = add(x, minus(multiply(Pair(q, np.zeros_like(q)), y)))
+    rest = subtract(x, multiply(pair(q), y))
     return _normal(q, rest.high / y.high)
 
 
@@ -91,14 +107,14 @@ def total(x: Pair) -> Pair:
     """Add along the last axis, as a tree; an empty sum is 0."""
     while x.high.shape[-1] > 1:
         half = x.high.shape[-1] // 2
-        rest = x[..., 2 * half :]
-        x = add(x[..., :half], x[..., half : 2 * half])
+        rest = x.at((..., slice(2 * half, None)))
+        x = add(x.at((..., slice(half))), x.at((..., slice(half, 2 * half))))
         if rest.high.shape[-1]:
             joined = (np.concatenate(both, axis=-1) for both in zip(x, rest, strict=True))
             x = Pair(*joined)
     if not x.high.shape[-1]:
         return pair(np.zeros(x.high.shape[:-1]))
-    return x[..., 0]
+    return x.at((..., 0))
 
 
 @cache
@@ -131,7 +147,7 @@ def exp(x: Pair) -> Pair:
     half = Pair(0.5 * square.high, 0.5 * square.low + r.high * r.low + cube)
     less_1 = add(r, _normal(half.high, half.low))
     j = n.astype(np.int64) % STEPS
-    scale = table[j]
+    scale = table.at(j)
     grown = add(scale, multiply(scale, less_1))
     power = (n.astype(np.int64) - j) // STEPS
     return Pair(np.ldexp(grown.high, power), np.ldexp(grown.low, power))
@@ -149,8 +165,7 @@ def log1p(x: Pair) -> Pair:
     ratio = multiply(whole, exp(pair(-y)))
     off = add(ratio, pair(np.full_like(h, -1.0)))
     newton = add(pair(y), Pair(off.high, off.low - 0.5 * off.high**2))
-    small = h < 2.0**-12
-    return Pair(*(np.where(small, s, n) for s, n in zip(series, newton, strict=True)))
+    return choose(h < 2.0**-12, series, newton)
 
 
 def sum_of(numbers: Floats) -> Pair:

@@ -30,13 +30,13 @@ KEPT = 1 << 23  # numbers of columns that are kept at a time, for all keys toget
 
 
 class Numbers(NamedTuple):
-    """What is predicted, the error that a computation in float64 may have, and what rounding adds."""
+    """A prediction, the error that a computation in float64 may have, and what rounding adds."""
 
     value: Floats
     bound: Floats
     step: Floats | float = 0.0
 
-    def __getitem__(self, index: Any) -> Any:
+    def at(self, index: Any) -> Numbers:
         """Give some rows of it."""
         step = self.step if isinstance(self.step, float) else self.step[index]
         return Numbers(self.value[index], self.bound[index], step)
@@ -119,9 +119,7 @@ class Predictor:
 
     # Numbers
 
-    def own(
-        self, pipeline: Pipeline, index: Index | None = None, remember: bool = True
-    ) -> Numbers:
+    def own(self, pipeline: Pipeline, index: Index | None = None, remember: bool = True) -> Numbers:
         """Give each row's own loss, before any weight of the row."""
         key, K, clip = pipeline.key, self.case.classes, None
         if key.clip[0] != "none" and self.case.labels is not None and not pipeline.label_smoothing:
@@ -225,7 +223,9 @@ class Predictor:
             bound = shifted_gradient_bound(self.dtype, self.case.classes, total, np.abs(masses), p)
             bound = bound + 16.0 * FORMATS[self.dtype].eps * np.abs(by_lse)[:, None] * p
             if pipeline.steps:
-                bound = bound + 4.0 * FORMATS[self.dtype].eps * found.reach * (total * p + np.abs(value))
+                bound = bound + 4.0 * FORMATS[self.dtype].eps * found.reach * (
+                    total * p + np.abs(value)
+                )
             bound = bound + sum_tolerance(self.dtype, self.case.count) * np.abs(value)
         if pipeline.layout[0] != "softmax":
             value, bound = (np.where(weight == 0, 0.0, x) for x in (value, bound))

@@ -54,7 +54,9 @@ def to_host(array: Any) -> Any:
     return np.asarray(array) if backend is None else backend.to_numpy(array)
 
 
-def problem(loss: str, arrays: Mapping[str, Any], options: Mapping[str, Any], of: str = "") -> Problem:  # fmt: skip
+def problem(
+    loss: str, arrays: Mapping[str, Any], options: Mapping[str, Any], of: str = ""
+) -> Problem:
     """Check what is given and lay it out.
 
     Parameters
@@ -86,64 +88,54 @@ def problem(loss: str, arrays: Mapping[str, Any], options: Mapping[str, Any], of
 
 
 def _checked(loss: str, given: dict[str, Any], options: Mapping[str, Any], of: str) -> None:
-    """Let the library say what it refuses: of the first rows that have all shapes and all options.
+    """Let the library refuse what it refuses: on arrays of these shapes, which need no memory.
 
-    Shapes, dtypes and options are checked by the call itself, on no more memory than one row has;
-    labels are looked at whole.
+    Of large arrays all axes but the classes' are cut to two positions; labels are looked at whole.
     """
     logits, targets = given["logits"], given["targets"]
     if dtype_name(logits.dtype) not in ("float16", "bfloat16", "float32", "float64"):
         raise BadInput(f"logits{of}: got {logits.dtype}, wanted floating numbers")
     if not logits.size:
         raise BadInput(f"logits{of}: got shape {logits.shape}, wanted at least one row and class")
-    call = getattr(xp_xent, loss)
     if loss == "next_token_cross_entropy" and targets.dtype.kind not in "iu":
         raise BadInput(f"targets{of}: got {targets.dtype}, wanted integer tokens")
-    # Zeros of stride 0 have the shapes without the memory.
-    shown = {n: np.broadcast_to(np.zeros((), _dtype(a)), np.shape(a)) for n, a in given.items()}
-    shown["where"] = np.broadcast_to(False, np.shape(given["where"])) if "where" in given else None
-    if targets.dtype.kind in "iu":
-        shown["targets"] = targets
-    del_none = {n: a for n, a in shown.items() if n not in ("logits", "targets") and a is not None}
-    try:
-        if logits.size <= 1 << 20:
-            call(shown["logits"], shown["targets"], **del_none, **options)
-        else:
-            _one_row(call, loss, shown, del_none, dict(options))
-            _labels_in_range(loss, given, options, of)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{error}{of and f' (of {of[1:]})'}") from error
-
-
-def _one_row(call: Any, loss: str, shown: dict[str, Any], more: dict[str, Any], options: dict[str, Any]) -> None:  # fmt: skip
-    """Call a loss with shapes whose other axes than the classes' are cut to two positions."""
-    logits, targets = shown["logits"], shown["targets"]
+    binary = loss.startswith("binary")
+    labelled = targets.dtype.kind in "iu" and not binary
     axis = options.get("axis", -1) if loss in ("cross_entropy", "nll_loss") else -1
-    if not -logits.ndim <= axis < logits.ndim:
-        call(logits, targets, **more, **options)
-    axis %= logits.ndim
-    rows = logits.shape[:axis] + logits.shape[axis + 1 :]
-    cut = tuple(slice(0, 2 if n > 2 else n) for n in rows)
-    whole = (*cut[:axis], slice(None), *cut[axis:])
-
-    def less(name: str, array: Any) -> Any:
-        if array.shape == logits.shape and name in ("logits", "targets", *ARRAYS):
-            return array[whole if not loss.startswith("binary") else tuple(slice(0, 2) for _ in logits.shape)]
-        if array.shape == rows and name != "weight":
-            return array[cut]
-        return array
-
-    if loss.startswith("binary"):
-        axis = -1
-    call(less("logits", logits), np.zeros_like(less("targets", targets)),
-         **{n: less(n, a) for n, a in more.items()}, **options)  # fmt: skip
+    if not logits.ndim or not -logits.ndim <= axis < logits.ndim:
+        raise BadInput(f"logits{of}: got shape {logits.shape}, wanted classes along axis {axis}")
+    cut = logits.size > 1 << 20
+    rows = list(logits.shape)
+    if not binary:
+        del rows[axis]
+    shown = {}
+    for name, array in given.items():
+        shape = list(np.shape(array))
+        if cut and name != "weight" and shape in (rows, list(logits.shape)):
+            whole = shape[axis]
+            less = [min(n, 2) for n in shape]
+            if shape != rows:
+                less[axis] = whole
+            shape = less
+        shown[name] = np.broadcast_to(np.zeros((), _dtype(array)), shape)
+    if labelled and not cut:
+        shown["targets"] = targets
+        if "where" in given:
+            shown["where"] = np.asarray(given["where"])
+    first, second = shown.pop("logits"), shown.pop("targets")
+    try:
+        getattr(xp_xent, loss)(first, second, **shown, **options)
+    except (TypeError, ValueError) as error:
+        argument, colon, why = str(error).partition(": ")
+        said = f"{argument}{of}: {why}" if colon and argument in given else str(error)
+        raise BadInput(said) from error
+    if labelled and cut:
+        _labels_in_range(loss, given, options, of)
 
 
 def _labels_in_range(loss: str, given: dict[str, Any], options: Mapping[str, Any], of: str) -> None:
     """Refuse labels that are no class."""
     targets, logits = given["targets"], given["logits"]
-    if targets.dtype.kind not in "iu" or loss.startswith("binary"):
-        return
     classes = logits.shape[options.get("axis", -1)]
     bad = (targets < 0) | (targets >= classes)
     if options.get("ignore_index", -100) is not None:

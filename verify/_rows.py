@@ -24,38 +24,39 @@ def strange_rows(one: Standing, judge: Judge) -> tuple[Claim, tuple[RowResult, .
     tuple of RowResult
     """
     claim, case = one.claim, judge.case
-    if claim.form == "number":
-        if np.isfinite(claim.value) == np.isfinite(judge.number()):
-            return claim, ()
-        strange = np.zeros(case.count, bool)
-        for block in case.blocks():
-            strange[block] = ~np.all(np.isfinite(case.rows(block)), axis=-1)
-        found = np.flatnonzero(strange)
-        if not len(found):
-            return claim, ()
-        got, want = one.worst
-        rows = tuple(RowResult(_at(judge, r), got, float(judge.losses.high[r]), why(judge, r))
-                     for r in found[:MOST])  # fmt: skip
-        return claim, rows
-    bad = np.zeros(case.count, bool)
-    got = np.zeros(case.count)
+    if one.off is None:
+        return claim, _of_number(one, judge)
+    bad, got = np.zeros(case.count, bool), np.zeros(case.count)
     for block in case.blocks():
         claimed = claim.read(case, block)
-        finite = np.isfinite(claimed)
-        bad[block] = ~(finite if claim.form == "rows" else np.all(finite, axis=-1))
-        entries = claimed if claim.form == "rows" else np.sum(claimed, axis=-1)
-        got[block] = entries
+        rows = claimed if claim.form == "rows" else np.sum(claimed, axis=-1)
+        bad[block], got[block] = ~np.isfinite(rows), rows
     expected = judge.losses.rounded
-    off = np.zeros(case.count, bool) if one.off is None else one.off > 1
-    true_bad = ~np.isfinite(expected)
-    differ = off & (bad | true_bad)
+    differ = (one.off > 1.0) & (bad | ~np.isfinite(expected))
     if not differ.any():
         return claim, ()
     known = ~differ if claim.known is None else claim.known & ~differ
-    wanted = expected if claim.form == "rows" else np.where(true_bad, np.nan, 0.0)
-    rows = tuple(RowResult(_at(judge, r), float(got[r]), float(wanted[r]), why(judge, r))
-                 for r in np.flatnonzero(differ)[:MOST])  # fmt: skip
-    return replace(claim, known=known), rows
+    wanted = expected
+    if claim.form == "gradient":  # its rows' sums, which are 0
+        wanted = np.where(np.isfinite(expected), 0.0, np.nan)
+    told = [
+        RowResult(_at(judge, r), float(got[r]), float(wanted[r]), why(judge, r))
+        for r in np.flatnonzero(differ)[:MOST]
+    ]
+    return replace(claim, known=known), tuple(told)
+
+
+def _of_number(one: Standing, judge: Judge) -> tuple[RowResult, ...]:
+    """Find the rows whose logits make one number NaN or infinite."""
+    case = judge.case
+    if np.isfinite(one.claim.value) == np.isfinite(judge.number()):
+        return ()
+    strange = np.zeros(case.count, bool)
+    for block in case.blocks():
+        strange[block] = ~np.all(np.isfinite(case.rows(block)), axis=-1)
+    got, losses = one.worst[0], judge.losses.high
+    found = np.flatnonzero(strange)[:MOST]
+    return tuple(RowResult(_at(judge, r), got, float(losses[r]), why(judge, r)) for r in found)
 
 
 def worst_rows(one: Standing, judge: Judge) -> tuple[RowResult, ...]:
@@ -91,8 +92,8 @@ def why(judge: Judge, row: int) -> str:
     if np.all(z == -np.inf):
         said.append("all its classes are masked by −inf")
     elif case.labels is not None and targets.counted(pipeline)[row]:
-        if z[targets.labels(pipeline.offset, pipeline.shift)[row]] == -np.inf:
-            said.append("its label is a class masked by −inf")
+        label = targets.labels(pipeline.offset, pipeline.shift)[row]
+        said += ["its label is a class masked by −inf"] if z[label] == -np.inf else []
     if not targets.counted(pipeline)[row]:
         said.append("it does not count; a product with a mask of 0 keeps NaN, a choice does not"
                     if said else "it does not count")  # fmt: skip

@@ -8,59 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from xp_xent.verify._case import Case
+from xp_xent.verify._changes import Change, Facts, Free, setting, with_step
 from xp_xent.verify._pipeline import Pipeline
 from xp_xent.verify._steps import NARROW
 
-__all__ = ["RULES", "Change", "Facts", "Rule", "changes"]
-
 WHOLE = 1 << 22  # logits, up to which a softmax over another axis is tried
-
-
-class Facts(NamedTuple):
-    """What decides which rules can apply."""
-
-    case: Case
-    loss: bool = True  # there is a loss to explain
-    gradient: bool = True
-    counts: tuple[float, ...] = ()  # what a gradient may be multiplied by: denominators, N, K
-
-
-class Free(NamedTuple):
-    """An option that takes any value in a range.
-
-    A fit has its starts, and looks at the logarithm of some options; one that does nothing is none.
-    """
-
-    starts: tuple[float, ...]
-    logarithmic: bool
-    low: float
-    high: float
-    nothing: float = 0.0
-
-    def takes(self, value: float) -> bool:
-        """Tell if it can have a value, and does something with it."""
-        return self.low <= value <= self.high and abs(value - self.nothing) > 1e-6
-
-
-@dataclass(frozen=True)
-class Change:
-    """One way to apply a rule: to a pipeline, with an option's value where that is free.
-
-    `usual` are the values of a free option that people use.
-    """
-
-    rule: str
-    options: Callable[[float], dict[str, Any]]
-    apply: Callable[[Pipeline, float], Pipeline]
-    free: Free | None = None
-    usual: tuple[float, ...] = ()
-    did: str = ""
 
 
 class Rule(NamedTuple):
@@ -71,45 +29,40 @@ class Rule(NamedTuple):
     changes: Callable[[Pipeline, Facts], Iterator[Change]]
 
 
-def _one(rule: str, did: str = "", /, options: dict[str, Any] | None = None, **fields: Any) -> Change:  # fmt: skip
-    """Make a change that sets fields of the pipeline."""
-    return Change(rule, lambda _: dict(options or {}), lambda p, _: replace(p, **fields), did=did)
-
-
 # Reductions and denominators
 
 
 def _sum(p: Pipeline, _: Facts) -> Iterator[Change]:
     if p.reduction != "sum":
-        yield _one("reduction-sum", reduction="sum")
+        yield setting("reduction-sum", reduction="sum")
 
 
 def _mean(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if p.reduction != "mean":
         weighted = facts.case.weight is not None and facts.case.labels is not None
-        yield _one("reduction-mean", reduction="mean",
+        yield setting("reduction-mean", reduction="mean",
                    denominator="weights" if weighted else "count")  # fmt: skip
 
 
 def _positions(p: Pipeline, _: Facts) -> Iterator[Change]:
     if p.reduction == "mean" and p.denominator != "positions":
-        yield _one("mean-over-all-positions", denominator="positions")
+        yield setting("mean-over-all-positions", denominator="positions")
 
 
 def _sequences(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if p.reduction == "mean" and len(facts.case.positions) > 1 and facts.case.count:
-        yield _one("mean-of-sequence-means", denominator="sequences")
+        yield setting("mean-of-sequence-means", denominator="sequences")
 
 
 def _count(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if p.reduction == "mean" and p.denominator != "count" and facts.case.weight is not None:
-        yield _one("denominator-count", denominator="count")
+        yield setting("denominator-count", denominator="count")
 
 
 def _weights(p: Pipeline, facts: Facts) -> Iterator[Change]:
     weighted = facts.case.weight is not None and facts.case.labels is not None
     if p.reduction == "mean" and p.denominator != "weights" and weighted:
-        yield _one("denominator-weights", denominator="weights")
+        yield setting("denominator-weights", denominator="weights")
 
 
 # Labels
@@ -121,23 +74,25 @@ def _ignored(p: Pipeline, facts: Facts) -> Iterator[Change]:
     present = set(np.unique(facts.case.flat_labels).tolist())
     # A label that is nowhere leaves nothing out: one such option stands for all.
     if p.ignore_index in present:
-        yield _one("ignore-index", options={"ignore_index": None}, ignore_index=None)
+        yield setting("ignore-index", options={"ignore_index": None}, ignore_index=None)
     for label in dict.fromkeys((0, facts.case.classes - 1, -100, -1)):
         if label in present and label != p.ignore_index:
-            yield _one("ignore-index", options={"ignore_index": label}, ignore_index=label)
+            yield setting("ignore-index", options={"ignore_index": label}, ignore_index=label)
 
 
 def _shift(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if facts.case.labels is not None and facts.case.positions[-1:] > (1,):
-        yield _one("shift", "scored each position by the label of the next one", shift=p.shift + 1)
+        yield setting(
+            "shift", "scored each position by the label of the next one", shift=p.shift + 1
+        )
         if p.shift:
-            yield _one("shift", "scored each position by its own label", shift=p.shift - 1)
+            yield setting("shift", "scored each position by its own label", shift=p.shift - 1)
 
 
 def _from_one(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if facts.case.labels is not None:
-        yield _one("labels-from-one", "took label y for class y − 1", offset=p.offset - 1)
-        yield _one("labels-from-one", "took label y for class y + 1", offset=p.offset + 1)
+        yield setting("labels-from-one", "took label y for class y − 1", offset=p.offset - 1)
+        yield setting("labels-from-one", "took label y for class y + 1", offset=p.offset + 1)
 
 
 def _class_axis(p: Pipeline, facts: Facts) -> Iterator[Change]:
@@ -149,13 +104,13 @@ def _class_axis(p: Pipeline, facts: Facts) -> Iterator[Change]:
     for m in range(len(case.positions)):
         axis = m if m < case.axis else m + 1
         if [n for i, n in enumerate(shape) if i != axis] == list(case.positions):
-            yield _one("class-axis", options={"axis": axis}, layout=("axis", axis))
+            yield setting("class-axis", options={"axis": axis}, layout=("axis", axis))
         if case.size <= WHOLE:
             said = "normalised over axis {axis}, and read the labels along the class axis"
-            yield _one("class-axis", said, options={"axis": axis}, layout=("softmax", m))
+            yield setting("class-axis", said, options={"axis": axis}, layout=("softmax", m))
     if case.axis != len(shape) - 1:
         said = "reshaped to (-1, K) without moving the classes to the end"
-        yield _one("class-axis", said, options={"axis": -1}, layout=("reshape", -1))
+        yield setting("class-axis", said, options={"axis": -1}, layout=("reshape", -1))
 
 
 # Terms of a row
@@ -167,54 +122,42 @@ EPSILONS = (0.1, 0.05, 0.2, 0.01, 0.02, 0.15, 0.25, 0.3, 0.4, 0.5, 0.001)
 def _smoothing(p: Pipeline, facts: Facts) -> Iterator[Change]:
     asked = p.label_smoothing
     if asked:
-        yield _one("smoothing", "did not smooth the labels",
+        yield setting("smoothing", "did not smooth the labels",
                    options={"label_smoothing": 0.0}, label_smoothing=0.0)  # fmt: skip
     for kind in ("uniform", "others"):
         if kind == "others" and facts.case.classes < 3 and asked == 0:
             continue  # ε of others is 2ε of uniform, of two classes
         if asked and kind != p.smoothing:
-            yield _one("smoothing", options={"label_smoothing": asked, "smoothing": kind},
+            yield setting("smoothing", options={"label_smoothing": asked, "smoothing": kind},
                        smoothing=kind)  # fmt: skip
-        yield Change(
-            "smoothing",
-            lambda e, kind=kind: {"label_smoothing": e, "smoothing": kind},
-            lambda p, e, kind=kind: replace(p, label_smoothing=e, smoothing=kind),
-            Free((0.1,), False, 1e-6, 1.0),
-            EPSILONS,
-        )
+        yield _smoothing_by(kind)
+
+
+def _smoothing_by(kind: str) -> Change:
+    return Change("smoothing", lambda e: {"label_smoothing": e, "smoothing": kind},
+                  lambda p, e: replace(p, label_smoothing=e, smoothing=kind),
+                  Free((0.1,), False, 1e-6, 1.0), EPSILONS)  # fmt: skip
 
 
 def _no_weights(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if facts.case.weight is not None and p.weight_power:
         denominator = "count" if p.denominator == "weights" else p.denominator
-        yield _one("class-weights-missing", weight_power=0, denominator=denominator)
+        yield setting("class-weights-missing", weight_power=0, denominator=denominator)
 
 
 def _squared(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if facts.case.weight is not None and p.weight_power == 1:
-        yield _one("class-weights-squared", weight_power=2)
+        yield setting("class-weights-squared", weight_power=2)
         if p.denominator == "weights":
-            yield _one("class-weights-squared", weight_power=2, denominator="squares")
+            yield setting("class-weights-squared", weight_power=2, denominator="squares")
 
 
 def _bits(p: Pipeline, _: Facts) -> Iterator[Change]:
-    yield _one("bits", scale=p.scale / math.log(2.0))
-
-
-# Steps on the logits, always in this order
-ORDER = ("rounded", "softcap", "temperature", "softmax")
-
-
-def _with_step(p: Pipeline, name: str, value: Any) -> Pipeline:
-    """Put a step at its place; one of that name is replaced, and None takes it away."""
-    steps = [step for step in p.steps if step[0] != name]
-    if value is not None:
-        steps.append((name, value))
-    return replace(p, steps=tuple(sorted(steps, key=lambda step: ORDER.index(step[0]))))
+    yield setting("bits", scale=p.scale / math.log(2.0))
 
 
 def _softmax_twice(p: Pipeline, _: Facts) -> Iterator[Change]:
-    yield Change("softmax-twice", lambda _: {}, lambda p, _: _with_step(p, "softmax", 0))
+    yield Change("softmax-twice", lambda _: {}, lambda p, _: with_step(p, "softmax", 0))
 
 
 def _sigmoid(p: Pipeline, facts: Facts) -> Iterator[Change]:
@@ -224,7 +167,7 @@ def _sigmoid(p: Pipeline, facts: Facts) -> Iterator[Change]:
     denominator = "count" if p.denominator == "weights" else p.denominator
     for form, how in (("mean", "averaged"), ("sum", "summed")):
         said = f"took binary cross-entropies of the classes, {how}"
-        yield _one("sigmoid", said, form=form, denominator=denominator)
+        yield setting("sigmoid", said, form=form, denominator=denominator)
 
 
 TEMPERATURES = (2.0, 0.5, 0.7, 0.8, 0.9, 0.1, 0.07, 0.05, 0.01, 0.6, 1.5, 3.0, 4.0, 5.0, 10.0, 20.0)
@@ -234,22 +177,22 @@ PENALTIES = (1e-4, 1e-3, 1e-5, 1e-2, 2e-4, 5e-4, 0.1)
 
 def _temperature(p: Pipeline, _: Facts) -> Iterator[Change]:
     yield Change("temperature", lambda t: {"temperature": t},
-                 lambda p, t: _with_step(p, "temperature", t),
+                 lambda p, t: with_step(p, "temperature", t),
                  Free((1.5, 0.4, 6.0), True, 0.005, 200.0, 1.0), TEMPERATURES)  # fmt: skip
 
 
 def _softcap(p: Pipeline, _: Facts) -> Iterator[Change]:
     if any(name == "softcap" for name, _ in p.steps):
         yield Change("softcap", lambda _: {"softcap": None},
-                     lambda p, _: _with_step(p, "softcap", None),
+                     lambda p, _: with_step(p, "softcap", None),
                      did="did not cap the logits")  # fmt: skip
-    yield Change("softcap", lambda c: {"softcap": c}, lambda p, c: _with_step(p, "softcap", c),
+    yield Change("softcap", lambda c: {"softcap": c}, lambda p, c: with_step(p, "softcap", c),
                  Free((5.0, 20.0, 80.0), True, 0.5, 1000.0), CAPS)  # fmt: skip
 
 
 def _z_loss(p: Pipeline, _: Facts) -> Iterator[Change]:
     if p.z_loss:
-        yield _one("z-loss", "left the z-loss out", options={"z_loss": 0.0}, z_loss=0.0)
+        yield setting("z-loss", "left the z-loss out", options={"z_loss": 0.0}, z_loss=0.0)
     yield Change("z-loss", lambda x: {"z_loss": x}, lambda p, x: replace(p, z_loss=x),
                  Free((1e-3,), False, 2e-6, 10.0), PENALTIES)  # fmt: skip
 
@@ -259,7 +202,7 @@ def _z_loss(p: Pipeline, _: Facts) -> Iterator[Change]:
 
 def _sign(p: Pipeline, facts: Facts) -> Iterator[Change]:
     if facts.gradient:
-        yield _one("gradient-sign", factor=-p.factor)
+        yield setting("gradient-sign", factor=-p.factor)
 
 
 def _scale(p: Pipeline, facts: Facts) -> Iterator[Change]:
@@ -286,30 +229,36 @@ def _clipping(p: Pipeline, _: Facts) -> Iterator[Change]:
     if p.form == "softmax":
         for how, said in CLIPS.items():
             for eps in EPS:
-                yield _one("clipping", said, options={"eps": eps}, clip=(how, eps))
+                yield setting("clipping", said, options={"eps": eps}, clip=(how, eps))
 
 
 def _rounded(p: Pipeline, facts: Facts) -> Iterator[Change]:
+    first = not any(name == "rounded" for name, _ in p.steps)
+    loss, gradient = facts.loss and p.loss is None, facts.gradient and p.gradient is None
     for dtype in NARROW:
-        if not any(name == "rounded" for name, _ in p.steps):
-            for what, gradient in (("logits", p.gradient), ("logits and their gradient", dtype)):
-                if gradient != p.gradient and not facts.gradient:
-                    continue
-                yield Change("rounded", lambda _, d=dtype, w=what: {"dtype": d, "what": w},
-                             lambda p, _, d=dtype, g=gradient:
-                             replace(_with_step(p, "rounded", d), gradient=g))  # fmt: skip
-        if p.loss is None and facts.loss:
-            yield _one("rounded", options={"dtype": dtype, "what": "loss"}, loss=dtype)
-        if p.gradient is None and facts.gradient:
-            yield _one("rounded", options={"dtype": dtype, "what": "gradient"}, gradient=dtype)
-        if p.loss is None and p.gradient is None and facts.loss and facts.gradient:
-            yield _one("rounded", options={"dtype": dtype, "what": "loss and gradient"},
-                       loss=dtype, gradient=dtype)  # fmt: skip
+        if first:
+            yield _rounding(dtype, "logits", True)
+        if first and gradient:
+            yield _rounding(dtype, "logits and their gradient", True, gradient=dtype)
+        if loss:
+            yield _rounding(dtype, "loss", False, loss=dtype)
+        if gradient:
+            yield _rounding(dtype, "gradient", False, gradient=dtype)
+        if loss and gradient:
+            yield _rounding(dtype, "loss and gradient", False, loss=dtype, gradient=dtype)
+
+
+def _rounding(dtype: str, what: str, logits: bool, **results: str) -> Change:
+    def apply(p: Pipeline, _: float) -> Pipeline:
+        return replace(with_step(p, "rounded", dtype) if logits else p, **results)  # type: ignore[arg-type]
+
+    return Change("rounded", lambda _: {"dtype": dtype, "what": what}, apply)
 
 
 RULES: dict[str, Rule] = {
     "reduction-mean": Rule("took the mean", 'pass reduction="mean", or divide by the count', _mean),
-    "reduction-sum": Rule("took the sum", 'pass reduction="sum", or multiply by the denominator', _sum),
+    "reduction-sum": Rule(
+        "took the sum", 'pass reduction="sum", or multiply by the denominator', _sum),
     "mean-over-all-positions": Rule(
         "divided by all positions, ignored ones too",
         "divide the sum by (targets != ignore_index).sum()", _positions),
@@ -342,10 +291,13 @@ RULES: dict[str, Rule] = {
         "multiplied the gradient by {factor:.6g}", "divide the gradient by {factor:.6g}", _scale),
     "class-weights-squared": Rule(
         "multiplied by the class weights twice", "weigh once: weight= or a factor", _squared),
-    "sigmoid": Rule("took binary cross-entropies of the classes", "a softmax over the classes", _sigmoid),
+    "sigmoid": Rule(
+        "took binary cross-entropies of the classes", "a softmax over the classes", _sigmoid),
     "clipping": Rule(
-        "clipped probabilities at {eps:.4g}", "a log-softmax of the logits, not log(clip(p))", _clipping),
-    "rounded": Rule("rounded the {what} to {dtype}", "keep float32", _rounded),
+        "clipped probabilities at {eps:.4g}", "a log-softmax of the logits, not log(clip(p))",
+        _clipping),
+    "rounded": Rule(
+        "rounded the {what} to {dtype}", "keep what is wider than {dtype}", _rounded),
 }  # fmt: skip
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from xp_xent.verify._changes import Change, Facts
 from xp_xent.verify._claims import Evidence
 from xp_xent.verify._fit import digits, fit, within
 from xp_xent.verify._pipeline import Pipeline
-from xp_xent.verify._rules import Change, Facts, changes
+from xp_xent.verify._rules import changes
 
 MOST = 3  # explanations that are named
 # A pair is one of some thousands: a number with fewer bits than this would fit some of them.

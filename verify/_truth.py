@@ -1,6 +1,6 @@
-"""The truth of what is asked for: each row's loss and gradient, to far more digits than a claim has.
+"""The truth of what is asked for: each row's loss and gradient, to more digits than a claim has.
 
-Ball arithmetic proves each number's digits; pairs of float64 have some 80 bits by their construction.
+Ball arithmetic proves each number's digits; pairs of float64 have some 70 bits by their making.
 Both give the same two arrays, so that everything after them is one program.
 """
 
@@ -42,26 +42,25 @@ def own_rows(case: Case, pipeline: Pipeline, targets: Targets, index: Index, met
         `BALLS` or `PAIRS`.
     """
     z, masses = case.rows(index), smoothed(case, pipeline, targets, index)
-    cap = dict(pipeline.steps).get("softcap")
-    plain = pipeline.form == "none"
-    compute: Callable[..., Rows] = _balls if method == BALLS else _pairs
+    cap, plain = dict(pipeline.steps).get("softcap"), pipeline.form == "none"
     kept = targets.counted(pipeline)[index]
-    good = kept & np.all(np.isfinite(z) | (z == -np.inf), axis=-1)
+    masked = z == -np.inf
+    good = kept & np.all(np.isfinite(z) | (masked & (not plain)), axis=-1)
+    # What does not count is 0; what is NaN or infinite by definition is stated.
+    loss = np.where(kept, np.nan, 0.0)
+    gradient = np.where(kept[:, None], np.full(z.shape, np.nan), 0.0)
     if cap is None and not plain:
-        dead = np.any((z == -np.inf) & (masses.rounded != 0), axis=-1)
-        good &= ~dead & np.any(z > -np.inf, axis=-1)
-    elif plain:
-        good &= np.all(np.isfinite(z), axis=-1)
-    # What is NaN or infinite by definition, and what does not count.
-    loss, gradient = np.where(kept, np.nan, 0.0), np.where(kept[:, None], np.nan, np.zeros(z.shape))
-    if cap is None and not plain:
-        loss[kept & dead & np.any(z > -np.inf, axis=-1) & ~np.any(np.isnan(z) | (z == np.inf), axis=-1)] = np.inf  # fmt: skip
+        good &= ~np.all(masked, axis=-1)
+        dead = np.any(masked & (masses.rounded != 0), axis=-1)
+        loss[good & dead] = np.inf
+        good &= ~dead
     result = Rows(pair(loss), pair(gradient))
     if good.any():
+        compute: Callable[..., Rows] = _balls if method == BALLS else _pairs
         with np.errstate(all="ignore"):
-            found = compute(z[good], masses[good], cap, pipeline.z_loss, plain)
-        for whole, part in ((result.loss, found.loss), (result.gradient, found.gradient)):
-            whole.high[good], whole.low[good] = part.high, part.low
+            found = compute(z[good], masses.to(z.shape).at(good), cap, pipeline.z_loss, plain)
+        for whole, part in zip(result, found, strict=True):
+            whole.high[good], whole.low[good] = part
     return result
 
 
@@ -77,9 +76,8 @@ def smoothed(case: Case, pipeline: Pipeline, targets: Targets, index: Index) -> 
         rest = pairs.add_exact(np.ones(()), np.asarray(-epsilon))
         spread, count = pair(np.asarray(epsilon)), K
         if pipeline.smoothing == "others":
-            whole = pairs.total(q)
-            spread = pairs.multiply(spread, pairs.add(whole[:, None], pairs.minus(q)))
-            count = K - 1
+            others = pairs.subtract(pairs.total(q).to(q.high.shape), q)
+            spread, count = pairs.multiply(spread, others), K - 1
         share = pairs.divide(spread, pair(np.asarray(float(count))))
         q = pairs.add(pairs.multiply(rest, q), share)
     if pipeline.weight_power:
@@ -89,76 +87,62 @@ def smoothed(case: Case, pipeline: Pipeline, targets: Targets, index: Index) -> 
 
 def _capped(z: Floats, cap: float) -> tuple[Pair, Pair]:
     """Give c tanh(z / c) and its slope, 4E / (1 + E)², with E = exp(−2|z| / c)."""
-    x = pairs.divide(pair(np.where(np.isfinite(z), z, np.sign(z) * 1e3 * cap)), pair(np.full_like(z, cap)))  # fmt: skip
-    size = Pair(np.abs(x.high), np.where(x.high < 0, -x.low, x.low))
+    caps, ones = pair(np.full_like(z, cap)), pair(np.ones_like(z))
+    x = pairs.divide(pair(np.clip(z, -1e3 * cap, 1e3 * cap)), caps)
+    size = pairs.choose(x.high < 0, pairs.minus(x), x)
     e = pairs.exp(Pair(-2.0 * size.high, -2.0 * size.low))
-    more = pairs.add(pair(np.ones_like(z)), e)
-    less = pairs.add(pair(np.ones_like(z)), pairs.minus(e))
-    tanh = pairs.divide(less, more)
+    more = pairs.add(ones, e)
+    tanh = pairs.divide(pairs.subtract(ones, e), more)
     # Near 0 the difference would cancel: x − x³/3 + 2x⁵/15.
-    near, square = size.high < 2.0**-12, size.high**2
+    square = size.high**2
     cubic = size.high * square * (-1.0 / 3.0 + square * (2.0 / 15.0))
-    series = pairs.add(size, pair(cubic))
-    tanh = Pair(*(np.where(near, s, t) for s, t in zip(series, tanh, strict=True)))
-    signed = Pair(*(np.where(x.high < 0, -part, part) for part in tanh))
+    tanh = pairs.choose(size.high < 2.0**-12, pairs.add(size, pair(cubic)), tanh)
+    signed = pairs.choose(x.high < 0, pairs.minus(tanh), tanh)
     slope = pairs.divide(Pair(4.0 * e.high, 4.0 * e.low), pairs.multiply(more, more))
-    return pairs.multiply(pair(np.full_like(z, cap)), signed), slope
+    return pairs.multiply(caps, signed), slope
 
 
 def _pairs(z: Floats, a: Pair, cap: float | None, z_loss: float, plain: bool) -> Rows:
-    a = Pair(*(np.broadcast_to(part, z.shape) for part in a))
+    """Compute rows by sums of positive pairs, none of which has its largest term in it."""
     if plain:
         return Rows(pairs.total(pairs.minus(pairs.multiply(a, pair(z)))), pairs.minus(a))
+    shape, none, ones = z.shape, pair(np.zeros_like(z)), pair(np.ones_like(z))
     given, slope = (pair(z), None) if cap is None else _capped(z, cap)
     absent = given.high == -np.inf
-    top = np.argmax(given.high, axis=-1)[:, None]
-    m = Pair(*(np.take_along_axis(part, top, -1) for part in given))
-    lead = pairs.add(given, pairs.minus(Pair(*(np.broadcast_to(x, z.shape) for x in m))))
-    lead = Pair(*(np.where(absent, x, y) for x, y in zip((-800.0, 0.0), lead, strict=True)))
-    e = pairs.exp(lead)
-    anchor = np.arange(z.shape[-1]) == top
-    # Without its own 1 the sum keeps the digits of a confident row.
-    others = Pair(*(np.where(anchor | absent, 0.0, part) for part in e))
-    rest = pairs.total(others)
+    top = np.argmax(given.high, axis=-1)
+    m = given.at((np.arange(len(z)), top))
+    lead = pairs.choose(absent, pair(np.full_like(z, -800.0)), pairs.subtract(given, m.to(shape)))
+    e = pairs.choose(absent, none, pairs.exp(lead))
+    anchor = np.arange(shape[-1]) == top[:, None]
+    rest = pairs.total(pairs.choose(anchor, none, e))
     log_sum = pairs.log1p(rest)
-    log_sums = Pair(*(np.broadcast_to(x[:, None], z.shape) for x in log_sum))
-    cost = pairs.add(pairs.minus(lead), log_sums)
-    terms = pairs.multiply(a, cost)
-    live = a.high != 0
-    loss = pairs.total(Pair(*(np.where(live, part, 0.0) for part in terms)))
-    lse = pairs.add(Pair(m.high[:, 0], m.low[:, 0]), log_sum)
-    mass = pairs.total(a)
-    if z_loss:
-        penalty = pairs.multiply(pairs.multiply(lse, lse), pair(np.full(len(z), z_loss)))
-        loss = pairs.add(loss, penalty)
-    sums = pairs.add(pair(np.ones(len(z))), rest)
-    sums = Pair(*(np.broadcast_to(x[:, None], z.shape) for x in sums))
-    p = pairs.divide(Pair(*(np.where(absent, 0.0, part) for part in e)), sums)
+    terms = pairs.multiply(a, pairs.subtract(log_sum.to(shape), lead))
+    loss = pairs.total(pairs.choose(a.high != 0, terms, none))
+    sums = pairs.add(ones, rest.to(shape))
+    p = pairs.divide(e, sums)
     # 1 − p, of the anchor by what is beside it; of another class p is 1/2 at most.
-    rests = Pair(*(np.broadcast_to(x[:, None], z.shape) for x in rest))
-    miss = pairs.add(pair(np.ones_like(z)), pairs.minus(p))
-    miss = Pair(*(np.where(anchor, x, y) for x, y in zip(pairs.divide(rests, sums), miss, strict=True)))
-    masses = Pair(*(np.broadcast_to(x[:, None], z.shape) for x in mass))
-    gradient = pairs.add(pairs.multiply(pairs.add(masses, pairs.minus(a)), p),
-                         pairs.minus(pairs.multiply(a, miss)))  # fmt: skip
+    miss = pairs.choose(anchor, pairs.divide(rest.to(shape), sums), pairs.subtract(ones, p))
+    beside = pairs.subtract(pairs.total(a).to(shape), a)
+    gradient = pairs.subtract(pairs.multiply(beside, p), pairs.multiply(a, miss))
     if z_loss:
+        lse, factor = pairs.add(m, log_sum), pair(np.full(len(z), z_loss))
+        loss = pairs.add(loss, pairs.multiply(pairs.multiply(lse, lse), factor))
         pull = pairs.multiply(lse, pair(np.full(len(z), 2.0 * z_loss)))
-        pull = Pair(*(np.broadcast_to(x[:, None], z.shape) for x in pull))
-        gradient = pairs.add(gradient, pairs.multiply(pull, p))
+        gradient = pairs.add(gradient, pairs.multiply(pull.to(shape), p))
     return Rows(loss, gradient if slope is None else pairs.multiply(gradient, slope))
 
 
 def _balls(z: Floats, a: Pair, cap: float | None, z_loss: float, plain: bool) -> Rows:
+    """Enclose rows, with more bits until each number is pinned."""
     from flint import arb, ctx
 
-    a = Pair(*(np.broadcast_to(part, z.shape) for part in a))
     losses: list[tuple[float, float]] = []
     slopes: list[list[tuple[float, float]]] = []
     for row, high, low in zip(z.tolist(), a.high.tolist(), a.low.tolist(), strict=True):
         precision = 128
         while True:
             with ctx.workprec(precision):
-                mass = [arb(h) + arb(l) if l else arb(h) for h, l in zip(high, low, strict=True)]
+                mass = [arb(x) + arb(y) if y else arb(x) for x, y in zip(high, low, strict=True)]
                 found = _ball(arb, row, mass, cap, z_loss, plain)
                 parts = [_parts(arb, x) for x in found]
             if None not in parts or precision > 4096:
@@ -171,10 +155,13 @@ def _balls(z: Floats, a: Pair, cap: float | None, z_loss: float, plain: bool) ->
     return Rows(Pair(loss[:, 0], loss[:, 1]), Pair(gradient[..., 0], gradient[..., 1]))
 
 
-def _ball(arb: Any, row: list[float], mass: list[Any], cap: float | None, z_loss: float, plain: bool) -> list[Any]:  # fmt: skip
+def _ball(
+    arb: Any, row: list[float], mass: list[Any], cap: float | None, z_loss: float, plain: bool
+) -> list[Any]:
     """Enclose a row's loss, then each entry of its gradient, by the textbook's formulas."""
     if plain:
-        return [sum((-a * arb(x) for a, x in zip(mass, row, strict=True)), arb(0)), *(-a for a in mass)]  # fmt: skip
+        loss = sum((-a * arb(x) for a, x in zip(mass, row, strict=True)), arb(0))
+        return [loss, *(-a for a in mass)]
     slope = None
     if cap is None:
         given = [None if x == -np.inf else arb(x) for x in row]
@@ -191,7 +178,9 @@ def _ball(arb: Any, row: list[float], mass: list[Any], cap: float | None, z_loss
         loss, pull = loss + arb(z_loss) * lse * lse, pull + 2 * arb(z_loss) * lse
     by_whole = pull / whole
     entries = [by_whole * x - a for x, a in zip(e, mass, strict=True)]
-    return [loss, *(entries if slope is None else (x * s for x, s in zip(entries, slope, strict=True)))]  # fmt: skip
+    if slope is not None:
+        entries = [x * s for x, s in zip(entries, slope, strict=True)]
+    return [loss, *entries]
 
 
 def _parts(arb: Any, x: Any) -> tuple[float, float] | None:
