@@ -142,6 +142,8 @@ def _sorted(
         name = renamed.get(own_name, renamed.get(stem, stem))
         if own_name in renamed:
             side = ""
+        elif stem not in renamed and stem in renamed.values():
+            continue  # another array has that part
         if name in INPUTS and not side:
             given[name] = array
         elif name in (*INPUTS, *CLAIMS):

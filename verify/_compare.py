@@ -140,11 +140,10 @@ def _own_problem(
     theirs = {n: to_host(side[n]) for n in INPUTS if side.get(n) is not None}
     if not theirs:
         return base
-    local = problem(base.loss, {**common, **theirs}, base.options, f".{name}")
-    got, wanted = (np.shape(x.arrays["logits"]) for x in (local, base))
+    got, wanted = (np.shape(x["logits"]) for x in ({**common, **theirs}, base.arrays))
     if got != wanted:
         raise BadInput(f"logits.{name}: got shape {got}, wanted that of the others, {wanted}")
-    return local
+    return problem(base.loss, {**common, **theirs}, base.options, f".{name}")
 
 
 def _who(claim: Claim) -> str:

@@ -42,7 +42,7 @@ def _logits(name: str, base: Case, own: Case) -> InputResult:
 
 def _rows(array: str, name: str, case: Case, common: Any, own: Any, dtype: str) -> InputResult:
     """Compare rows of floating numbers, a block at a time."""
-    positions, differing, first, last = case.positions, 0, None, 0
+    positions, differing, first = case.positions, 0, None
     largest, rounding, formats = 0.0, True, dict.fromkeys(NARROW, True)
     compute = COMPUTE[dtype]
     for block in case.blocks():
@@ -54,7 +54,7 @@ def _rows(array: str, name: str, case: Case, common: Any, own: Any, dtype: str) 
         if not len(rows):
             continue
         first = block.start + int(rows[0]) if first is None else first
-        last, differing = block.start + int(rows[-1]), differing + len(rows)
+        differing += len(rows)
         largest = max(largest, float(np.max(off)))
         size = np.max(np.abs(a), axis=-1, keepdims=True, where=np.isfinite(a), initial=0.0)
         rounding &= bool(np.all(off <= AUTODIFF[compute] * FORMATS[compute].eps * size))
@@ -66,9 +66,12 @@ def _rows(array: str, name: str, case: Case, common: Any, own: Any, dtype: str) 
         return InputResult(array, name, True)
     rounded = next((form for form, fits in formats.items() if fits and not rounding), None)
     where = tuple(map(int, np.unravel_index(first, positions)))
-    run = "from" if differing == last - first + 1 and differing > 1 else "in"
-    rows_said = f"from row {place(where)} on" if run == "from" and last == case.count - 1 else (
-        f"in {differing} of {case.count} rows, first in {place(where)},")  # fmt: skip
+    if differing == case.count:
+        rows_said = "in all rows"
+    elif differing >= 0.9 * (case.count - first):
+        rows_said = f"from row {place(where)} on"
+    else:
+        rows_said = f"in {differing} of {case.count} rows, first in {place(where)},"
     said = f"{array}.{name} differs {rows_said} by up to {largest:.3g}"
     if rounding:
         said += ", which rounding explains"
@@ -86,10 +89,10 @@ def _labels(name: str, base: Case, own: Case) -> InputResult:
     said = f"targets.{name} differs in {len(rows)} of {len(a)} labels, first at {place(where)}"
     said += f" ({b[rows[0]]} where the others have {a[rows[0]]})"
     gaps, had, has = np.unique(b[rows] - a[rows]), np.unique(a[rows]), np.unique(b[rows])
-    if len(gaps) == 1 and len(rows) > 1:
-        said += f": each is {abs(gaps[0])} {'more' if gaps[0] > 0 else 'less'}"
-    elif len(had) == 1 and len(has) == 1:
+    if len(had) == 1 and len(has) == 1:
         said += f": it has {has[0]} for {had[0]}"
+    elif len(gaps) == 1 and len(rows) > 1:
+        said += f": each is {abs(gaps[0])} {'more' if gaps[0] > 0 else 'less'}"
     elif np.array_equal(a.reshape(base.positions)[..., 1:], b.reshape(base.positions)[..., :-1]):
         said += ": they are shifted by one position"
     largest = float(np.max(np.abs(b - a)))

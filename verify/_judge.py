@@ -14,12 +14,14 @@ from xp_xent.verify import _pairs as pairs
 from xp_xent.verify import _truth as truth
 from xp_xent.verify._case import Case
 from xp_xent.verify._claims import Claim, ratios
+from xp_xent.verify._own import Walked
 from xp_xent.verify._pairs import Pair, pair
 from xp_xent.verify._pipeline import Pipeline
 from xp_xent.verify._predict import Numbers, Predictor
 
 Floats = NDArray[np.float64]
 DECIDING = 16  # rows of a claim that ball arithmetic looks at again
+LOOKED_AT = 1 << 24  # logits whose gradient is looked at, where nobody claims it
 BINS = 400  # rows and columns of a picture
 
 
@@ -100,12 +102,16 @@ class Judge:
             shares = shares * self.targets.class_weight(self.pipeline, 1)
         return pairs.sum_of(shares)
 
-    def rows(self, index: Any, method: str | None = None) -> tuple[Pair, Floats]:
+    def rows(
+        self, index: Any, method: str | None = None, *, slopes: bool = True
+    ) -> tuple[Pair, Floats]:
         """Give the losses of some rows with their weights, and the gradient, rounded."""
         weights = pair(self.targets.weights_of_rows(self.pipeline)[index])
         if (method or self.method) == truth.DOUBLES:
             loss = pair(self.predictor.own(self.pipeline, index, remember=False).value)
-            gradient = self.predictor.gradient(self.pipeline, index, remember=False).value
+            gradient = np.zeros((len(loss.high), self.case.classes))
+            if slopes:
+                gradient = self.predictor.gradient(self.pipeline, index, remember=False).value
         else:
             own = truth.own_rows(
                 self.case, self.pipeline, self.targets, index, method or self.method
@@ -124,17 +130,31 @@ class Judge:
         return pairs.choose(weights.high == 0, none, weighted), self.case.gradient(gradient)
 
     def walk(self, others: list[Standing], advance: Callable[[int], None]) -> None:
-        """Go over all rows once, and hold the gradients among the claims to them."""
+        """Go over all rows once, and hold the gradients among the claims to them.
+
+        Of large arrays whose gradient nobody claims, that of the library is looked at here and
+        there.
+        """
         gradients = [one for one in others if one.claim.form == "gradient"]
+        walked = [one.claim for one in gradients if isinstance(one.claim, Walked)]
+        every = 1
+        if len(walked) == len(gradients):
+            every = max(1, self.case.size // LOOKED_AT)
         for one in gradients:
             K = self.case.gradient(np.zeros((1, self.case.classes))).shape[-1]
             one.off, one.classes = np.zeros(self.case.count), K
             one.picture = np.zeros((min(BINS, self.case.count), min(BINS, K)))
-        for block in self.case.blocks():
-            losses, gradient = self.rows(block)
+        for i, block in enumerate(self.case.blocks()):
+            looked_at = bool(gradients) and i % every == 0
+            losses, gradient = self.rows(block, slopes=looked_at)
             self.losses.high[block], self.losses.low[block] = losses
-            for one in gradients:
-                self._gradient(one, block, gradient)
+            if looked_at:
+                bound = self.predictor.gradient(self.pipeline, block, remember=False).bound
+                for one in gradients:
+                    self._gradient(one, block, Numbers(gradient, self.case.gradient(bound)))
+            else:
+                for claim in walked:
+                    claim.pass_by(block)
             advance((block.stop - block.start) * self.case.classes)
         self._decide(others)
         for one in others:
@@ -147,12 +167,9 @@ class Judge:
         elif one.claim.form == "number":
             self._number(one)
 
-    def _gradient(self, one: Standing, block: Any, expected: Floats) -> None:
-        claimed = one.claim.read(self.case, block)
-        bound = self.case.gradient(
-            self.predictor.gradient(self.pipeline, block, remember=False).bound
-        )
-        off = ratios(one.claim, Numbers(expected, bound), claimed, 1.0)
+    def _gradient(self, one: Standing, block: slice, found: Numbers) -> None:
+        claimed, expected = one.claim.read(self.case, block), found.value
+        off = ratios(one.claim, found, claimed, 1.0)
         errors = ulp_error(claimed, expected, one.claim.dtype)
         assert one.off is not None
         assert one.picture is not None
@@ -164,9 +181,10 @@ class Judge:
         one.ratio = max(one.ratio, float(off[row, column]))
         one.ulp = max(one.ulp, float(np.max(errors)))
         height, width = one.picture.shape
+        columns = -(-np.arange(width) * errors.shape[-1] // width)  # the first of each bin
+        cells = np.maximum.reduceat(errors, columns, axis=-1)
         rows = np.arange(block.start, block.stop) * height // self.case.count
-        columns = np.arange(errors.shape[-1]) * width // errors.shape[-1]
-        np.maximum.at(one.picture, (rows[:, None], columns[None, :]), errors)
+        np.maximum.at(one.picture, rows, cells)
 
     def _rows(self, one: Standing) -> None:
         claimed, expected = one.claim.read(self.case, None), self.losses.rounded

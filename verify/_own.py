@@ -39,7 +39,7 @@ class Walked(Claim):
     Attributes
     ----------
     ask : callable
-        From an index to losses and gradient of these rows.
+        From an index, and whether the gradient is wanted, to losses and gradient of these rows.
     losses : ndarray, shape (N,)
     """
 
@@ -48,9 +48,13 @@ class Walked(Claim):
 
     def read(self, case: Case, index: Index | None) -> NDArray[np.float64]:
         """Compute some rows."""
-        losses, gradient = self.ask(slice(None) if index is None else index)
+        losses, gradient = self.ask(slice(None) if index is None else index, True)
         self.losses[index] = losses
         return np.asarray(gradient, dtype=np.float64)
+
+    def pass_by(self, index: Index) -> None:
+        """Compute the losses of some rows, without their gradient."""
+        self.losses[index] = self.ask(index, False)[0]
 
 
 def own_claims(name: str, problem: Problem, targets: Targets) -> tuple[Claim, ...]:
@@ -106,7 +110,8 @@ def _walked(backend: Backend, problem: Problem, targets: Targets) -> Walked:
     case, pipeline = problem.case, problem.pipeline
     binary = isinstance(case, BinaryCase)
     loss = problem.loss if problem.loss != "next_token_cross_entropy" else "cross_entropy"
-    both = xp_xent.value_and_grad(getattr(xp_xent, loss))
+    call = getattr(xp_xent, loss)
+    both = xp_xent.value_and_grad(call)
     factors, weights = targets.factors_of(pipeline), targets.weights_of_rows(pipeline)
     with np.errstate(all="ignore"):
         shares = np.where(weights == 0, 0.0, factors / weights)
@@ -118,12 +123,14 @@ def _walked(backend: Backend, problem: Problem, targets: Targets) -> Walked:
         if n in ("weight", "pos_weight") and not (binary and n == "weight")
     }
 
-    def ask(index: Index) -> tuple[Any, Any]:
+    shifted = None if case.labels is None else targets.later(case.flat_labels, pipeline.shift, 0)
+
+    def ask(index: Index, slope: bool) -> tuple[Any, Any]:
         z = take(case.logits, case.positions, index)
-        if case.labels is None:
+        if shifted is None:
             y = take(case.probabilities, case.positions, index)
         else:
-            y = targets.later(case.flat_labels, pipeline.shift, 0)[index]
+            y = shifted[index]
         if binary:
             z, y = z[:, 0], y[:, 0]
         more = {"where": backend.asarray(targets.counted(pipeline)[index])}
@@ -132,9 +139,12 @@ def _walked(backend: Backend, problem: Problem, targets: Targets) -> Walked:
             more["weight" if binary else "sample_weight"] = backend.asarray(kept)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value, gradient = both(backend.asarray(z, case.dtype), backend.asarray(y),
-                                   reduction="none", **more, **fixed, **options)  # fmt: skip
+            arrays = backend.asarray(z, case.dtype), backend.asarray(y)
+            named = {**more, **fixed, **options, "reduction": "none"}
+            value, gradient = both(*arrays, **named) if slope else (call(*arrays, **named), None)
         rows = backend.to_numpy(value).astype(np.float64)
+        if gradient is None:
+            return rows, None
         slopes = backend.to_numpy(gradient).astype(np.float64)
         slopes = slopes[:, None] if binary else slopes
         return rows, slopes * shares[index][:, None]

@@ -19,14 +19,14 @@ from xp_xent.conformance.tolerance import (
     shifted_loss_bound,
     sum_tolerance,
 )
-from xp_xent.verify._case import Case, Index
+from xp_xent.verify._case import BLOCK, Case, Index
 from xp_xent.verify._costs import Costs, clipped, costs
 from xp_xent.verify._pipeline import Key, Pipeline
 from xp_xent.verify._steps import round_to, spacing
 from xp_xent.verify._targets import Targets
 
 Floats = NDArray[np.float64]
-KEPT = 1 << 23  # numbers of columns that are kept at a time, for all keys together
+KEPT = 1 << 20, 1 << 23  # numbers of columns that are kept, at least and at most
 
 
 class Numbers(NamedTuple):
@@ -106,12 +106,17 @@ class Predictor:
             return self._read(key, index)
         name = (key, id(index))
         if name not in self._columns:
-            if index is None and key.layout[0] != "softmax":
-                found = _joined([self._read(key, block) for block in self.case.blocks()])
-            else:
+            if key.layout[0] == "softmax":
                 found = self._read(key, slice(0, self.case.count) if index is None else index)
+            elif isinstance(index, np.ndarray):
+                step = max(1, BLOCK // self.case.classes)
+                parts = [index[i : i + step] for i in range(0, max(len(index), 1), step)]
+                found = _joined([self._read(key, part) for part in parts])
+            else:
+                found = _joined([self._read(key, block) for block in self.case.blocks()])
             size = len(found.lse) * (len(found.picked) + len(found.every) + 2)
-            while self._columns and (len(self._columns) + 1) * size > KEPT:
+            kept = min(max(self.case.size // 64, KEPT[0]), KEPT[1])
+            while self._columns and (len(self._columns) + 1) * size > kept:
                 self._columns.popitem(last=False)
             self._columns[name] = index, found
         self._columns.move_to_end(name)

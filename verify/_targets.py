@@ -12,7 +12,7 @@ from xp_xent.verify._case import Case
 from xp_xent.verify._pipeline import Pipeline
 
 Floats = NDArray[np.float64]
-KEPT = 1 << 22  # numbers that each of the caches may hold
+FEW = 1 << 14  # rows
 
 
 class Targets:
@@ -21,8 +21,9 @@ class Targets:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.weight = np.ones(case.classes) if case.weight is None else case.weight.astype(float)
-        # A search asks for the same few, again and again; of many rows fewer are kept.
-        entries = max(3, min(32, KEPT // max(case.count, 1)))
+        # A search asks for the same few, again and again; of many rows fewer are kept, so that
+        # they are little beside the logits.
+        entries = 32 if case.count <= FEW else max(4, min(32, case.classes // 64))
         self.labels = lru_cache(entries)(self._labels)
         self.kept = lru_cache(entries)(self._kept)
         self.factors = lru_cache(entries)(self._factors)
