@@ -238,6 +238,30 @@ def kl_bounds(logits: ArrayLike, target_probs: ArrayLike, dtype: str) -> Bounds:
                   bounds.gradient)  # fmt: skip
 
 
+def shifted_loss_bound(dtype: str, num_classes: int, mass: ArrayLike, value: ArrayLike) -> Floats:
+    """Bound the error of rows by log_softmax of shifted logits, as frameworks compute it.
+
+    log p_c = (z_c − m) − log Σ exp(z_j − m) rounds each part once and the sum's 1 with it, so that
+    a confident row has the absolute error of a number near 1: (8 + log2 K)(A + loss) eps, with A
+    the row's mass. `cross_entropy_bounds` is what a form without that 1 attains.
+    """
+    units = 8.0 + math.log2(max(num_classes, 1))
+    return units * (np.asarray(mass) + np.abs(value)) * FORMATS[dtype].eps
+
+
+def shifted_gradient_bound(
+    dtype: str, num_classes: int, mass: ArrayLike, masses: ArrayLike, p: ArrayLike
+) -> Floats:
+    """Bound the error of entries A p_j − a_j, with p_j the exponential of the log_softmax above.
+
+    The absolute error of log p_j, 2|log p_j| eps and the sum's, is the relative one of p_j.
+    """
+    p, units = np.asarray(p, np.float64), 8.0 + math.log2(max(num_classes, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = np.where(p > 0, p * (units - 2.0 * np.log(p)), 0.0)
+    return (np.asarray(mass) * own + units * np.asarray(masses)) * FORMATS[dtype].eps
+
+
 def weighting(dtype: str) -> float:
     """Give the relative error that the product with a weight may add."""
     return 2.0 * FORMATS[dtype].eps

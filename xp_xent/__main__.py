@@ -11,10 +11,11 @@ def command() -> Any:
     from xp_xent.benchmarks._cli import bench
     from xp_xent.conformance._cli import conformance
     from xp_xent.verify._cli import backends, diagnose, loss
+    from xp_xent.verify._command import verify
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     app.callback()(root)
-    for one in (backends, diagnose, loss, conformance, bench):
+    for one in (backends, verify, diagnose, loss, conformance, bench):
         app.command()(one)
     return app
 

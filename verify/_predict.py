@@ -1,0 +1,259 @@
+"""The numbers that a pipeline gives: its loss, its rows' losses, its gradient, and their errors.
+
+They are computed in float64 by the textbook's formulas: to tell pipelines apart that takes no more.
+The truth that a claim is judged by is `_truth.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xp_xent.conformance._formats import FORMATS
+from xp_xent.conformance.tolerance import (
+    shifted_gradient_bound,
+    shifted_loss_bound,
+    sum_tolerance,
+)
+from xp_xent.verify._case import BLOCK, Case, Index
+from xp_xent.verify._costs import Costs, clipped, costs
+from xp_xent.verify._pipeline import Key, Pipeline
+from xp_xent.verify._steps import round_to, spacing
+from xp_xent.verify._targets import Targets
+
+Floats = NDArray[np.float64]
+KEPT = 1 << 20, 1 << 23  # numbers of columns that are kept, at least and at most
+
+
+class Numbers(NamedTuple):
+    """A prediction, the error that a computation in float64 may have, and what rounding adds."""
+
+    value: Floats
+    bound: Floats
+    step: Floats | float = 0.0
+
+    def at(self, index: Any) -> Numbers:
+        """Give some rows of it."""
+        step = self.step if isinstance(self.step, float) else self.step[index]
+        return Numbers(self.value[index], self.bound[index], step)
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What the losses of rows need of their costs, whatever the targets are."""
+
+    picked: dict[object, Floats]  # by (offset, shift) of labels, or by the weights' power
+    every: tuple[Floats, ...]  # Σ_c w_c^power cost_c, by power
+    base: tuple[Floats, ...]
+    lse: Floats
+    reach: float
+
+
+class Predictor:
+    """The numbers of any pipeline on one case, with the errors of a computation in float64.
+
+    Parameters
+    ----------
+    case : Case
+    variants : list of (int, int)
+        The offsets and shifts of labels that will be asked for.
+    """
+
+    dtype = "float64"
+
+    def __init__(self, case: Case, variants: list[tuple[int, int]]) -> None:
+        self.case, self.variants = case, variants
+        self.targets = Targets(case)
+        self.powers = range(3 if case.weight is not None else 1)
+        # The rows that an entry is of stay with it, so that no other array has their id.
+        self._columns: OrderedDict[tuple[Key, int], tuple[Index | None, Columns]] = OrderedDict()
+        self._samples: OrderedDict[tuple[Key, int], tuple[Index, Costs]] = OrderedDict()
+
+    # Columns: a pass over the logits for each key
+
+    def _read(self, key: Key, index: Index) -> Columns:
+        found = costs(self.case, key, index)
+        weights = [self.targets.weight**power for power in self.powers]
+
+        def totals(matrix: Floats | None) -> tuple[Floats, ...]:
+            if matrix is None:
+                return ()
+            with np.errstate(invalid="ignore"):
+                return tuple(
+                    matrix.sum(-1) if power == 0 else np.where(w == 0, 0.0, matrix * w).sum(-1)
+                    for power, w in enumerate(weights)
+                )
+
+        picked: dict[object, Floats] = {}
+        if self.case.labels is not None:
+            for variant in self.variants:
+                labels = self.targets.labels(*variant)[index][:, None]
+                picked[variant] = np.take_along_axis(found.cost, labels, -1)[:, 0]
+        else:
+            q = self.case.masses(index)
+            with np.errstate(invalid="ignore"):
+                for power, w in enumerate(weights):
+                    picked[power] = np.where(q * w == 0, 0.0, q * w * found.cost).sum(-1)
+        return Columns(picked, totals(found.cost), totals(found.base), found.lse, found.reach)
+
+    def columns(self, key: Key, index: Index | None = None, remember: bool = True) -> Columns:
+        """Give the columns of some rows, or of all."""
+        if not remember and index is not None:
+            return self._read(key, index)
+        name = (key, id(index))
+        if name not in self._columns:
+            if key.layout[0] == "softmax":
+                found = self._read(key, slice(0, self.case.count) if index is None else index)
+            elif isinstance(index, np.ndarray):
+                step = max(1, BLOCK // self.case.classes)
+                parts = [index[i : i + step] for i in range(0, max(len(index), 1), step)]
+                found = _joined([self._read(key, part) for part in parts])
+            else:
+                found = _joined([self._read(key, block) for block in self.case.blocks()])
+            size = len(found.lse) * (len(found.picked) + len(found.every) + 2)
+            kept = min(max(self.case.size // 64, KEPT[0]), KEPT[1])
+            while self._columns and (len(self._columns) + 1) * size > kept:
+                self._columns.popitem(last=False)
+            self._columns[name] = index, found
+        self._columns.move_to_end(name)
+        return self._columns[name][1]
+
+    # Numbers
+
+    def own(self, pipeline: Pipeline, index: Index | None = None, remember: bool = True) -> Numbers:
+        """Give each row's own loss, before any weight of the row."""
+        key, K, clip = pipeline.key, self.case.classes, None
+        if key.clip[0] != "none" and self.case.labels is not None and not pipeline.label_smoothing:
+            # Only the labels' costs count, which can be clipped after they are picked.
+            key, clip = key._replace(clip=("none", 0.0)), key.clip
+        found = self.columns(key, index, remember)
+        power = min(pipeline.weight_power, len(self.powers) - 1)
+        epsilon = pipeline.label_smoothing
+        rows = slice(None) if index is None else index
+        with np.errstate(all="ignore"):
+            if self.case.labels is not None:
+                value = found.picked[pipeline.offset, pipeline.shift]
+                value = value if clip is None else clipped(value, clip)[0]
+                mass: Floats | float = 1.0
+                if power:
+                    mass = self.targets.class_weight(pipeline, power)[rows]
+                    value = np.where(mass == 0, 0.0, mass * value)
+                total: Floats | float = 1.0
+            else:
+                value = found.picked[power]
+                mass = total = 1.0
+            if power:
+                mean = float(np.mean(self.targets.weight**power))
+                mass = (1.0 - epsilon) * mass + epsilon * mean
+            if epsilon and pipeline.smoothing == "uniform":
+                value = (1.0 - epsilon) * value + epsilon / K * total * found.every[power]
+            elif epsilon:
+                value = (1.0 - epsilon) * value + epsilon / (K - 1) * (found.every[power] - value)
+            bound = shifted_loss_bound(self.dtype, K, mass, value)
+            if found.base:
+                value = value + found.base[power]
+                bound = bound + shifted_loss_bound(self.dtype, K, mass, found.base[power])
+            if pipeline.z_loss:
+                penalty = pipeline.z_loss * found.lse**2
+                value = value + penalty
+                bound = bound + 2.0 * shifted_loss_bound(self.dtype, K, pipeline.z_loss, penalty)
+            if pipeline.steps:
+                bound = bound + 4.0 * FORMATS[self.dtype].eps * mass * found.reach
+        return Numbers(value * pipeline.scale, bound * abs(pipeline.scale))
+
+    def rows(
+        self, pipeline: Pipeline, index: Index | None = None, remember: bool = True
+    ) -> Numbers:
+        """Give each row's loss, 0 where it does not count."""
+        value, bound, _ = self.own(pipeline, index, remember)
+        weight = self.targets.weights_of_rows(pipeline)[slice(None) if index is None else index]
+        with np.errstate(invalid="ignore"):
+            value = np.where(weight == 0, 0.0, weight * value)
+        bound = np.where(weight == 0, 0.0, np.abs(weight) * bound)
+        return _rounded(Numbers(value, bound), pipeline.loss)
+
+    def number(self, pipeline: Pipeline) -> Numbers:
+        """Give the reduced loss."""
+        value, bound, _ = self.own(pipeline)
+        factors = self.targets.factors_of(pipeline)
+        counts = factors != 0
+        with np.errstate(invalid="ignore"):
+            total = np.sum(factors[counts] * value[counts])
+        if not counts.any():
+            total = np.asarray(np.nan if pipeline.reduction == "mean" else 0.0)
+        error = np.sum(np.abs(factors[counts]) * bound[counts])
+        error = error + sum_tolerance(self.dtype, self.case.count) * np.abs(total)
+        return _rounded(Numbers(np.asarray(total), np.asarray(error)), pipeline.loss)
+
+    def masses(self, pipeline: Pipeline, index: Index) -> Floats:
+        """Give what multiplies the cost of each class of some rows."""
+        K, epsilon = self.case.classes, pipeline.label_smoothing
+        if self.case.labels is None:
+            q = self.case.masses(index)
+        else:
+            labels = self.targets.labels(pipeline.offset, pipeline.shift)[index]
+            q = (labels[:, None] == np.arange(K)).astype(np.float64)
+        if epsilon and pipeline.smoothing == "uniform":
+            q = (1.0 - epsilon) * q + epsilon / K
+        elif epsilon:
+            q = (1.0 - epsilon) * q + epsilon * (q.sum(-1, keepdims=True) - q) / (K - 1)
+        return q * self.targets.weight**pipeline.weight_power
+
+    def gradient(self, pipeline: Pipeline, index: Index, remember: bool = True) -> Numbers:
+        """Give rows of the gradient by the logits."""
+        name = (pipeline.key, id(index))
+        if remember and name in self._samples:
+            found = self._samples[name][1]
+        else:
+            found = costs(self.case, pipeline.key, index)
+            if remember:
+                self._samples[name] = index, found
+            while len(self._samples) > 64:
+                self._samples.popitem(last=False)
+        factors = self.targets.factors_of(pipeline)[index]
+        with np.errstate(all="ignore"):
+            weight = np.where(factors != 0, factors, 0.0)[:, None]
+            # A softmax over another axis mixes rows, so what multiplies them comes first.
+            masses = weight * self.masses(pipeline, index)
+            by_lse = 2.0 * pipeline.z_loss * found.lse * weight[:, 0]
+            by_lse = np.where(weight[:, 0] == 0, 0.0, by_lse)
+            classes = weight * self.targets.weight**pipeline.weight_power
+            value = found.pull(masses, classes, by_lse)
+            total = np.sum(np.abs(masses), -1, keepdims=True)
+            p = np.exp(-np.where(found.base is None, np.maximum(found.cost, 0.0), 0.0))
+            bound = shifted_gradient_bound(self.dtype, self.case.classes, total, np.abs(masses), p)
+            bound = bound + 16.0 * FORMATS[self.dtype].eps * np.abs(by_lse)[:, None] * p
+            if pipeline.steps:
+                bound = bound + 4.0 * FORMATS[self.dtype].eps * found.reach * (
+                    total * p + np.abs(value)
+                )
+            bound = bound + sum_tolerance(self.dtype, self.case.count) * np.abs(value)
+        if pipeline.layout[0] != "softmax":
+            value, bound = (np.where(weight == 0, 0.0, x) for x in (value, bound))
+        both = pipeline.scale * pipeline.factor
+        tiny = FORMATS[self.dtype].smallest_normal
+        found_numbers = Numbers(value * both, bound * abs(both) + np.where(bound > 0, tiny, 0.0))
+        return _rounded(found_numbers, pipeline.gradient)
+
+
+def _rounded(found: Numbers, dtype: str | None) -> Numbers:
+    if dtype is None:
+        return found
+    value = round_to(found.value, dtype)
+    return Numbers(value, found.bound, spacing(value, dtype))
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    """Put the columns of blocks one after the other."""
+    first = parts[0]
+    return Columns(
+        {name: np.concatenate([part.picked[name] for part in parts]) for name in first.picked},
+        tuple(np.concatenate(c) for c in zip(*(part.every for part in parts), strict=True)),
+        tuple(np.concatenate(c) for c in zip(*(part.base for part in parts), strict=True)),
+        np.concatenate([part.lse for part in parts]),
+        max(part.reach for part in parts),
+    )
