@@ -196,10 +196,12 @@ def score(chosen: list[Case], show: bool) -> tuple[Counter[tuple[str, str]], lis
         kind = case.wrong or ("one rule", "two rules")[len(case.rules) - 1]
         counts[kind, outcome] += 1
         if outcome in (WRONG, MISSED, GUESSED):
-            got = {tuple(e.rules) and str(e.rules) for c in result.claims for e in c.explanations} if result else ""  # fmt: skip
+            claims = result.claims if result else ()
+            got = {tuple(e.rules) and str(e.rules) for c in claims for e in c.explanations}
             failures.append(f"{outcome}: {case} -> {got or 'nothing'}")
             if show:
-                print(failures[-1], f"{took:.1f} s", flush=True)
+                sys.stdout.write(f"{failures[-1]} {took:.1f} s\n")
+                sys.stdout.flush()
     return counts, failures, total
 
 
@@ -227,11 +229,13 @@ def main() -> None:
     chosen = list(cases(given.pairs, given.others, given.singles))
     start = time.perf_counter()
     counts, _, searched = score(chosen, not given.quiet)
-    print(table(counts))
-    names = [n for (kind, outcome), n in counts.items() if kind.endswith(("one rule", "two rules"))]
+    names = [n for (kind, _), n in counts.items() if kind.endswith(("one rule", "two rules"))]
     right = sum(n for (_, outcome), n in counts.items() if outcome == RIGHT)
-    print(f"\nnamed {100 * right / max(sum(names), 1):.1f}% of {sum(names)} pipelines that rules "
-          f"explain; {searched:.0f} s of {time.perf_counter() - start:.0f} s in compare")  # fmt: skip
+    sys.stdout.write(
+        f"{table(counts)}\n\nnamed {100 * right / max(sum(names), 1):.1f}% of {sum(names)} "
+        f"pipelines that rules explain; {searched:.0f} s of {time.perf_counter() - start:.0f} s "
+        "in compare\n"
+    )
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ OPTIONS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
+@pytest.mark.parametrize("options", OPTIONS, ids="-".join)
 def test_every_option_is_a_part_of_the_truth(options: dict[str, Any]) -> None:
-    """Each is computed by `_truth.py` anew, so it agrees with the library in float64's last digits."""
+    """Each is computed by `_truth.py` anew, and agrees with the library in float64."""
     logits = LOGITS.astype(np.float64)
     loss, gradient = BOTH(logits, LABELS, **options)
     result = compare(logits, LABELS, loss=loss, gradient=gradient, **options)
@@ -157,10 +157,14 @@ def test_denominator_weights() -> None:
 def test_tokens_shifted_twice_and_not_at_all() -> None:
     tokens = RNG.integers(0, 7, (3, 20))
     twice = xp_xent.cross_entropy(LOGITS[:, :-2], tokens[:, 2:])
-    result = compare(LOGITS, tokens, loss=twice, loss_function="next_token_cross_entropy", backends=())
+    result = compare(
+        LOGITS, tokens, loss=twice, loss_function="next_token_cross_entropy", backends=()
+    )
     assert rules_of(result)[0] == [("shift", {})]
     own = xp_xent.cross_entropy(LOGITS, tokens)
-    result = compare(LOGITS, tokens, loss=own, loss_function="next_token_cross_entropy", backends=())
+    result = compare(
+        LOGITS, tokens, loss=own, loss_function="next_token_cross_entropy", backends=()
+    )
     assert rules_of(result)[0] == [("shift", {})]
 
 
@@ -238,7 +242,9 @@ def test_logits_that_were_rounded_are_the_answer() -> None:
 
 
 def test_a_rule_on_top_of_other_inputs() -> None:
-    own = side(LOGITS + np.float32(0.25) * RNG.random(7).astype(np.float32), LABELS, reduction="sum")
+    own = side(
+        LOGITS + np.float32(0.25) * RNG.random(7).astype(np.float32), LABELS, reduction="sum"
+    )
     result = compare(LOGITS, LABELS, sides={"jax": own}, backends=())
     assert rules_of(result)[0] == [("reduction-sum", {})]
     assert result.claims[0].inputs == ("logits.jax",)
@@ -254,15 +260,18 @@ def test_logits_that_differ_by_rounding_agree() -> None:
 def test_labels_that_differ() -> None:
     own = np.where(LABELS == -100, -1, LABELS)
     given = side(LOGITS, own, ignore_index=-1)
-    result = compare(LOGITS, np.where(LABELS == -100, 0, LABELS), sides={"a": given | {"targets": own}},
-                     ignore_index=-1, backends=())  # fmt: skip
+    sides = {"a": given | {"targets": own}}
+    common = np.where(LABELS == -100, 0, LABELS)
+    result = compare(LOGITS, common, sides=sides, ignore_index=-1, backends=())
     assert "it has -1 for 0" in str(result.inputs[0])
 
 
 def test_arrays_of_other_libraries() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     logits = torch.tensor(LOGITS, requires_grad=True)
-    loss = torch.nn.functional.cross_entropy(logits.reshape(-1, 7), torch.tensor(LABELS).reshape(-1))
+    loss = torch.nn.functional.cross_entropy(
+        logits.reshape(-1, 7), torch.tensor(LABELS).reshape(-1)
+    )
     loss.backward()
     result = compare(logits, torch.tensor(LABELS), loss=loss, gradient=logits.grad,
                      backends=("numpy", "torch"))  # fmt: skip

@@ -58,9 +58,13 @@ def test_what_agrees(tmp_path: Path, batch: Path) -> None:
 def test_two_sides_one_of_which_is_off(tmp_path: Path, batch: Path) -> None:
     loss, gradient = BOTH(LOGITS, LABELS)
     good = dump(tmp_path, "good", loss=loss, gradient=gradient)
-    wrong = dump(tmp_path, "wrong", loss=loss * np.float32(0.75), gradient=gradient * np.float32(0.75))
+    wrong = dump(
+        tmp_path, "wrong", loss=loss * np.float32(0.75), gradient=gradient * np.float32(0.75)
+    )
     report = tmp_path / "x.json"
-    output = verify(batch, "--as", f"jax={good}", "--as", f"torch={wrong}", "--json", report, status=1)
+    output = verify(
+        batch, "--as", f"jax={good}", "--as", f"torch={wrong}", "--json", report, status=1
+    )
     assert "loss.torch and gradient.torch: it divided by all positions" in output
     said = {c["name"]: c for c in valid(report, "verify")["claims"]}
     assert said["jax"]["explanations"] == []
@@ -105,7 +109,9 @@ def test_claims_of_rows_that_are_nan(tmp_path: Path, batch: Path) -> None:
     loss = np.asarray(xp_xent.cross_entropy(LOGITS, LABELS, reduction="none"))
     loss[5] = np.nan
     report = tmp_path / "x.json"
-    verify(dump(tmp_path, "own", logits=LOGITS, targets=LABELS, loss=loss), "--json", report, status=1)
+    verify(
+        dump(tmp_path, "own", logits=LOGITS, targets=LABELS, loss=loss), "--json", report, status=1
+    )
     (claim,) = valid(report, "verify")["claims"]
     assert claim["ulp"] is None
     assert claim["rows"][0]["row"] == [5]
@@ -136,7 +142,10 @@ def test_picture(tmp_path: Path) -> None:
     labels = RNG.integers(0, 3, 100_000)
     gradient = np.asarray(BOTH(logits, labels)[1]).copy()
     gradient[77_777, 1] *= 1.5
-    file, picture = dump(tmp_path, logits=logits, targets=labels, gradient=gradient), tmp_path / "x.png"
+    file, picture = (
+        dump(tmp_path, logits=logits, targets=labels, gradient=gradient),
+        tmp_path / "x.png",
+    )
     verify(file, "--plot", picture, status=1)
     import matplotlib.image
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import xp_xent
 from xp_xent import backends
-from xp_xent.backends import Backend, dtype_name
+from xp_xent.backends import Adapter, dtype_name
 from xp_xent.conformance._formats import COMPUTE
 from xp_xent.verify._case import BinaryCase, Case, Index, take
 from xp_xent.verify._claims import Claim
@@ -105,7 +105,7 @@ def padded(value: Any, case: Case) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return np.pad(value, ends).reshape(-1), known.reshape(-1)
 
 
-def _walked(backend: Backend, problem: Problem, targets: Targets) -> Walked:
+def _walked(backend: Adapter, problem: Problem, targets: Targets) -> Walked:
     """Ask for rows, block by block: their own losses and gradients, then the mean's factors."""
     case, pipeline = problem.case, problem.pipeline
     binary = isinstance(case, BinaryCase)
@@ -127,10 +127,7 @@ def _walked(backend: Backend, problem: Problem, targets: Targets) -> Walked:
 
     def ask(index: Index, slope: bool) -> tuple[Any, Any]:
         z = take(case.logits, case.positions, index)
-        if shifted is None:
-            y = take(case.probabilities, case.positions, index)
-        else:
-            y = shifted[index]
+        y = take(case.probabilities, case.positions, index) if shifted is None else shifted[index]
         if binary:
             z, y = z[:, 0], y[:, 0]
         more = {"where": backend.asarray(targets.counted(pipeline)[index])}

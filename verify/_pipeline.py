@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Key", "Pipeline"]
-
 Step = tuple[str, Any]  # such as ("temperature", 2.0); see _steps.py
 
 
