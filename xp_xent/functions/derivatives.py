@@ -170,7 +170,7 @@ def value_grad_and_hessian_diagonal(
     loss : callable
         As for `value_and_grad`.
     curvature : {"diagonal", "upper_bound"}, default "diagonal"
-        The Hessian's diagonal H_jj, as `hessian_diagonal` gives it; or Σ_k |H_jk|, the sums of
+        The Hessian's diagonal H_jj, as `hessian_diagonal` gives it; or ``Σ_k |H_jk|``, the sums of
         the magnitudes in the Hessian's rows. The diagonal matrix of these is never below the
         Hessian, so that a step divided by it does not overshoot the loss's quadratic model. For
         a softmax's plain cross-entropy it is the 2p(1 − p) of XGBoost [1]_; where elements stand
