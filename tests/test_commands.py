@@ -24,7 +24,7 @@ from xp_xent.backends import Adapter
 from xp_xent.verify import _environment as environment
 from xp_xent.verify import _shell
 
-COMMANDS = ("backends", "diagnose", "loss", "conformance", "bench")
+COMMANDS = ("backends", "verify", "diagnose", "loss", "conformance", "bench")
 
 # Findings
 
@@ -195,7 +195,7 @@ def test_help_is_80_columns_wide(command: str) -> None:
     assert done.exit_code == 0
     assert all(len(line) <= 80 for line in done.output.splitlines())
     assert "exit status" in " ".join(done.output.split())
-    if command in ("diagnose", "loss"):
+    if command in ("verify", "diagnose", "loss"):
         assert f"\n  xp-xent {command} " in done.output
     assert "\b" not in done.output
     assert "\\b" not in done.output

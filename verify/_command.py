@@ -63,18 +63,19 @@ def verify(
     json_file: shell.JsonFile = None,
     plot: Plot = None,
 ) -> None:
-    r"""Find out whether pipelines compute the same loss, and what the other side did if not.
+    """Find out whether pipelines compute the same loss, and what the other side did if not.
 
     The files hold logits and targets, weight, sample_weight and where if the loss has them, and
     what others computed: loss (one number, or one a row) and gradient, as loss.NAME and
     gradient.NAME for several, with their own logits.NAME, targets.NAME, … where these differ.
 
     \b
-    xp-xent verify batch.npz --as torch=torch.npz --as jax=jax.npz --option ignore_index=0
+    xp-xent verify batch.npz --as torch=torch.npz --as jax=jax.npz
+    xp-xent verify batch.npz --loss-value 0.6931 --option ignore_index=0
 
     The exit status is 0 if all agree, 1 if a claim or an input is off, explained or not, 2 if the
     input cannot be used.
-    """
+    """  # noqa: D301  (\b keeps the lines below it as they are)
     prepare()
     with shell.usable():
         shell.writable(json_file, plot)
