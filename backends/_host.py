@@ -15,7 +15,6 @@ class HostAccess:
     """
 
     xp: Any
-    can_read_values: Any
 
     def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
         """Copy a NumPy array to this library, as the dtype of that name."""
@@ -36,8 +35,3 @@ class HostAccess:
 
     def synchronize(self, array: Array) -> None:
         """Wait until the array has been computed."""
-
-    def readable(self, *arrays: Array | None) -> tuple[Any, tuple[Array | None, ...]] | None:
-        """Return arrays to look at, and the backend to do it by; None if any cannot be read."""
-        known = all(x is None or self.can_read_values(x) for x in arrays)
-        return (self, arrays) if known else None

@@ -8,7 +8,6 @@ import numpy as np
 
 from xp_xent.backends._base import Adapter, Array, Backend
 from xp_xent.backends._jax_sums import FEW, Sums
-from xp_xent.backends._numpy import BACKEND as NUMPY
 
 
 class Jax(Sums, Adapter):
@@ -20,10 +19,9 @@ class Jax(Sums, Adapter):
         super().__init__()
         import jax
 
-        from xp_xent.backends import _jax_explicit, _jax_plans, _jax_stated
+        from xp_xent.backends import _jax_explicit, _jax_stated
 
         self.jax, self.stated, self.explicit = jax, _jax_stated, _jax_explicit
-        self.plans = _jax_plans.Plans(self._evaluate)
 
     def with_class_axis(self, axis: int) -> Backend:
         # XLA would write what it transposes, on the way in and on the way out.
@@ -54,11 +52,6 @@ class Jax(Sums, Adapter):
         # Under jit even an operation on a known array is traced; one tells.
         return isinstance(self.xp.logical_not(False), self.jax.core.Tracer)
 
-    def readable(self, *arrays: Array | None) -> tuple[Backend, tuple[Array | None, ...]] | None:
-        found = super().readable(*arrays)
-        # NumPy shares the memory, and looks at it in a tenth of the time of operations by JAX.
-        return found and (NUMPY, tuple([x if x is None else np.asarray(x) for x in arrays]))
-
     def synchronize(self, array: Array) -> None:
         array.block_until_ready()
 
@@ -83,16 +76,7 @@ class Jax(Sums, Adapter):
         mesh = self.explicit.mesh_of(*arrays, *options.values(), *more)
         if mesh is not None:
             return self.explicit.evaluate(mesh, self._evaluate, loss, ask, arrays, options, more)
-        if self._is_compilable():
-            return self.plans.run(loss, ask, arrays, options, more)
         return self._evaluate(loss, ask, arrays, options, *more)
-
-    def _is_compilable(self) -> bool:
-        """Return whether nobody compiles already, or asked for nothing compiled, or for shards."""
-        if self.jax.config.jax_disable_jit or self._is_staged():
-            return False
-        mesh = self.jax.sharding.get_abstract_mesh()
-        return not mesh.explicit_axes and not mesh.manual_axes
 
     def _evaluate(
         self,

@@ -70,12 +70,6 @@ class ElementLoss(Loss):
         dtype = loss_dtype(backend.xp, logits)
         return ElementPlan(backend, len(shape), (*shape, 1), dtype, self.arguments)
 
-    def refuse_values(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> None:
-        """Refuse the values that `prepare` would, where they can be read."""
-        if found := plan.backend.readable(arrays[1], options["where"]):
-            backend, (targets, where) = found
-            _within(backend, targets, where)
-
     def prepare(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> Evaluation:
         """Return the evaluation of a call, or refuse its values."""
         (logits, targets), where, backend = arrays, options["where"], plan.backend

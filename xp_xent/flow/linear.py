@@ -13,7 +13,7 @@ from xp_xent.backends import dtype_name, same_shape
 from xp_xent.flow import checks as check
 from xp_xent.flow.execute import Reduction, run
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.prepare import refuse_labels, smoothing_of, target_rows
+from xp_xent.flow.prepare import smoothing_of, target_rows
 from xp_xent.flow.validate import common_backend, is_labels, no_label_to_ignore, row_plan
 from xp_xent.kernels.linear_layer import Layer
 from xp_xent.kernels.rows import Rows
@@ -63,13 +63,6 @@ class LinearLoss(Loss):
         self._kernel(plan.dtype, options)
         plan.has_labels = has_labels
         return plan
-
-    def refuse_values(
-        self, plan: RowPlan, arrays: tuple[Array, ...], options: dict[str, Any]
-    ) -> None:
-        """Refuse the values that `prepare` would, where they can be read."""
-        if plan.has_labels:
-            refuse_labels(plan, arrays[2], options)
 
     def prepare(
         self, plan: RowPlan, arrays: tuple[Array, ...], options: dict[str, Any]

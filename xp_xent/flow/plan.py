@@ -140,9 +140,6 @@ class Loss:
         """Return the `Evaluation` of a call, or refuse its values."""
         raise NotImplementedError
 
-    def refuse_values(self, plan: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> None:
-        """Refuse the values that `prepare` would, where they can be read."""
-
     def evaluation(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
         """Validate and prepare a call."""
         return self.prepare(self.validate(arrays, options), arrays, options)

@@ -82,11 +82,6 @@ class RowLoss(Loss):
         """Lay targets, and options of one number a row, beside the logits that they are of."""
         return targets, options
 
-    def refuse_values(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> None:
-        """Refuse the values that `prepare` would, where they can be read."""
-        if plan.has_labels:
-            refuse_labels(plan, arrays[1], options, self.aligned, self.shift)
-
 
 def _is_plain(plan: RowPlan, options: Options) -> bool:
     """Return whether no option says anything of rows or classes."""
@@ -151,21 +146,6 @@ def label_rows(
     if smoothing.epsilon != 0:
         rows = _smoothed(plan, like, rows, smoothing, class_weight)
     return rows, denominator_weight
-
-
-def refuse_labels(
-    plan: RowPlan,
-    labels: Array,
-    options: Options,
-    aligned: Callable[..., tuple[Array, Options]] = lambda _, labels, options: (labels, options),
-    shift: int = 0,
-) -> None:
-    """Refuse labels that are no classes, where values can be read."""
-    found = plan.backend.readable(labels, options.get("where"))
-    if found is not None:
-        backend, (labels, where) = found
-        looked_at = options | {"where": where, "sample_weight": None}
-        _counted(plan, backend, *aligned(backend, labels, looked_at), shift)
 
 
 def _counted(
