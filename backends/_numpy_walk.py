@@ -47,7 +47,7 @@ class _Walk(threading.local):
     """What a thread's walk over a block needs to know beside its arguments."""
 
     room: np.ndarray | None = None  # where the block's gradient will be, for its exponentials
-    inaccurate: np.ndarray | None = None  # rows to be computed again, (..., 1)
+    inaccurate: Any = None  # rows to be computed again, (..., 1); None where there are none
     with_max: bool = False  # they are, now
 
 
@@ -162,6 +162,7 @@ class Walked(Adapter):
     ) -> Any:
         walk = self._walk
         if rows.size <= BLOCK and _EXACT.issuperset(map(type, operands)) and type(rows) in _EXACT:
+            walk.inaccurate = None  # an exception may have left some
             results = function(rows, *operands)
             if walk.inaccurate is None:
                 return settled(rows, results)
@@ -171,7 +172,7 @@ class Walked(Adapter):
         rows = given[0]
         blocks = [(Ellipsis,)] if rows.size <= BLOCK else list(_blocks.cut(rows.shape, BLOCK))
         if len(blocks) == 1:
-            return settled(rows, self._again(function, function(*given), given))
+            return settled(rows, self._computed(function, given))
         shape, outputs = rows.shape, list[np.ndarray]()
         # With one class, losses would have that shape as well.
         over = rows if overwrite and shape[-1] > 1 else None
@@ -183,7 +184,7 @@ class Walked(Adapter):
             # Not over the rows: a kernel may read them again after their exponentials are made.
             room = self._walk.room = _gradient(outputs, index, shape) if over is None else None
             try:
-                results = self._again(function, function(*parts), parts)
+                results = self._computed(function, parts)
             finally:
                 self._walk.room = None  # a kernel need not have used it
             single = not isinstance(results, tuple)
@@ -197,6 +198,11 @@ class Walked(Adapter):
 
         _threads.each(work, blocks, len(blocks))
         return outputs[0] if single else tuple(outputs)
+
+    def _computed(self, function: Callable[..., Any], operands: Sequence[Any]) -> Any:
+        """Apply a function to rows, and again to those that were inaccurate."""
+        self._walk.inaccurate = None
+        return self._again(function, function(*operands), operands)
 
     def _again(self, function: Callable[..., Any], results: Any, operands: Sequence[Any]) -> Any:
         """Compute rows again, with maxima, that were inaccurate without."""

@@ -25,8 +25,10 @@ class Device:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and self.number == other.number
 
-    def __hash__(self) -> int:
-        return self.number
+    __hash__ = None  # type: ignore[assignment]  # as CuPy's has none
+
+    def __repr__(self) -> str:
+        return f"<Device {self.number}>"
 
     def __enter__(self) -> None:
         Device.entered += 1

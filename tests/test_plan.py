@@ -18,6 +18,7 @@ import xp_xent
 from xp_xent import cross_entropy, nll_loss, value_and_grad
 from xp_xent.backends import Backend
 from xp_xent.flow import plan
+from xp_xent.kernels.row_stats import StatsWithoutMax
 
 ROOT = Path(xp_xent.__file__).parents[1]
 RNG = np.random.default_rng(9)
@@ -62,6 +63,51 @@ def test_numbers_of_numpy_that_settle_something() -> None:
     for ignored in (np.int64(-100), np.int64(3), np.int64(4)):
         got = cross_entropy(LOGITS, LABELS, ignore_index=ignored)
         assert got == cross_entropy(LOGITS, LABELS, where=ignored != LABELS)
+
+
+def test_zero_of_numpy_is_zero() -> None:
+    """Whether a number is 0 is part of the key for NumPy's as for Python's."""
+    z, q = np.zeros((2, 1)), np.ones((2, 1))
+    cross_entropy(z, q, label_smoothing=np.float64(0), smoothing="others")
+    error = error_of(cross_entropy, z, q, label_smoothing=np.float64(0.1), smoothing="others")
+    assert "needs at least two classes" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("loss", "arrays", "right", "wrong"),
+    [
+        (cross_entropy, (LOGITS, LABELS), (0.5, 1.0), (5.0, -1.0)),
+        (xp_xent.binary_cross_entropy_with_logits, (LOGITS, LOGITS > 0), (0.5,), (5.0,)),
+    ],
+)
+def test_of_two_faults_the_same_is_refused(loss: Any, arrays: Any, right: Any, wrong: Any) -> None:
+    """With a plan and without."""
+    names = ("label_smoothing", "z_loss")
+    fresh, bad = arrays[0][:7], np.full(LOGITS.shape, 255.0, np.float32)
+    other = bad if loss is not cross_entropy else LABELS + 20
+    faulty = dict(zip(names, wrong, strict=False))
+    cold = error_of(loss, fresh, other[:7], **faulty)
+    loss(*arrays, **dict(zip(names, right, strict=False)))
+    if loss is not cross_entropy:
+        loss(LOGITS, bad / 255, **dict(zip(names, right, strict=False)))
+    warm = error_of(loss, LOGITS, other, **faulty)
+    assert str(cold) == str(warm)
+
+
+def test_an_exception_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is interrupted after it found rows to compute again."""
+    z = LOGITS.copy()
+    z[3] += 1000
+
+    def interrupted(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StatsWithoutMax, "nll", property(interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            cross_entropy(z, LABELS)
+    assert np.isfinite(cross_entropy(LOGITS[:5], LABELS[:5], label_smoothing=0.1))
+    assert np.isfinite(cross_entropy(LOGITS[:5], LABELS[:5]))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +189,7 @@ def test_each_loss_has_its_own() -> None:
     )
 
 
-def test_no_value_is_read_on_a_device() -> None:
+def test_no_value_is_read_on_a_device(fresh: dict[Any, Any]) -> None:
     """Neither without a plan nor with one: an array that Python reads raises."""
     library = _foreign.library("devices")
 
@@ -168,6 +214,7 @@ def test_no_value_is_read_on_a_device() -> None:
         del backends._by_type[type(arrays[0])]
     assert [float(value.get()) for value in values] == pytest.approx([2.5] * 3, abs=0.5)
     assert gradient.shape == LOGITS.shape
+    assert len(fresh) == 2  # kept, though a device is not hashable
 
 
 def way(function: Any) -> tuple[list[str], list[str]]:

@@ -73,8 +73,9 @@ class ElementLoss(Loss):
     def prepare(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> Evaluation:
         """Return the evaluation of a call, or refuse its values."""
         (logits, targets), where, backend = arrays, options["where"], plan.backend
+        numbers = self._numbers_of(options)  # refused before targets, as `validate` does
         check_targets = not _within(backend, targets, where)
-        kernel = self._kernel(plan.dtype, check_targets=check_targets, **self._numbers_of(options))
+        kernel = self._kernel(plan.dtype, check_targets=check_targets, **numbers)
         rows = Rows(
             plan.to_kernel(logits),
             valid=None if where is None else plan.to_kernel(where),

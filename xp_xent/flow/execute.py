@@ -26,11 +26,8 @@ class Reduction(NamedTuple):
     @staticmethod
     def of(plan: Any, options: dict[str, Any], weight: Array | None = None) -> "Reduction":
         """Make it of a loss's options, and refuse their values."""
-        normalizer, kind, shape = (
-            options.get("normalizer"),
-            options["reduction"],
-            plan.losses_shape(),
-        )
+        kind, shape = options["reduction"], plan.losses_shape()
+        normalizer = options.get("normalizer")
         if normalizer is not None and check.is_number(normalizer):
             normalizer = check.number("normalizer", normalizer)
             if normalizer == 0:

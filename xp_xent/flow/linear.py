@@ -59,17 +59,20 @@ class LinearLoss(Loss):
         has_labels = is_labels(plan, targets, -1)
         if not has_labels:
             no_label_to_ignore("targets", options)
-        smoothing_of(options, classes)
-        self._kernel(plan.dtype, options)
         plan.has_labels = has_labels
+        self._checked_kernel(plan, options)
         return plan
+
+    def _checked_kernel(self, plan: RowPlan, options: dict[str, Any]) -> Any:
+        smoothing_of(options, plan.classes)
+        return self._kernel(plan.dtype, options)
 
     def prepare(
         self, plan: RowPlan, arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> "LinearEvaluation":
         """Return the evaluation of a call, or refuse its values."""
         features, classifier, targets = arrays
-        backend, kernel = plan.backend, self._kernel(plan.dtype, options)
+        backend, kernel = plan.backend, self._checked_kernel(plan, options)
         rows, weight = target_rows(plan, features, targets, options)
         weights = backend.cast(classifier, plan.dtype)
         layer = Layer(backend, features, classifier, options["bias"], weights, plan.dtype)

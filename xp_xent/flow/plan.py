@@ -128,7 +128,7 @@ class Loss:
         self.arguments, self.numbers, self.in_steps = arguments, frozenset(numbers), in_steps
         self.variables = frozenset(arguments[:1] if variables is None else variables)
         self.function: Any = None
-        self.defaults: dict[str, Any] = {}
+        self.defaults: dict[Any, Any] = {}
         self._plans: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
@@ -148,7 +148,7 @@ class Loss:
         self, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any
     ) -> Any:
         """Ask the evaluation of a call for something, None for the loss; keep no plan."""
-        found = self.prepare(self.validate(arrays, options), arrays, options)
+        found = self.evaluation(arrays, options)
         return found.value() if ask is None else ask(found, *more)
 
     def run(self, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any) -> Any:
@@ -167,18 +167,19 @@ class Loss:
         """Return the key of a call's plan; None for what has none."""
         key: list[Any] = []
         try:
-            for x in arrays:
-                key += (type(x), x.dtype, x.shape, x.device)
-            for name, x in options.items():
-                if x is self.defaults[name]:
-                    continue
+            for name, x in (*enumerate(arrays), *options.items()):
                 kind = type(x)
-                if kind in _NUMBERS and name in self.numbers:
-                    key += (name, kind, x == 0)
-                elif kind in _PLAIN or (name not in self.numbers and isinstance(x, np.generic)):
-                    key += (name, kind, x)  # an axis, a label: what it says is settled
+                if x is self.defaults.get(name, self):
+                    continue
+                if kind in _PLAIN or isinstance(x, np.generic):
+                    number = name in self.numbers and kind not in (bool, str, type(None))
+                    # Of an axis, or a label to ignore, what it says is settled.
+                    key += (name, kind, bool(x == 0) if number else x)
                 else:
-                    key += (name, kind, x.dtype, x.shape, x.device)
+                    # The device by its name, for it may not be hashable.
+                    device = x.device
+                    device = device if type(device) is str else str(device)
+                    key += (name, kind, x.dtype, x.shape, device)
         except (AttributeError, TypeError):  # `validate` refuses what is no array
             return None
         return tuple(key)
@@ -201,7 +202,6 @@ class Loss:
         return self.defaults | options
 
 
-_NUMBERS = frozenset((int, float))
 _PLAIN = frozenset((int, float, bool, str, type(None)))
 
 

@@ -43,8 +43,7 @@ class RowLoss(Loss):
         named = dict(zip(self.arguments, arrays, strict=True))
         plan = validate.row_plan(named, options, self.arguments, plan_type=self.plan_type)
         has_labels = self._has_labels(plan, arrays, options)
-        smoothing_of(options, plan.classes)
-        plan.has_labels, kernel = has_labels, self._kernel(plan.dtype, options)
+        plan.has_labels, kernel = has_labels, self._checked_kernel(plan, options)
         if self.settled(options):
             plan.kernel = kernel
             if has_labels and _is_plain(plan, options):
@@ -72,14 +71,18 @@ class RowLoss(Loss):
             if backend.all_between(label, 0, plan.classes - 1):
                 rows = Rows(logits, label=label[plan.column], weighted=False)
                 return Evaluation(plan, plan.kernel, rows, plan.reduction)
-        kernel = plan.kernel or self._kernel(plan.dtype, options)
-        targets, aligned = self.aligned(backend, targets, options)
+        kernel = plan.kernel or self._checked_kernel(plan, options)
+        targets, aligned = self.aligned(plan, targets, options)
         rows, weight = target_rows(plan, arrays[0], targets, aligned, self.shift)
         reduction = Reduction.of(plan, options, weight)
         return Evaluation(plan, kernel, rows._replace(logits=logits), reduction)
 
-    def aligned(self, backend: Any, targets: Array, options: Options) -> tuple[Array, Options]:
-        """Lay targets, and options of one number a row, beside the logits that they are of."""
+    def _checked_kernel(self, plan: RowPlan, options: Options) -> Any:
+        smoothing_of(options, plan.classes)
+        return self._kernel(plan.dtype, options)
+
+    def aligned(self, plan: RowPlan, targets: Array, options: Options) -> tuple[Array, Options]:
+        """Return targets, and options of one number a row, beside the logits that they are of."""
         return targets, options
 
 
@@ -95,7 +98,7 @@ def smoothing_of(options: Options, classes: int | None = None) -> Smoothing:
     """Check the options of label smoothing."""
     epsilon = check.number("label_smoothing", options.get("label_smoothing", 0.0), 0.0, 1.0)
     kind = options.get("smoothing", "uniform")
-    check.choice("smoothing", kind, validate.SPREADS)
+    check.choice("smoothing", kind, validate.SMOOTHINGS)
     if epsilon != 0 and kind == "others" and check.known(classes, 1):
         raise ValueError("smoothing: 'others' needs at least two classes, got one")
     return Smoothing(epsilon, kind)
@@ -126,13 +129,22 @@ def label_rows(
     """Lay out the rows of integer labels."""
     backend, xp = plan.backend, plan.backend.xp
     label, checked = backend.cast(labels, plan.index_dtype), None
-    valid, known, passed = _counted(plan, backend, labels, options, shift)
-    if known is not None:
+    readable, ignored = backend.can_read_values(labels), options.get("ignore_index")
+    if readable and backend.all_between(label, 0, plan.classes - 1):
+        # Then only a class can be the label to ignore.
+        is_class = ignored is not None and 0 <= ignored < plan.classes
+        valid = valid_mask(backend, options, labels if is_class else None)
+    else:
+        known = (label >= 0) & (label < plan.classes)
         label = xp.where(known, label, 0)
-    if passed is not None:
-        # Where Python cannot look at the values, a label out of range makes its row NaN. Not a row
-        # that does not count: its NaN would reach the weights' derivatives.
-        checked = xp.where(passed, backend.full((), 1.0, plan.dtype, like=labels), xp.nan)
+        valid = valid_mask(backend, options, labels)
+        passed = known if valid is None else known | ~valid
+        # A mask may be traced where labels are not, and the other way round.
+        if readable and (valid is None or backend.can_read_values(valid)):
+            _refuse_out_of_range(plan, labels, passed, ignored, shift)
+        else:  # Where Python cannot look at the values, a label out of range makes its row NaN.
+            # Not a row that does not count: its NaN would reach the weights' derivatives.
+            checked = xp.where(passed, backend.full((), 1.0, plan.dtype, like=labels), xp.nan)
     class_weight, label_weight, in_mean = _class_weights(plan, like, label, options)
     row_weight, denominator_weight = _weights(plan, valid, options, in_mean)
     rows = Rows(
@@ -146,29 +158,6 @@ def label_rows(
     if smoothing.epsilon != 0:
         rows = _smoothed(plan, like, rows, smoothing, class_weight)
     return rows, denominator_weight
-
-
-def _counted(
-    plan: RowPlan, backend: Any, labels: Array, options: Options, shift: int
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Return which rows count, which labels are classes, and which make no row NaN.
-
-    Each is None where all are known to; refuse labels that count and are known to be no classes.
-    """
-    label = backend.cast(labels, plan.index_dtype)
-    readable, ignored = backend.can_read_values(labels), options.get("ignore_index")
-    if readable and backend.all_between(label, 0, plan.classes - 1):
-        # Then only a class can be the label to ignore.
-        is_class = ignored is not None and 0 <= ignored < plan.classes
-        return valid_mask(backend, options, labels if is_class else None), None, None
-    known = (label >= 0) & (label < plan.classes)
-    valid = valid_mask(backend, options, labels)
-    passed = known if valid is None else known | ~valid
-    # A mask may be traced where labels are not, and the other way round.
-    if readable and (valid is None or backend.can_read_values(valid)):
-        _refuse_out_of_range(backend, plan, labels, passed, ignored, shift)
-        passed = None
-    return valid, known, passed
 
 
 def _class_weights(
@@ -196,11 +185,11 @@ def _smoothed(
     backend, mass = plan.backend, rows.label_weight
     if mass is None:
         mass = backend.full(rows.label.shape, 1.0, plan.dtype, like=like)
-    spread = plan.class_row(class_weight)
-    if spread is None:
-        spread = backend.full(plan.one_row(), 1.0, plan.dtype, like=like)
+    by_class = plan.class_row(class_weight)
+    if by_class is None:
+        by_class = backend.full(plan.one_row(), 1.0, plan.dtype, like=like)
     kept, given = 1 - smoothing.epsilon, smoothing.mass_per_class(plan.classes)
-    return rows._replace(label_weight=kept * mass, smoothing_mass=given * spread)
+    return rows._replace(label_weight=kept * mass, smoothing_mass=given * by_class)
 
 
 def probability_rows(
@@ -252,9 +241,9 @@ def _weights(
 
 
 def _refuse_out_of_range(
-    backend: Any, plan: RowPlan, labels: Array, passed: Array, ignored: Any, shift: int
+    plan: RowPlan, labels: Array, passed: Array, ignored: Any, shift: int
 ) -> None:
-    if bool(backend.xp.all(passed)):
+    if bool(plan.backend.xp.all(passed)):
         return
     first = np.argwhere(~to_numpy(passed))[0]
     value = to_numpy(labels)[tuple(first)]

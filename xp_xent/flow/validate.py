@@ -11,7 +11,7 @@ Array = Any
 IGNORED = -100  # the default of ignore_index
 BINARY = "; one logit a row, with targets 0 or 1, is for binary_cross_entropy_with_logits"
 REDUCTIONS = ("mean", "sum", "none")
-SPREADS = ("uniform", "others")
+SMOOTHINGS = ("uniform", "others")
 
 
 def common_backend(**arrays: Array) -> Backend:

@@ -52,10 +52,10 @@ class _NextTokenLoss(RowLoss):
         return plan
 
     def aligned(
-        self, backend: Any, tokens: Array, options: dict[str, Any]
+        self, plan: RowPlan, tokens: Array, options: dict[str, Any]
     ) -> tuple[Array, dict[str, Any]]:
-        where, sample_weight, xp = options["where"], options["sample_weight"], backend.xp
-        position = backend.indices(tokens, -1)
+        where, sample_weight, xp = options["where"], options["sample_weight"], plan.backend.xp
+        position = plan.backend.indices(tokens, -1)
         predicts = xp.broadcast_to(position < tokens.shape[-1] - 1, tokens.shape)
         if where is not None:
             predicts = predicts & _following(xp, where)
