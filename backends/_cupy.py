@@ -77,18 +77,7 @@ class CuPy(Adapter):
     ) -> Any:
         return _blocks.walk(self, function, rows, *operands, **how)
 
-    def exp_sums(
-        self,
-        z: Array,
-        reference: Array | None,
-        dtype: Any,
-        *,
-        valid: Array | None = None,
-        need: str = "exps",
-        multipliers: tuple[Any, ...] | None = None,
-    ) -> ExpSums:
-        if reference is None or need == "exps":
-            return super().exp_sums(z, reference, dtype, valid=valid)
+    def _sums_alone(self, z: Array, reference: Array, dtype: Any) -> ExpSums | None:
         xp, shape, steps = self.xp, self._rows_shape(z), self._steps(z)
         row_max, others, own, other_sum = (xp.empty(shape, dtype=dtype) for _ in range(4))
         # Of several results CuPy would hand back the first alone, so they are given.
@@ -97,11 +86,9 @@ class CuPy(Adapter):
         self._kernels.label_and_other_sum(z, reference, row_max, others, *steps, own, other_sum)
         return ExpSums(z, reference, row_max, row_max, other_sum, own - row_max)
 
-    def exp_gradient(
+    def _gradient_again(
         self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any
     ) -> Array:
-        if sums.exps is not None:
-            return super().exp_gradient(sums, factor, entry, valid, dtype)
         xp, z, label = self.xp, sums.z, sums.reference
         label = label if valid is None else xp.where(valid, label, -1)
         label = xp.astype(label, xp.int64, copy=False)

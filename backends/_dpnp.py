@@ -49,25 +49,12 @@ class Dpnp(Adapter):
         self.xp.put_along_axis(x, index, value, axis=self.class_axis)
         return x
 
-    def exp_sums(
-        self,
-        z: Array,
-        reference: Array | None,
-        dtype: Any,
-        *,
-        valid: Array | None = None,
-        need: str = "exps",
-        multipliers: tuple[Any, ...] | None = None,
-    ) -> ExpSums:
-        if reference is None or need == "exps":
-            return super().exp_sums(z, reference, dtype, valid=valid)
+    def _sums_alone(self, z: Array, reference: Array, dtype: Any) -> ExpSums | None:
         return _blocks.exp_sums(self, z, reference, dtype)
 
-    def exp_gradient(
+    def _gradient_again(
         self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any
     ) -> Array:
-        if sums.exps is not None:
-            return super().exp_gradient(sums, factor, entry, valid, dtype)
         return _blocks.exp_gradient(self, sums, factor, entry, valid, dtype)
 
     def _exp(self, z: Array, level: Array | float) -> Array:

@@ -38,11 +38,11 @@ class Sums(Loops):
     def _stated_sums(
         self, z: Array, row_max: Array, reference: Array, valid: Array | None
     ) -> tuple[Array, Array, Array]:
-        sums = jax.custom_jvp(self._sums_alone)
+        sums = jax.custom_jvp(self._plain_sums)
         sums.defjvp(self._sums_jvp)
         return sums(z, row_max, reference, valid)
 
-    def _sums_alone(
+    def _plain_sums(
         self, z: Array, row_max: Array, reference: Array, valid: Array | None
     ) -> tuple[Array, Array, Array]:
         # XLA fuses products into a sum on a CPU, but neither choices nor counting: with these, the

@@ -79,6 +79,11 @@ class RowSums:
         -------
         ExpSums
         """
+        sums = None
+        if reference is not None and need != "exps":  # the exponentials need not be kept
+            sums = self._sums_alone(z, reference, dtype)
+        if sums is not None:
+            return sums
         xp, axis = self.xp, self.class_axis
         z = self.kernel_layout(z, dtype)
         # Blanked after its maximum is taken, not before: compilers fuse what is done to elements
@@ -108,9 +113,9 @@ class RowSums:
 
         It is 0 in rows that are not valid, and may use up the exponentials.
         """
-        exps = self._exp_of_sums(sums) if sums.exps is None else sums.exps
-        place = sums.reference if sums.exps is None else sums.place
-        gradient = self.set_at_label(self.scale_rows(exps, factor), place, entry)
+        if sums.exps is None:
+            return self._gradient_again(sums, factor, entry, valid, dtype)
+        gradient = self.set_at_label(self.scale_rows(sums.exps, factor), sums.place, entry)
         return self.cast(self.scale_rows(gradient, valid=valid), dtype)
 
     # Steps of these two, which adapters of compilers and devices take in other ways
@@ -124,9 +129,17 @@ class RowSums:
         """Return exp(z − level) as an array that may be written over."""
         return self.xp.exp(z - level)
 
-    def _exp_of_sums(self, sums: ExpSums) -> Array:
-        """Return the exponentials of which only sums were kept, 0 at the reference."""
-        return self.set_at_label(self._exp(sums.z, sums.level), sums.reference, 0.0)
+    def _sums_alone(self, z: Array, reference: Array, dtype: Any) -> ExpSums | None:
+        """Return sums around labels without the exponentials, walking z in any dtype; or None."""
+        return None
+
+    def _gradient_again(
+        self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any
+    ) -> Array:
+        """Do as `exp_gradient` where exponentials were not kept."""
+        exps = self._exp(sums.z, sums.level)
+        again = sums._replace(exps=exps, place=sums.reference)
+        return self.exp_gradient(again, factor, entry, valid, dtype)
 
     def _stated_sums(
         self, z: Array, row_max: Array, reference: Array, valid: Array | None

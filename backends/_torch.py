@@ -128,26 +128,13 @@ class Torch(_torch_eager.EagerLosses):
             return function(rows, *operands)
         return _blocks.walk(self, function, rows, *operands, **how)
 
-    def exp_sums(
-        self,
-        z: Array,
-        reference: Array | None,
-        dtype: Any,
-        *,
-        valid: Array | None = None,
-        need: str = "exps",
-        multipliers: tuple[Any, ...] | None = None,
-    ) -> ExpSums:
-        if reference is not None and need != "exps" and self._may_write(z):
-            return _blocks.exp_sums(self, z, reference, dtype)
-        return super().exp_sums(z, reference, dtype, valid=valid, need=need)
+    def _sums_alone(self, z: Array, reference: Array, dtype: Any) -> ExpSums | None:
+        return _blocks.exp_sums(self, z, reference, dtype) if self._may_write(z) else None
 
-    def exp_gradient(
+    def _gradient_again(
         self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any
     ) -> Array:
-        if sums.exps is None and self._may_write(sums.z):
-            return _blocks.exp_gradient(self, sums, factor, entry, valid, dtype)
-        return super().exp_gradient(sums, factor, entry, valid, dtype)
+        return _blocks.exp_gradient(self, sums, factor, entry, valid, dtype)
 
     def _exp(self, z: Array, level: Array | float) -> Array:
         shifted = z - level
