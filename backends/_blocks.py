@@ -107,11 +107,11 @@ def exp_sums(backend: Any, z: Array, reference: Array, dtype: Any) -> ExpSums:
 
     def on_block(z: Array, reference: Array) -> tuple[Array, Array, Array]:
         row_max = backend.cast(xp.max(z, axis=axis, keepdims=True), dtype)
-        _, other_sum, own = backend._exps(z, row_max, reference)
-        return row_max, other_sum, backend.cast(own, dtype)
+        _, other_sum, reference_z = backend._exps(z, row_max, reference)
+        return row_max, other_sum, backend.cast(reference_z, dtype)
 
-    row_max, other_sum, own = walk(backend, on_block, z, reference)
-    return ExpSums(z, reference, row_max, row_max, other_sum, own - row_max)
+    row_max, other_sum, reference_z = walk(backend, on_block, z, reference)
+    return ExpSums(z, reference, row_max, row_max, other_sum, reference_z - row_max)
 
 
 def exp_gradient(

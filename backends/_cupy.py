@@ -79,12 +79,14 @@ class CuPy(Adapter):
 
     def _sums_alone(self, z: Array, reference: Array, dtype: Any) -> ExpSums | None:
         xp, shape, steps = self.xp, self._rows_shape(z), self._steps(z)
-        row_max, others, own, other_sum = (xp.empty(shape, dtype=dtype) for _ in range(4))
+        row_max, others, reference_z, other_sum = (xp.empty(shape, dtype=dtype) for _ in range(4))
         # Of several results CuPy would hand back the first alone, so they are given.
         axis = self.class_axis % z.ndim
         self._kernels.maximum_and_others(z, row_max, others, axis=axis, keepdims=True)
-        self._kernels.label_and_other_sum(z, reference, row_max, others, *steps, own, other_sum)
-        return ExpSums(z, reference, row_max, row_max, other_sum, own - row_max)
+        self._kernels.label_and_other_sum(
+            z, reference, row_max, others, *steps, reference_z, other_sum
+        )
+        return ExpSums(z, reference, row_max, row_max, other_sum, reference_z - row_max)
 
     def _gradient_again(
         self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any

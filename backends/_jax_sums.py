@@ -49,13 +49,13 @@ class Sums(Loops):
         # exponentials would be written to memory.
         xp, classes = self.xp, z.shape[self.class_axis]
         if classes > EXACT:
-            _, other_sum, own = super()._exps(z, row_max, reference)
+            _, other_sum, reference_z = super()._exps(z, row_max, reference)
         else:
             places = jax.lax.optimization_barrier(xp.astype(self.indices(z), xp.float32))
             off = xp.minimum(xp.abs(places - xp.astype(reference, xp.float32)), 1)
             other_sum = self.row_sum(xp.exp(z - row_max) * xp.astype(off, z.dtype))
-            own = self.take_label(z, reference)
-        sums = row_max, other_sum, own - row_max
+            reference_z = self.take_label(z, reference)
+        sums = row_max, other_sum, reference_z - row_max
         return sums if valid is None else tuple(self._blanked(x, valid) for x in sums)
 
     def _sums_jvp(self, primals: Any, tangents: Any) -> tuple[Any, Any]:

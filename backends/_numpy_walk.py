@@ -39,7 +39,7 @@ BLOCK = 1 << 19
 
 # Between these, quotients of exponentials do not overflow in float32, nor does a gradient's factor
 # of at most 1e29; one of at least LEAST_FACTOR keeps its digits when a total divides it.
-LEAST_OWN, LEAST_TOTAL, MOST = 2.0**-60, 2.0**-30, 2.0**50
+LEAST_REFERENCE, LEAST_TOTAL, MOST = 2.0**-60, 2.0**-30, 2.0**50
 LEAST_FACTOR = 2.0**-76
 
 
@@ -109,14 +109,14 @@ class Walked(Adapter):
         place = located(exps, reference)  # once, for three uses
         if place is None:
             place = reference
-            own = self.take_label(exps, place)
+            reference_exp = self.take_label(exps, place)
             other_sum = self.row_sum(self.set_at_label(exps, place, 0.0))
         else:
-            own = place.line.take(place.at).reshape(place.shape)
+            reference_exp = place.line.take(place.at).reshape(place.shape)
             place.line[place.at] = 0.0
             other_sum = self.row_sum(exps)
-        total = other_sum + own
-        sums = ExpSums(z, reference, None, 0.0, other_sum, None, own, exps, place, total)
+        total = other_sum + reference_exp
+        sums = ExpSums(z, reference, None, 0.0, other_sum, None, reference_exp, exps, place, total)
         if not (_all_accurate(sums) and (not multipliers or _all_carry(multipliers))):
             accurate = _accurate_rows(sums)
             for multiplier in multipliers:
@@ -229,11 +229,14 @@ _EXACT = frozenset((np.ndarray, float, int, bool, type(None)))
 
 def _all_accurate(sums: ExpSums) -> bool:
     """Return whether every row is: a row's own exponential is never above its total."""
-    own, total = sums.reference_exp, sums.total
-    if own.size == 0:
+    reference_exp, total = sums.reference_exp, sums.total
+    if reference_exp.size == 0:
         return True
     # A NaN is least, and compares with nothing.
-    if not (own.item(own.argmin()) >= LEAST_OWN and own.item(own.argmax()) <= MOST):
+    if not (
+        reference_exp.item(reference_exp.argmin()) >= LEAST_REFERENCE
+        and reference_exp.item(reference_exp.argmax()) <= MOST
+    ):
         return False
     least = total.item(total.argmin())
     if not (least >= LEAST_TOTAL and total.item(total.argmax()) <= MOST):
@@ -255,10 +258,10 @@ def _accurate_rows(sums: ExpSums) -> Array:
     With a total of 0.5 or more, an exponential that underflows is of a p that does; with less, none
     may.
     """
-    total, own = sums.total, sums.reference_exp
+    total, reference_exp = sums.total, sums.reference_exp
     least = np.min(sums.z, axis=-1, keepdims=True)
     none_underflows = (total >= LEAST_TOTAL) & (least >= _least(sums.z))
-    return (own >= LEAST_OWN) & (total <= MOST) & ((total >= 0.5) | none_underflows)
+    return (reference_exp >= LEAST_REFERENCE) & (total <= MOST) & ((total >= 0.5) | none_underflows)
 
 
 def _least(z: Array) -> float:

@@ -103,8 +103,10 @@ class RowSums:
         if self.differentiable and not at_row_max:
             z, row_max = self.custom_derivative(less, self._less_largest, z, row_max)
             level = 0.0
-        exps, other_sum, own = self._exps(z, level, reference)
-        return ExpSums(z, reference, row_max, level, other_sum, own - level, None, exps, reference)
+        exps, other_sum, reference_z = self._exps(z, level, reference)
+        return ExpSums(
+            z, reference, row_max, level, other_sum, reference_z - level, None, exps, reference
+        )
 
     def exp_gradient(
         self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any

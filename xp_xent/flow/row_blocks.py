@@ -30,12 +30,12 @@ def blocks(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice | int, ...
     if not shape:
         yield ()
         return
-    rest = math.prod(shape[1:])
-    if rest > size and len(shape) > 1:
+    inner = math.prod(shape[1:])
+    if inner > size and len(shape) > 1:
         for first in range(shape[0]):
             for later in blocks(shape[1:], size):
                 yield (first, *later)
         return
-    step = max(1, size // max(rest, 1))
+    step = max(1, size // max(inner, 1))
     for start in range(0, shape[0], step):
         yield (slice(start, min(start + step, shape[0])),)

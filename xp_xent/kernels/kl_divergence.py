@@ -41,8 +41,8 @@ class KLDivergence(Softmax):
     def _target_gradient(self, row: RowStats, targets: Targets, rows: Rows) -> Array:
         # At a target of exactly 0, where log q has no derivative, that of the cross-entropy.
         xp, q = row.xp, targets.q
-        own = xp.where(q == 0, 0.0, xp.log(xp.where(q == 0, 1.0, q)) + 1)
-        return super()._target_gradient(row, targets, rows) + own
+        by_log_q = xp.where(q == 0, 0.0, xp.log(xp.where(q == 0, 1.0, q)) + 1)
+        return super()._target_gradient(row, targets, rows) + by_log_q
 
 
 def divergence(backend: Any, row: RowStats, q: Array) -> Array:
@@ -50,15 +50,15 @@ def divergence(backend: Any, row: RowStats, q: Array) -> Array:
     xp = backend.xp
     total, excess = backend.row_sum(q), sum_less_one(backend, q)
     q = q / xp.where(total == 0, 1.0, total)
-    gap, some = row.probabilities - q, q + backend.cast(q == 0, q.dtype)  # 1 in place of 0
-    relative = gap / some
+    difference, some = row.probabilities - q, q + backend.cast(q == 0, q.dtype)  # 1 in place of 0
+    relative = difference / some
     # Far from q, p itself may have underflowed. (A p of 0 without mass, of −inf, is not far.)
     far = xp.abs(relative) > 0.5
     log = xp.where(far, row.surprisals + xp.log(some), -xp.log1p(relative))
-    terms = gap + q * log
+    terms = difference + q * log
     terms = xp.where(terms < 0, 0.0, terms)
-    own = xp.where(excess > -0.5, xp.log1p(excess), xp.log(total))
-    return total * backend.row_sum(terms) + product(xp, total, own)
+    log_total = xp.where(excess > -0.5, xp.log1p(excess), xp.log(total))
+    return total * backend.row_sum(terms) + product(xp, total, log_total)
 
 
 def sum_less_one(backend: Any, q: Array) -> Array:

@@ -55,8 +55,8 @@ class Smoothing:
             mass = backend.full((), 1.0, dtype, like=rows.logits)
         if rows.smoothing_mass is None:
             return xp.where(on_label, mass, 0.0)
-        own = mass if self.spares_label else mass + rows.smoothing_mass
-        return xp.where(on_label, own, rows.smoothing_mass)
+        at_label = mass if self.spares_label else mass + rows.smoothing_mass
+        return xp.where(on_label, at_label, rows.smoothing_mass)
 
     def by_probabilities(self, backend: Any, rows: Rows, surprisal: Array) -> Array:
         """Compute the derivative of Σ q_j ℓ_j by the probabilities that `masses` makes q of."""

@@ -36,9 +36,9 @@ class ReferenceTerm(NamedTuple):
         self, gap: Array, other_sum: Array, q_reference: Mass, q_others: Mass
     ) -> tuple[Array, ...]:
         """Compute its derivatives by all four; their own do not cancel either."""
-        xp, own, mass = self.xp, self.xp.exp(gap), q_reference + q_others
-        total, sure = other_sum + own, other_sum < own
-        p, one_minus_p = own / total, other_sum / total
+        xp, reference_exp, mass = self.xp, self.xp.exp(gap), q_reference + q_others
+        total, sure = other_sum + reference_exp, other_sum < reference_exp
+        p, one_minus_p = reference_exp / total, other_sum / total
         by_gap = reference_partial(xp, sure, p, one_minus_p, q_reference, q_others)
         by_masses = (
             self.differentiable_form(gap, other_sum, *masses) for masses in ((1.0, 0.0), (0.0, 1.0))
@@ -69,8 +69,8 @@ def reference_nll(xp: Any, gap: Array, other_sum: Array) -> Array:
     # least 1: not in float64 either. The quotient by exp(−60) still fits into float32. (Numbers in
     # place, for Dynamo would make a module's float an input of what it compiles.)
     far = gap < -60.0
-    own = xp.where(far, 8.75651076269652e-27, xp.exp(gap))
-    return xp.log1p(other_sum / own) + xp.where(far, -60.0 - gap, 0.0)
+    reference_exp = xp.where(far, 8.75651076269652e-27, xp.exp(gap))
+    return xp.log1p(other_sum / reference_exp) + xp.where(far, -60.0 - gap, 0.0)
 
 
 def reference_partial(

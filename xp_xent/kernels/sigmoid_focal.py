@@ -112,9 +112,9 @@ class SigmoidFocal(Elements):
         log_u = log_far + more + tail
         size = xp.where(xp.isinf(x), 0.0, -log_t)
         ratio = xp.exp(log_t - log_u) + size * xp.exp(log_far - log_u)  # c/u
-        own = xp.exp(self.gamma * xp.where(mixed, log_u, along))
-        by_u = self.gamma * own * xp.where(mixed, ratio, 1.0)
-        focus = xp.where(tiny, own, power(xp, xp.where(tiny, 1.0, u), self.gamma))
+        u_power = xp.exp(self.gamma * xp.where(mixed, log_u, along))
+        by_u = self.gamma * u_power * xp.where(mixed, ratio, 1.0)
+        focus = xp.where(tiny, u_power, power(xp, xp.where(tiny, 1.0, u), self.gamma))
         return focus, xp.where(tiny, xp.where(x > 0, -by_u, by_u), 0.0)
 
     def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array, Array, Array]:

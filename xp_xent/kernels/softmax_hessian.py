@@ -53,11 +53,11 @@ class Hessian(NamedTuple):
         if self.slope is None:
             found = self._variance()
         else:
-            own = row.p_reference * backend.take_label(self.slope, row.reference)
+            p_capped = row.p_reference * backend.take_label(self.slope, row.reference)
             p = row.exps * self.slope / row.total
             other_sum = backend.row_sum(p)
-            found = backend.scale_rows(backend.other_sums(+p, own, other_sum + own), p)
-            found = backend.set_at_label(found, row.reference, own * other_sum)
+            found = backend.scale_rows(backend.other_sums(+p, p_capped, other_sum + p_capped), p)
+            found = backend.set_at_label(found, row.reference, p_capped * other_sum)
         return backend.scale_rows(found, abs(self.push - self.mass))
 
     def _variance(self) -> Array:
