@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 from _wrong_data import Data
 
 Rules = dict[str, dict[str, Any]]  # by id
+Claims = dict[str, Any]
 
 # A rule's options, in order; where several stand, the data set's size draws one.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -96,3 +98,20 @@ def combinations(count: int, data: Data, gradient: bool) -> list[tuple[str, ...]
     """List the rules, `count` at a time, that go with a data set and with each other."""
     possible = [rule for rule in OPTIONS if applies(rule, data, gradient)]
     return [c for c in itertools.combinations(possible, count) if not clash(c)]
+
+
+def labels_of(data: Data, rules: Rules) -> tuple[Any, Any]:
+    """Give the labels that the other side has, and which of its rows count."""
+    y, ignored = data.targets, data.ignored
+    if not data.labelled:
+        return y, np.ones(y.shape[:-1], bool)
+    if "ignore-index" in rules:
+        ignored = rules["ignore-index"]["ignore_index"]
+    counted = np.ones(y.shape, bool) if ignored is None else y != ignored
+    if "labels-from-one" in rules:
+        y = (y - 1) % data.classes
+    return np.where(counted, y, 0), counted
+
+
+def weight_of(data: Data, rules: Rules) -> Any:
+    return None if "class-weights-missing" in rules else data.weight
