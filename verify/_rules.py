@@ -6,19 +6,12 @@ equally good explanations are named: the likeliest first.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
-
-from xp_xent.verify._case import Case
-from xp_xent.verify._changes import Change, Facts, Free, setting, with_step
+from xp_xent.verify import _mistakes as mistakes
+from xp_xent.verify._changes import Change, Facts
 from xp_xent.verify._pipeline import Pipeline
-from xp_xent.verify._steps import NARROW
-
-WHOLE = 1 << 22  # logits, up to which a softmax over another axis is tried
 
 
 class Rule(NamedTuple):
@@ -29,276 +22,93 @@ class Rule(NamedTuple):
     changes: Callable[[Pipeline, Facts], Iterator[Change]]
 
 
-# Reductions and denominators
-
-
-def _sum(p: Pipeline, _: Facts) -> Iterator[Change]:
-    if p.reduction != "sum":
-        yield setting("reduction-sum", reduction="sum")
-
-
-def _mean(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if p.reduction != "mean":
-        weighted = facts.case.weight is not None and facts.case.labels is not None
-        yield setting("reduction-mean", reduction="mean",
-                   denominator="weights" if weighted else "count")  # fmt: skip
-
-
-def _positions(p: Pipeline, _: Facts) -> Iterator[Change]:
-    if p.reduction == "mean" and p.denominator != "positions":
-        yield setting("mean-over-all-positions", denominator="positions")
-
-
-def _sequences(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if p.reduction == "mean" and len(facts.case.positions) > 1 and facts.case.count:
-        yield setting("mean-of-sequence-means", denominator="sequences")
-
-
-def _count(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if p.reduction == "mean" and p.denominator != "count" and facts.case.weight is not None:
-        yield setting("denominator-count", denominator="count")
-
-
-def _weights(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    weighted = facts.case.weight is not None and facts.case.labels is not None
-    if p.reduction == "mean" and p.denominator != "weights" and weighted:
-        yield setting("denominator-weights", denominator="weights")
-
-
-# Labels
-
-
-def _ignored(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if facts.case.labels is None:
-        return
-    present = set(np.unique(facts.case.flat_labels).tolist())
-    # A label that is nowhere leaves nothing out: one such option stands for all.
-    if p.ignore_index in present:
-        yield setting("ignore-index", options={"ignore_index": None}, ignore_index=None)
-    for label in dict.fromkeys((0, facts.case.classes - 1, -100, -1)):
-        if label in present and label != p.ignore_index:
-            yield setting("ignore-index", options={"ignore_index": label}, ignore_index=label)
-
-
-def _shift(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if facts.case.labels is not None and facts.case.positions[-1:] > (1,):
-        yield setting(
-            "shift", "scored each position by the label of the next one", shift=p.shift + 1
-        )
-        if p.shift:
-            yield setting("shift", "scored each position by its own label", shift=p.shift - 1)
-
-
-def _from_one(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if facts.case.labels is not None:
-        yield setting("labels-from-one", "took label y for class y − 1", offset=p.offset - 1)
-        yield setting("labels-from-one", "took label y for class y + 1", offset=p.offset + 1)
-
-
-def _class_axis(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    case = facts.case
-    if p.layout[0] != "asked" or len(case.positions) < 1 or type(case) is not Case:
-        return
-    shape = list(case.positions)
-    shape.insert(case.axis, case.classes)
-    for m in range(len(case.positions)):
-        axis = m if m < case.axis else m + 1
-        if [n for i, n in enumerate(shape) if i != axis] == list(case.positions):
-            yield setting("class-axis", options={"axis": axis}, layout=("axis", axis))
-        if case.size <= WHOLE:
-            said = "normalised over axis {axis}, and read the labels along the class axis"
-            yield setting("class-axis", said, options={"axis": axis}, layout=("softmax", m))
-    if case.axis != len(shape) - 1:
-        said = "reshaped to (-1, K) without moving the classes to the end"
-        yield setting("class-axis", said, options={"axis": -1}, layout=("reshape", -1))
-
-
-# Terms of a row
-
-
-EPSILONS = (0.1, 0.05, 0.2, 0.01, 0.02, 0.15, 0.25, 0.3, 0.4, 0.5, 0.001)
-
-
-def _smoothing(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    asked = p.label_smoothing
-    if asked:
-        yield setting("smoothing", "did not smooth the labels",
-                   options={"label_smoothing": 0.0}, label_smoothing=0.0)  # fmt: skip
-    for kind in ("uniform", "others"):
-        if kind == "others" and facts.case.classes < 3 and asked == 0:
-            continue  # ε of others is 2ε of uniform, of two classes
-        if asked and kind != p.smoothing:
-            yield setting("smoothing", options={"label_smoothing": asked, "smoothing": kind},
-                       smoothing=kind)  # fmt: skip
-        yield _smoothing_by(kind)
-
-
-def _smoothing_by(kind: str) -> Change:
-    return Change("smoothing", lambda e: {"label_smoothing": e, "smoothing": kind},
-                  lambda p, e: replace(p, label_smoothing=e, smoothing=kind),
-                  Free((0.1,), False, 1e-6, 1.0), EPSILONS)  # fmt: skip
-
-
-def _no_weights(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if facts.case.weight is not None and p.weight_power:
-        denominator = "count" if p.denominator == "weights" else p.denominator
-        yield setting("class-weights-missing", weight_power=0, denominator=denominator)
-
-
-def _squared(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if facts.case.weight is not None and p.weight_power == 1:
-        yield setting("class-weights-squared", weight_power=2)
-        if p.denominator == "weights":
-            yield setting("class-weights-squared", weight_power=2, denominator="squares")
-
-
-def _bits(p: Pipeline, _: Facts) -> Iterator[Change]:
-    yield setting("bits", scale=p.scale / math.log(2.0))
-
-
-def _softmax_twice(p: Pipeline, _: Facts) -> Iterator[Change]:
-    yield Change("softmax-twice", lambda _: {}, lambda p, _: with_step(p, "softmax", 0))
-
-
-def _sigmoid(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if p.form != "softmax" or type(facts.case) is not Case:
-        return
-    # binary_cross_entropy divides by the number of elements, whatever their weights.
-    denominator = "count" if p.denominator == "weights" else p.denominator
-    for form, how in (("mean", "averaged"), ("sum", "summed")):
-        said = f"took binary cross-entropies of the classes, {how}"
-        yield setting("sigmoid", said, form=form, denominator=denominator)
-
-
-TEMPERATURES = (2.0, 0.5, 0.7, 0.8, 0.9, 0.1, 0.07, 0.05, 0.01, 0.6, 1.5, 3.0, 4.0, 5.0, 10.0, 20.0)
-CAPS = (30.0, 50.0, 15.0, 20.0, 10.0, 5.0, 25.0, 100.0)
-PENALTIES = (1e-4, 1e-3, 1e-5, 1e-2, 2e-4, 5e-4, 0.1)
-
-
-def _temperature(p: Pipeline, _: Facts) -> Iterator[Change]:
-    yield Change("temperature", lambda t: {"temperature": t},
-                 lambda p, t: with_step(p, "temperature", t),
-                 Free((1.5, 0.4, 6.0), True, 0.005, 200.0, 1.0), TEMPERATURES)  # fmt: skip
-
-
-def _softcap(p: Pipeline, _: Facts) -> Iterator[Change]:
-    if any(name == "softcap" for name, _ in p.steps):
-        yield Change("softcap", lambda _: {"softcap": None},
-                     lambda p, _: with_step(p, "softcap", None),
-                     did="did not cap the logits")  # fmt: skip
-    yield Change("softcap", lambda c: {"softcap": c}, lambda p, c: with_step(p, "softcap", c),
-                 Free((5.0, 20.0, 80.0), True, 0.5, 1000.0), CAPS)  # fmt: skip
-
-
-def _z_loss(p: Pipeline, _: Facts) -> Iterator[Change]:
-    if p.z_loss:
-        yield setting("z-loss", "left the z-loss out", options={"z_loss": 0.0}, z_loss=0.0)
-    yield Change("z-loss", lambda x: {"z_loss": x}, lambda p, x: replace(p, z_loss=x),
-                 Free((1e-3,), False, 2e-6, 10.0), PENALTIES)  # fmt: skip
-
-
-# The gradient alone
-
-
-def _sign(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if facts.gradient:
-        yield setting("gradient-sign", factor=-p.factor)
-
-
-def _scale(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    if facts.gradient:
-        powers = tuple(2.0**k for k in range(-24, 25) if k)
-        usual = tuple(dict.fromkeys((*facts.counts, *(1 / n for n in facts.counts), *powers)))
-        yield Change("gradient-scale", lambda x: {"factor": x},
-                     lambda p, x: replace(p, factor=x * math.copysign(1.0, p.factor)),
-                     Free((1.0,), False, 1e-30, 1e30, 1.0), usual)  # fmt: skip
-
-
-# Arithmetic
-
-EPS = (1e-7, 1e-8, 1e-12, 1e-15, 1e-6, 1e-10, 1e-5, 1e-9, 1e-4, 1e-3, 1e-16, 2.0**-23, 2.0**-24,
-       2.0**-52, 2.0**-10, 2.0**-7)  # fmt: skip
-CLIPS = {
-    "both": "kept probabilities in [{eps:.4g}, 1 − {eps:.4g}]",
-    "low": "kept probabilities above {eps:.4g}",
-    "added": "added {eps:.4g} to probabilities in the logarithm",
-}
-
-
-def _clipping(p: Pipeline, _: Facts) -> Iterator[Change]:
-    if p.form == "softmax":
-        for how, said in CLIPS.items():
-            for eps in EPS:
-                yield setting("clipping", said, options={"eps": eps}, clip=(how, eps))
-
-
-def _rounded(p: Pipeline, facts: Facts) -> Iterator[Change]:
-    first = not any(name == "rounded" for name, _ in p.steps)
-    loss, gradient = facts.loss and p.loss is None, facts.gradient and p.gradient is None
-    for dtype in NARROW:
-        if first:
-            yield _rounding(dtype, "logits", True)
-        if first and gradient:
-            yield _rounding(dtype, "logits and their gradient", True, gradient=dtype)
-        if loss:
-            yield _rounding(dtype, "loss", False, loss=dtype)
-        if gradient:
-            yield _rounding(dtype, "gradient", False, gradient=dtype)
-        if loss and gradient:
-            yield _rounding(dtype, "loss and gradient", False, loss=dtype, gradient=dtype)
-
-
-def _rounding(dtype: str, what: str, logits: bool, **results: str) -> Change:
-    def apply(p: Pipeline, _: float) -> Pipeline:
-        return replace(with_step(p, "rounded", dtype) if logits else p, **results)  # type: ignore[arg-type]
-
-    return Change("rounded", lambda _: {"dtype": dtype, "what": what}, apply)
-
-
 RULES: dict[str, Rule] = {
-    "reduction-mean": Rule("took the mean", 'pass reduction="mean", or divide by the count', _mean),
+    "reduction-mean": Rule(
+        "took the mean", 'pass reduction="mean", or divide by the count', mistakes.mean
+    ),
     "reduction-sum": Rule(
-        "took the sum", 'pass reduction="sum", or multiply by the denominator', _sum),
+        "took the sum", 'pass reduction="sum", or multiply by the denominator', mistakes.total
+    ),
     "mean-over-all-positions": Rule(
         "divided by all positions, ignored ones too",
-        "divide the sum by (targets != ignore_index).sum()", _positions),
+        "divide the sum by (targets != ignore_index).sum()",
+        mistakes.positions,
+    ),
     "mean-of-sequence-means": Rule(
-        "averaged the means of the sequences", "divide one sum over all positions by one count",
-        _sequences),
+        "averaged the means of the sequences",
+        "divide one sum over all positions by one count",
+        mistakes.sequences,
+    ),
     "denominator-count": Rule(
-        "divided the class-weighted sum by the count", "divide by weight[targets].sum()", _count),
+        "divided the class-weighted sum by the count",
+        "divide by weight[targets].sum()",
+        mistakes.count,
+    ),
     "denominator-weights": Rule(
-        "divided by the sum of the labels' class weights", "divide by the count of rows", _weights),
+        "divided by the sum of the labels' class weights",
+        "divide by the count of rows",
+        mistakes.weights,
+    ),
     "ignore-index": Rule(
-        "left out the label {ignore_index}", "ignore_index={asked_ignore_index}", _ignored),
-    "shift": Rule("shifted the labels", "shift once: logits[:, :-1] against labels[:, 1:]", _shift),
-    "labels-from-one": Rule("counted classes from 1", "number the classes 0 … K − 1", _from_one),
+        "left out the label {ignore_index}", "ignore_index={asked_ignore_index}", mistakes.ignored
+    ),
+    "shift": Rule(
+        "shifted the labels", "shift once: logits[:, :-1] against labels[:, 1:]", mistakes.shift
+    ),
+    "labels-from-one": Rule(
+        "counted classes from 1", "number the classes 0 … K − 1", mistakes.from_one
+    ),
     "class-axis": Rule(
-        "took the classes along axis {axis}", "numpy.moveaxis(logits, axis, -1)", _class_axis),
-    "class-weights-missing": Rule("left the class weights out", "pass weight=", _no_weights),
+        "took the classes along axis {axis}",
+        "numpy.moveaxis(logits, axis, -1)",
+        mistakes.class_axis,
+    ),
+    "class-weights-missing": Rule(
+        "left the class weights out", "pass weight=", mistakes.no_weights
+    ),
     "smoothing": Rule(
         "smoothed the labels, {smoothing}, by {label_smoothing:.4g}",
-        "label_smoothing={asked_label_smoothing:.4g}, smoothing={asked_smoothing!r}", _smoothing),
-    "bits": Rule("took the logarithm to base 2", "multiply by math.log(2)", _bits),
+        "label_smoothing={asked_label_smoothing:.4g}, smoothing={asked_smoothing!r}",
+        mistakes.smoothing,
+    ),
+    "bits": Rule("took the logarithm to base 2", "multiply by math.log(2)", mistakes.bits),
     "softmax-twice": Rule(
-        "took probabilities for logits", "pass what comes before the softmax", _softmax_twice),
+        "took probabilities for logits",
+        "pass what comes before the softmax",
+        mistakes.softmax_twice,
+    ),
     "temperature": Rule(
-        "divided the logits by {temperature:.4g}", "leave the temperature out", _temperature),
-    "softcap": Rule("capped the logits at ±{softcap:.4g}", "softcap={asked_softcap}", _softcap),
-    "z-loss": Rule("added {z_loss:.4g}·lse² to each row", "z_loss={asked_z_loss:.4g}", _z_loss),
-    "gradient-sign": Rule("turned the gradient's sign", "multiply the gradient by −1", _sign),
+        "divided the logits by {temperature:.4g}", "leave the temperature out", mistakes.temperature
+    ),
+    "softcap": Rule(
+        "capped the logits at ±{softcap:.4g}", "softcap={asked_softcap}", mistakes.softcap
+    ),
+    "z-loss": Rule(
+        "added {z_loss:.4g}·lse² to each row", "z_loss={asked_z_loss:.4g}", mistakes.z_loss
+    ),
+    "gradient-sign": Rule(
+        "turned the gradient's sign", "multiply the gradient by −1", mistakes.sign
+    ),
     "gradient-scale": Rule(
-        "multiplied the gradient by {factor:.6g}", "divide the gradient by {factor:.6g}", _scale),
+        "multiplied the gradient by {factor:.6g}",
+        "divide the gradient by {factor:.6g}",
+        mistakes.scale,
+    ),
     "class-weights-squared": Rule(
-        "multiplied by the class weights twice", "weigh once: weight= or a factor", _squared),
+        "multiplied by the class weights twice", "weigh once: weight= or a factor", mistakes.squared
+    ),
     "sigmoid": Rule(
-        "took binary cross-entropies of the classes", "a softmax over the classes", _sigmoid),
+        "took binary cross-entropies of the classes", "a softmax over the classes", mistakes.sigmoid
+    ),
     "clipping": Rule(
-        "clipped probabilities at {eps:.4g}", "a log-softmax of the logits, not log(clip(p))",
-        _clipping),
+        "clipped probabilities at {eps:.4g}",
+        "a log-softmax of the logits, not log(clip(p))",
+        mistakes.clipping,
+    ),
     "rounded": Rule(
-        "rounded the {what} to {dtype}", "keep what is wider than {dtype}", _rounded),
-}  # fmt: skip
+        "rounded the {what} to {dtype}", "keep what is wider than {dtype}", mistakes.rounded
+    ),
+}
 
 
 def changes(pipeline: Pipeline, facts: Facts, start: int = 0) -> Iterator[tuple[int, Change]]:
