@@ -74,11 +74,7 @@ def value_and_grad(
         arrays = (*first, *arrays)
         if cotangent is not None and not isinstance(cotangent, Real):
             _of_one_library(arrays, cotangent=cotangent)
-        options = settings | options
-        if options or len(arrays) != len(found.arguments):
-            options = found.with_defaults(arrays, options)
-        else:
-            options = found.defaults
+        options = found.with_defaults(arrays, settings | options)
         value, gradients = compute(found, ask, arrays, options, cotangent)
         return value, gradients[0] if single else gradients
 
