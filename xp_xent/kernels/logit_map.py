@@ -1,0 +1,54 @@
+"""What a softmax is of: logits with classes left out, a soft cap and a temperature.
+
+In this order, with m the largest of a row's capped logits:
+
+    u_j = −∞ where class j takes no part        u_j = (c·tanh(z_j/c) − m) / T elsewhere
+
+The softmax is the same without m. With it, u_j has the relative accuracy of the difference from the
+largest logit, which is what probabilities are made of, and not that of the logit.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+from xp_xent.kernels.elementary import differentiable_tanh_and_slope, is_one, tanh_and_slope
+from xp_xent.kernels.rows import Rows, valid_rows
+
+Array = Any
+
+
+class MappedLogits(NamedTuple):
+    """The logits u of a softmax, and how they depend on the logits z that are given."""
+
+    u: Array  # (..., K)
+    level: Array | None = None  # m/T, (..., 1); None where nothing is subtracted
+    cap: Array | None = None  # tanh(z/c)/c of the soft cap, (..., K); None without
+    slope: Array | None = None  # derivative of the capped logits by z, (..., K); None without
+
+
+def is_mapped(rows: Rows, softcap: Any, temperature: Any) -> bool:
+    """Return whether the softmax is not of the logits themselves."""
+    return softcap is not None or rows.class_valid is not None or not is_one(temperature)
+
+
+def mapped_logits(
+    backend: Any, rows: Rows, dtype: Any, softcap: Any = None, temperature: Any = 1.0
+) -> MappedLogits:
+    """Map the logits of rows; rows that do not count are blanked first."""
+    xp, z, part = backend.xp, valid_rows(backend, rows, dtype), rows.class_valid
+    level = cap = slope = None
+    if part is not None:
+        # Not what they hold, NaN perhaps: it would reach derivatives.
+        z = xp.where(part, z, 0.0)
+        if rows.valid is not None:  # a row that does not count needs a class
+            part = part | ~rows.valid
+    if softcap is not None:
+        forms = (partial(f, xp) for f in (tanh_and_slope, differentiable_tanh_and_slope))
+        tanh, slope = backend.custom_derivative(*forms, z / softcap)
+        z, cap = softcap * tanh, tanh / softcap
+    if part is not None:
+        z = xp.where(part, z, -xp.inf)
+    if not is_one(temperature):
+        level = backend.stop_gradient(xp.max(z, axis=backend.class_axis, keepdims=True))
+        z, level = (z - level) / temperature, level / temperature
+    return MappedLogits(z, level, cap, slope)
