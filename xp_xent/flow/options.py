@@ -67,15 +67,16 @@ def numbers(
 
 def _number(name: str, value: Any, within: Range, backend: Any, dtype: Any, like: Array) -> Any:
     if is_symbolic(value):
-        # As an array, for a formula might settle on it, and be compiled for each value.
+        # As an array, for a formula might settle on it, and be compiled for each value; by a
+        # product, which the compiler follows.
         value = within.check(name, value)
-        return 0.0 if value == 0 else backend.full((), value, dtype, like=like)
+        return 0.0 if value == 0 else backend.full((), 1.0, dtype, like=like) * value
     if check.is_number(value) or not hasattr(value, "dtype"):
         return within.check(name, value)
     check.numeric(name, value, "")
     check.shape(name, value, (), "one number")
     if backend.can_read_values(value):
-        known = within.check(name, float(value))
+        known = within.check(name, float(backend.stop_gradient(value)))
         return backend.cast(value, dtype) if backend.differentiable else known
     value = backend.cast(value, dtype)
     return backend.xp.where(within.holds(value), value, backend.xp.nan)

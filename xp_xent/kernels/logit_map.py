@@ -43,12 +43,28 @@ def mapped_logits(
         if rows.valid is not None:  # a row that does not count needs a class
             part = part | ~rows.valid
     if softcap is not None:
-        forms = (partial(f, xp) for f in (tanh_and_slope, differentiable_tanh_and_slope))
-        tanh, slope = backend.custom_derivative(*forms, z / softcap)
+        tanh, slope = _tanh_and_slope(backend, z, softcap)
         z, cap = softcap * tanh, tanh / softcap
+    if not is_one(temperature):
+        # An infinity over the temperature would have no derivative by it.
+        finite = z != -xp.inf
+        part = finite if part is None else part & finite
+        largest = xp.max(xp.where(part, z, -xp.inf), axis=backend.class_axis, keepdims=True)
+        level = backend.stop_gradient(largest)
+        z = xp.where(part, z - level, 0.0) / temperature
+        level = level / temperature
     if part is not None:
         z = xp.where(part, z, -xp.inf)
-    if not is_one(temperature):
-        level = backend.stop_gradient(xp.max(z, axis=backend.class_axis, keepdims=True))
-        z, level = (z - level) / temperature, level / temperature
     return MappedLogits(z, level, cap, slope)
+
+
+def _tanh_and_slope(backend: Any, z: Array, softcap: Any) -> tuple[Array, Array]:
+    """Compute tanh(z/c) and sech²(z/c), with a derivative by c where z is infinite, too."""
+    xp = backend.xp
+    forms = (partial(f, xp) for f in (tanh_and_slope, differentiable_tanh_and_slope))
+    if isinstance(softcap, (int, float)):
+        return backend.custom_derivative(*forms, z / softcap)
+    endless = xp.isinf(z)
+    tanh, slope = backend.custom_derivative(*forms, xp.where(endless, 0.0, z) / softcap)
+    limit = xp.where(z > 0, 1.0, -1.0)
+    return xp.where(endless, limit, tanh), xp.where(endless, 0.0, slope)

@@ -78,7 +78,7 @@ class SigmoidFocal(Elements):
             by_y = zero_with_partial(backend, y, -x)
             if self.alpha is not None:
                 by_alpha = (2 * self.alpha - 1) * xp.ones_like(y)
-                alpha = backend.stop_gradient(alpha) + zero_with_partial(backend, y, by_alpha)
+                alpha = self._of_target(xp, still) + zero_with_partial(backend, y, by_alpha)
         if is_zero(gamma):
             return alpha * (loss + by_y)
         u, by_u = y * down + (1 - y) * up, None
@@ -122,10 +122,13 @@ class SigmoidFocal(Elements):
         x = valid_rows(backend, rows, self.dtype)
         y = valid_rows(backend, rows, self.dtype, rows.probabilities)
         up, down = sigmoid_pair(xp, x)
-        alpha = xp.ones_like(y)
-        if self.alpha is not None:
-            alpha = self.alpha * y + (1 - self.alpha) * (1 - y)
-        return x, y, up, down, alpha
+        return x, y, up, down, self._of_target(xp, y)
+
+    def _of_target(self, xp: Any, y: Array) -> Array:
+        """Return α_t."""
+        if self.alpha is None:
+            return xp.ones_like(y)
+        return self.alpha * y + (1 - self.alpha) * (1 - y)
 
     def _parts(self, backend: Any, rows: Rows) -> tuple[Array, ...]:
         """Return y, σ(x), 1 − σ(x), u, α_t·u^γ and c."""
