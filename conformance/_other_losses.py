@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,7 +50,9 @@ def nll_loss(
     """Enclose Σ a_c (−log p_c): negations, which are exact, times masses, where there are any."""
 
     def own(z: Sequence[float], target: Any) -> Row:
-        mass = masses(target, len(z), weight, label_smoothing, smoothing)
+        part = [x is not None for x in z]
+        mass = masses(target, len(z), weight, label_smoothing, smoothing, part)
+        z = [-math.inf if x is None else x for x in z]
         spread = bool(label_smoothing) or not isinstance(target, int)
         off = 0.0 if weight is None and "sample_weight" not in how else weighting(dtype)
         off += weighting(dtype) + sum_tolerance(dtype, len(z)) if spread else 0.0
@@ -121,12 +124,18 @@ def poly_cross_entropy(
 
 
 def kl_divergence(
-    logits: Rows, target_probs: Rows, *, dtype: str = "float64", **how: Any
+    logits: Rows,
+    target_probs: Rows,
+    *,
+    temperature: float = 1.0,
+    dtype: str = "float64",
+    **how: Any,
 ) -> Result:
     """Enclose Σ q (log q − log p), with 0 log 0 = 0."""
 
     def own(z: Sequence[float], q: Sequence[float]) -> Row:
-        plain, bounds = row(z, masses(q, len(z)), dtype=dtype), kl_bounds(z, q, dtype)
+        plain = row(z, masses(q, len(z)), dtype=dtype, temperature=temperature)
+        bounds = kl_bounds(z, q, dtype, temperature=temperature)
         more = sum((arb(x) * arb(x).log() for x in q if x != 0), arb(0))
         gradient = plain.gradient
         return Row(plain.loss + more, gradient, float(bounds.loss), bounds.gradient.tolist())
@@ -134,18 +143,27 @@ def kl_divergence(
     return over_rows(own, logits, target_probs, **how, dtype=dtype)
 
 
-def entropy(logits: Rows, *, dtype: str = "float64", **how: Any) -> Result:
+def entropy(
+    logits: Rows, *, temperature: float = 1.0, dtype: str = "float64", **how: Any
+) -> Result:
     """Enclose −Σ p log p, with p = 0 at a logit of −inf."""
 
     def own(z: Sequence[float], _: None) -> Row:
-        _, e = exponentials(z)
+        known = [(c, x) for c, x in enumerate(z) if x is not None]
+        _, some = exponentials([
+            x if x == -math.inf else arb(x) / temperature for _, x in known
+        ])
+        e = [arb(0)] * len(z)
+        for (c, _), x in zip(known, some, strict=True):
+            e[c] = x
         whole = sum(e, arb(0))
         p = [x / whole for x in e]
         log_p = [arb(0) if x == 0 else x.log() for x in p]
         loss = -sum((x * y for x, y in zip(p, log_p, strict=True)), arb(0))
-        gradient = [-x * (y + loss) for x, y in zip(p, log_p, strict=True)]
-        bounds = entropy_bounds(z, dtype)
-        return Row(loss, gradient, float(bounds.loss), bounds.gradient.tolist())
+        gradient = [-x * (y + loss) / temperature for x, y in zip(p, log_p, strict=True)]
+        u = [-math.inf if x is None else float(x) / temperature for x in z]
+        bounds = entropy_bounds(u, dtype)
+        return Row(loss, gradient, float(bounds.loss), (bounds.gradient / temperature).tolist())
 
     return over_rows(own, logits, [None] * len(logits), **how, dtype=dtype)
 

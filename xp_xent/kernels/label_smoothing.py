@@ -31,21 +31,24 @@ class Smoothing:
         """Smooth probabilities (..., K) over the classes that take part, None for all."""
         if is_zero(self.epsilon):
             return q
-        each = self.mass_per_class(_count(backend, q, part, q.dtype))
-        given = each * others(backend, q) if self.spares_label else each
+        if self.spares_label:
+            return self.transpose(backend, q, part)
+        given = self.mass_per_class(_count(backend, q, part, q.dtype))
         if part is not None:
             given = backend.xp.where(part, given, 0.0)
         return (1 - self.epsilon) * q + given
 
     def transpose(self, backend: Any, x: Array, part: Array | None = None) -> Array:
-        """Apply the transpose of the linear part of `of`."""
+        """Apply the transpose of the linear part of `of`, which is its own."""
         if is_zero(self.epsilon):
             return x
         kept = (1 - self.epsilon) * x
         if not self.spares_label:
             return kept
-        each = self.mass_per_class(_count(backend, x, part, x.dtype))
-        return kept + each * others(backend, x if part is None else backend.xp.where(part, x, 0.0))
+        each, xp = self.mass_per_class(_count(backend, x, part, x.dtype)), backend.xp
+        if part is None:
+            return kept + each * others(backend, x)
+        return kept + xp.where(part, each * others(backend, xp.where(part, x, 0.0)), 0.0)
 
     def masses(self, backend: Any, rows: Rows, dtype: Any) -> Array:
         """Return the mass on each class: the target's, smoothed, times the class's weight."""

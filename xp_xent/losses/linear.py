@@ -48,9 +48,12 @@ def linear_cross_entropy(
         Integer labels of shape (...), or floating probabilities of shape (..., K).
     bias : array, shape (K,), optional
         Added to the logits.
-    weight, sample_weight, where, class_where, ignore_index, label_smoothing, smoothing, z_loss, \
-    softcap, temperature
-        As in `cross_entropy`; a mask over classes broadcasts against the logits (..., K).
+    class_where : boolean array, optional
+        As in `cross_entropy`: it broadcasts against the logits, (..., K).
+    weight, sample_weight, where, ignore_index, label_smoothing, smoothing
+        As in `cross_entropy`.
+    z_loss, softcap, temperature
+        As in `cross_entropy`.
     reduction, normalizer
         As in `cross_entropy`.
 

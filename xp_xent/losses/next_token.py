@@ -100,10 +100,12 @@ def next_token_cross_entropy(
         The tokens that the model read.
     sample_weight, where : array, shape (..., T), optional
         As in `cross_entropy`, given for the token that is predicted; the first position is unused.
-    weight, class_where, ignore_index, label_smoothing, smoothing, z_loss, softcap, temperature, \
+    class_where : boolean array, optional
+        As in `cross_entropy`: it broadcasts against the logits, whose positions predict.
+    weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, temperature
+        As in `cross_entropy`.
     reduction, normalizer
-        As in `cross_entropy`; a mask over classes belongs to the logits, of the position that
-        predicts.
+        As in `cross_entropy`.
 
     Returns
     -------
