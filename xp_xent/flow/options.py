@@ -23,6 +23,7 @@ class Range(NamedTuple):
     low: float = -math.inf
     high: float = math.inf
     wanted: str = ""  # in place of `low`, where that is not among them
+    or_none: bool = False
 
     def check(self, name: str, value: Any) -> Any:
         """Return the number, or refuse it."""
@@ -39,7 +40,7 @@ class Range(NamedTuple):
 
 
 UNIT, AT_LEAST_0 = Range(0.0, 1.0), Range(0.0)
-SOFTCAP = Range(0.0, wanted="a positive number, or None for no cap")
+SOFTCAP = Range(0.0, wanted="a positive number, or None for no cap", or_none=True)
 TEMPERATURE = Range(0.0, wanted="a positive number")
 
 
@@ -60,7 +61,7 @@ def numbers(
     for name, within in ranges.items():
         value = options[name]
         of_classes = name == "alpha" and hasattr(value, "dtype") and not is_number(value)
-        if value is not None and not of_classes:
+        if not (of_classes or (value is None and within.or_none)):
             found[name] = _number(name, value, within, backend, dtype, like)
     return found
 

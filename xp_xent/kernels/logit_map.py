@@ -26,11 +26,6 @@ class MappedLogits(NamedTuple):
     slope: Array | None = None  # derivative of the capped logits by z, (..., K); None without
 
 
-def is_mapped(rows: Rows, softcap: Any, temperature: Any) -> bool:
-    """Return whether the softmax is not of the logits themselves."""
-    return softcap is not None or rows.class_valid is not None or not is_one(temperature)
-
-
 def mapped_logits(
     backend: Any, rows: Rows, dtype: Any, softcap: Any = None, temperature: Any = 1.0
 ) -> MappedLogits:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from xp_xent.kernels.elementary import is_one, is_zero, product
 from xp_xent.kernels.label_smoothing import Smoothing
-from xp_xent.kernels.logit_map import MappedLogits, is_mapped, mapped_logits
+from xp_xent.kernels.logit_map import MappedLogits, mapped_logits
 from xp_xent.kernels.nll_transforms import NLL
 from xp_xent.kernels.row_stats import RowStats, StatsWithoutMax, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor
@@ -47,10 +47,24 @@ class Softmax:
     temperature: Any = 1.0
 
     @cached_property
+    def has_z_loss(self) -> bool:
+        """Whether there is λ."""
+        return not is_zero(self.z_loss)
+
+    @cached_property
+    def has_temperature(self) -> bool:
+        """Whether a temperature divides."""
+        return not is_one(self.temperature)
+
+    @cached_property
+    def maps_logits(self) -> bool:
+        """Whether the softmax is of other logits than those that are given."""
+        return self.softcap is not None or self.has_temperature
+
+    @cached_property
     def by_sums(self) -> tuple[str, ...]:
         """The methods that, of labels alone, see elements by `exp_sums` and `exp_gradient`."""
-        plain = self.softcap is None and is_one(self.temperature)
-        return ("value", "value_and_gradient") if plain else ()
+        return () if self.maps_logits else ("value", "value_and_gradient")
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Compute each row's loss, (..., 1)."""
@@ -66,7 +80,8 @@ class Softmax:
         loss = self._loss(row, targets)
         loss = finish_loss(backend, rows, loss) if rows.weighted else loss
         # Last, for it uses up the row's exponentials.
-        return loss, self._gradient(row, targets, rows, self._over_temperature(factor))
+        factor = self._over_temperature(factor) if self.has_temperature else factor
+        return loss, self._gradient(row, targets, rows, factor)
 
     def value_and_temperature_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
@@ -78,7 +93,7 @@ class Softmax:
         # ∂u/∂T is −u/T. Differences from the reference, and what is left if their sum is not 0.
         at_reference = backend.take_label(row.z, row.reference)
         rest = None
-        if not is_zero(self.z_loss):
+        if self.has_z_loss:
             rest = 2 * self.z_loss * self._lse(row, targets)
             rest = rest * (at_reference if targets.of.level is None else at_reference + targets.of.level)
         by_u = self._by_softmax_logits(row, targets, 1.0)
@@ -106,7 +121,7 @@ class Softmax:
         change = change - at_top
         mean = top.other_classes_sum(p * change)
         result = self._mass(row, targets) * (p * (change - mean))
-        if not is_zero(self.z_loss):
+        if self.has_z_loss:
             result = result + 2 * self.z_loss * (mean + at_top) * p
         if not self.transform.is_linear:
             by_label = self._label_distance(top, rows)
@@ -150,7 +165,7 @@ class Softmax:
         `factors` are what probabilities will be multiplied by, None where they are taken apart.
         """
         z, valid, of = rows.logits, rows.valid, MappedLogits(None)
-        if is_mapped(rows, self.softcap, self.temperature):
+        if self.maps_logits or rows.class_valid is not None:
             of, valid = mapped_logits(backend, rows, self.dtype, self.softcap, self.temperature), None
             z, of = of.u, of._replace(u=None)
         if rows.label is None or rows.smoothing_mass is not None:
@@ -185,7 +200,7 @@ class Softmax:
         if targets.q is not None:
             cross = row.cross_entropy(targets.q, targets.q_reference, targets.q_others)
             loss = cross if loss is None else loss + cross
-        if is_zero(self.z_loss):
+        if not self.has_z_loss:
             return loss
         lse = self._lse(row, targets)
         return loss + self.z_loss * lse * lse
@@ -195,7 +210,7 @@ class Softmax:
         return row.lse if targets.of.level is None else row.lse + targets.of.level
 
     def _over_temperature(self, x: Any) -> Any:
-        return x if is_one(self.temperature) else x / self.temperature
+        return x / self.temperature if self.has_temperature else x
 
     def _gradient(self, row: RowStats, targets: Targets, rows: Rows, factor: Any) -> Array:
         """Compute the derivative of a row's loss by its logits, times a factor of the row."""
@@ -226,7 +241,7 @@ class Softmax:
         self, row: RowStats, targets: Targets, factor: Any
     ) -> tuple[Array, Array]:
         """Return what exponentials are multiplied by, and the label's entry of the gradient."""
-        if not is_zero(self.z_loss):
+        if self.has_z_loss:
             by_exp, entry = self._partials(row, targets)
             return by_exp * factor, entry * factor
         # By the total first: the weights' own product might be out of range.
@@ -242,7 +257,7 @@ class Softmax:
             q_reference = q_reference + targets.label_mass * self.transform.partial(row)
         others = q_reference + targets.q_others
         entry = row.reference_partial(q_reference, targets.q_others)
-        if not is_zero(self.z_loss):
+        if self.has_z_loss:
             push = 2 * self.z_loss * self._lse(row, targets)
             others, entry = others + push, entry + push * row.p_reference
         return others / row.total, entry
@@ -262,7 +277,7 @@ class Softmax:
         It uses up the exponentials of the row.
         """
         backend = row.backend
-        plain = self.softcap is None and is_zero(self.z_loss) and is_one(self.temperature)
+        plain = not (self.maps_logits or self.has_z_loss)
         if isinstance(row, StatsWithoutMax) and plain:
             return plain_gradient_and_curvature(row, targets.label_mass, factor, bound=bound)
         second, scale = None, 1.0
@@ -288,7 +303,7 @@ class Softmax:
         mass = targets.q_reference + targets.q_others
         if targets.label_mass is not None:
             mass = mass + targets.label_mass * self.transform.partial(row)
-        if is_zero(self.z_loss):
+        if not self.has_z_loss:
             return mass
         return mass + 2 * self.z_loss * self._lse(row, targets)
 

@@ -15,7 +15,7 @@ __all__ = ["binary_cross_entropy_with_logits", "sigmoid_focal_loss"]
 
 
 _BINARY = ElementLoss(BinaryCrossEntropy, {"label_smoothing": UNIT})
-_FOCAL = ElementLoss(SigmoidFocal, {"gamma": AT_LEAST_0, "alpha": UNIT})
+_FOCAL = ElementLoss(SigmoidFocal, {"gamma": AT_LEAST_0, "alpha": UNIT._replace(or_none=True)})
 
 
 @public(_BINARY)

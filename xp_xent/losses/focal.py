@@ -21,7 +21,7 @@ def _focal_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
 
 
 _SOFTMAX_FOCAL_LOSS = RowLoss(
-    _focal_kernel, _ARGUMENTS, ranges={"gamma": AT_LEAST_0, "alpha": Range()}, labels_only=True
+    _focal_kernel, _ARGUMENTS, ranges={"gamma": AT_LEAST_0, "alpha": Range(or_none=True)}, labels_only=True
 )
 
 
