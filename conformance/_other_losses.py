@@ -9,7 +9,7 @@ from typing import Any
 
 from flint import arb
 
-from xp_xent.conformance._enclosure import Result, Row, no_row
+from xp_xent.conformance._enclosure import Logits, Result, Row, no_row
 from xp_xent.conformance._map_values import exponentials
 from xp_xent.conformance._other_tolerances import (
     entropy_bounds,
@@ -19,7 +19,7 @@ from xp_xent.conformance._other_tolerances import (
 from xp_xent.conformance.reference import cross_entropy, masses, over_elements, over_rows, row
 from xp_xent.conformance.tolerance import focal_bounds, kl_bounds, sum_tolerance, weighting
 
-Rows = Sequence[Sequence[float]]
+Rows = Sequence[Logits]
 
 
 def next_token_cross_entropy(logits: Rows, tokens: Sequence[int], **options: Any) -> Result:
@@ -49,7 +49,7 @@ def nll_loss(
 ) -> Result:
     """Enclose Σ a_c (−log p_c): negations, which are exact, times masses, where there are any."""
 
-    def own(z: Sequence[float], target: Any) -> Row:
+    def own(z: Logits, target: Any) -> Row:
         part = [x is not None for x in z]
         mass = masses(target, len(z), weight, label_smoothing, smoothing, part)
         z = [-math.inf if x is None else x for x in z]
@@ -82,7 +82,7 @@ def softmax_focal_loss(
 ) -> Result:
     """Enclose α_y (1 − p_y)**γ ℓ_y, with ℓ_y = −log p_y."""
 
-    def own(z: Sequence[float], label: int) -> Row:
+    def own(z: Logits, label: int) -> Row:
         if len(z) == 1:  # p is 1
             return no_row(1)
         plain = row(z, masses(label, len(z)), dtype=dtype)
@@ -110,7 +110,7 @@ def poly_cross_entropy(
 ) -> Result:
     """Enclose w_y (ℓ_y + ε (1 − p_y)), with ℓ_y = −log p_y."""
 
-    def own(z: Sequence[float], label: int) -> Row:
+    def own(z: Logits, label: int) -> Row:
         plain = row(z, masses(label, len(z)), dtype=dtype)
         w = arb(1.0 if weight is None else weight[label])
         p = (-plain.loss).exp()
@@ -133,7 +133,7 @@ def kl_divergence(
 ) -> Result:
     """Enclose Σ q (log q − log p), with 0 log 0 = 0."""
 
-    def own(z: Sequence[float], q: Sequence[float]) -> Row:
+    def own(z: Logits, q: Sequence[float]) -> Row:
         plain = row(z, masses(q, len(z)), dtype=dtype, temperature=temperature)
         bounds = kl_bounds(z, q, dtype, temperature=temperature)
         more = sum((arb(x) * arb(x).log() for x in q if x != 0), arb(0))
@@ -148,11 +148,9 @@ def entropy(
 ) -> Result:
     """Enclose −Σ p log p, with p = 0 at a logit of −inf."""
 
-    def own(z: Sequence[float], _: None) -> Row:
+    def own(z: Logits, _: None) -> Row:
         known = [(c, x) for c, x in enumerate(z) if x is not None]
-        _, some = exponentials([
-            x if x == -math.inf else arb(x) / temperature for _, x in known
-        ])
+        _, some = exponentials([x if x == -math.inf else arb(x) / temperature for _, x in known])
         e = [arb(0)] * len(z)
         for (c, _), x in zip(known, some, strict=True):
             e[c] = x

@@ -41,6 +41,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "class": ([[True, True, True], [False, True, True], [False, True, False], [True, False, True]],
               "one class alone in a row: its loss is 0"),
 }  # fmt: skip
+WEIGHTED: tuple[dict[str, Any], ...] = ({}, {"weight": WEIGHT})
 MEETINGS: dict[str, dict[str, Any]] = {
     "weight": {"weight": WEIGHT},
     "uniform": {"label_smoothing": 0.125},
@@ -97,7 +98,7 @@ def masked_classes() -> Iterator[Case]:
     say = "One mask for all rows"
     yield case("classes-shared", say, ROWS, [0, 1, -100, 0], **more,
                class_where=[[True, True, False]])  # fmt: skip
-    for kind, rest in product(("uniform", "others"), ({}, {"weight": WEIGHT})):
+    for kind, rest in product(("uniform", "others"), WEIGHTED):
         how = f"{kind}-weight" if rest else kind
         say = f"Smoothing spreads over the classes that take part ({how})"
         yield case(f"classes-smoothing-{how}", say, spoiled, [0, 2, 1, 0], **more, **rest,
@@ -123,9 +124,9 @@ def arrays_of_one_number() -> Iterator[Case]:
     more: dict[str, Any] = {"flags": "NumberArray"}
     for name, value in (("label_smoothing", 0.125), ("z_loss", 0.25), ("softcap", 4.0),
                         ("temperature", 2.0), ("normalizer", 8.0)):  # fmt: skip
-        say = f"{name} as an array"
+        say, option = f"{name} as an array", {name: np.asarray(value)}
         own = f"number-{name.replace('_', '-')}"
-        yield case(own, say, ROWS, LABELS, **more, **{name: np.asarray(value)})
+        yield case(own, say, ROWS, LABELS, **more | option)
     say = "gamma as an array"
     focal = case("number-gamma", say, ROWS, LABELS, **more, gamma=np.asarray(1.5))
     yield _of("softmax_focal_loss", focal)

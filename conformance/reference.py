@@ -20,6 +20,7 @@ from flint import arb
 from xp_xent.conformance._enclosure import (
     INF,
     NAN,
+    Logits,
     Result,
     Row,
     no_row,
@@ -61,7 +62,7 @@ def masses(
 
 
 def row(
-    logits: Sequence[float | None],
+    logits: Logits,
     mass: Sequence[arb],
     z_loss: float = 0.0,
     softcap: float | None = None,
@@ -92,7 +93,7 @@ def row(
     z, slope = ([x / arb(temperature) for x in part] for part in (z, slope))
     if any(gone and a != 0 for a, gone in zip(mass, absent, strict=True)):
         return Row(INF, [], 0.0, [])
-    top = z[max((c for c, x in enumerate(logits) if x is not None), key=lambda c: logits[c])]
+    top = z[max((x, c) for c, x in enumerate(logits) if x is not None)[1]]
     e = [arb(0) if gone else (x - top).exp() for x, gone in zip(z, absent, strict=True)]
     whole = sum(e, arb(0))
     lse = top + whole.log()
@@ -100,7 +101,7 @@ def row(
     pull = sum(mass, arb(0)) + 2 * arb(z_loss) * lse
     terms = zip(mass, e, slope, strict=True)
     bounds = cross_entropy_bounds(
-        logits,
+        [NAN if x is None else x for x in logits],
         [float(a) for a in mass],
         dtype,
         z_loss=z_loss,
@@ -117,7 +118,7 @@ def row(
 
 def over_rows(
     own: Callable[[Any, Any], Row],
-    logits: Sequence[Sequence[float]],
+    logits: Sequence[Logits],
     targets: Sequence[Any],
     *,
     share: Sequence[float] | None = None,
@@ -155,7 +156,7 @@ def over_rows(
 
 
 def cross_entropy(
-    logits: Sequence[Sequence[float]],
+    logits: Sequence[Logits],
     targets: Sequence[Any],
     *,
     weight: Sequence[float] | None = None,
@@ -173,7 +174,7 @@ def cross_entropy(
     Targets are N labels (int) or N rows of K probabilities.
     """
 
-    def own(z: Sequence[float], target: Any) -> Row:
+    def own(z: Logits, target: Any) -> Row:
         part = [x is not None for x in z]
         mass = masses(target, len(z), weight, label_smoothing, smoothing, part)
         return row(z, mass, z_loss, softcap, dtype, temperature)

@@ -64,9 +64,12 @@ FORMS = (
         "binary_cross_entropy_with_logits",
         "0 or 1",
         (
-            "element weight", "pos_weight", "label_smoothing", "label_smoothing array",
+            "element weight",
+            "pos_weight",
+            "label_smoothing",
+            "label_smoothing array",
             *ROW_OPTIONS[1:],
-        ),  # fmt: skip
+        ),
     ),
     Form(
         "binary_cross_entropy_with_logits",
@@ -209,8 +212,12 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
         **{
             f"{name} array": {name: np.asarray(value)}
             for name, value in (
-                ("label_smoothing", 0.1), ("z_loss", 0.1), ("softcap", 5.0), ("temperature", 1.5),
-                ("gamma", 1.5), ("epsilon", 0.5),
+                ("label_smoothing", 0.1),
+                ("z_loss", 0.1),
+                ("softcap", 5.0),
+                ("temperature", 1.5),
+                ("gamma", 1.5),
+                ("epsilon", 0.5),
             )
         },
         "normalizer": {"normalizer": 7.0},

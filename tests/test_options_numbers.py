@@ -47,9 +47,7 @@ def test_an_array_is_the_number(
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
 @calls
-def test_their_gradients(
-    library: str, loss: str, targets: Any, options: dict[str, float]
-) -> None:
+def test_their_gradients(library: str, loss: str, targets: Any, options: dict[str, float]) -> None:
     """By automatic differentiation; against differences on NumPy."""
     pytest.importorskip(library)
     function, names = getattr(xp_xent, loss), list(options)

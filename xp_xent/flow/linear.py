@@ -228,7 +228,7 @@ class LinearEvaluation(NamedTuple):
         return backend.map_steps(on_rows, totals, walked, max(1, STEP // classes))
 
     def _flat_rows(self) -> tuple[Any, ...]:
-        """Return the arrays of the rows, whose masks over classes are the same in all or of each."""
+        """Return the arrays of the rows; a mask over classes is of each row, or of all."""
         mask, rows = self.rows.class_valid, self.rows
         if mask is not None and any(length != 1 for length in mask.shape[:-1]):
             shape = (*self.layer.features.shape[:-1], mask.shape[-1])

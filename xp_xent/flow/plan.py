@@ -88,7 +88,6 @@ class RowPlan:
         weight = self.backend.cast(weight, self.dtype)
         return self.backend.xp.reshape(weight, self.one_row())
 
-
     def class_mask(self, mask: Array | None, like: Array) -> Array | None:
         """View which classes take part as (..., K), 1 for axes along which it is the same."""
         if mask is None:

@@ -21,9 +21,9 @@ class MappedLogits(NamedTuple):
     """The logits u of a softmax, and how they depend on the logits z that are given."""
 
     u: Array  # (..., K)
-    level: Array | None = None  # m/T, (..., 1); None where nothing is subtracted
-    cap: Array | None = None  # tanh(z/c)/c of the soft cap, (..., K); None without
-    slope: Array | None = None  # derivative of the capped logits by z, (..., K); None without
+    level: Array = None  # m/T, (..., 1); None where nothing is subtracted
+    cap: Array = None  # tanh(z/c)/c of the soft cap, (..., K); None without
+    slope: Array = None  # derivative of the capped logits by z, (..., K); None without
 
 
 def mapped_logits(

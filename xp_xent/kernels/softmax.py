@@ -95,7 +95,9 @@ class Softmax:
         rest = None
         if self.has_z_loss:
             rest = 2 * self.z_loss * self._lse(row, targets)
-            rest = rest * (at_reference if targets.of.level is None else at_reference + targets.of.level)
+            rest = rest * (
+                at_reference if (level := targets.of.level) is None else at_reference + level
+            )
         by_u = self._by_softmax_logits(row, targets, 1.0)
         found = backend.row_sum(product(row.xp, by_u, row.z - at_reference))
         found = -(found if rest is None else found + rest) / self.temperature
@@ -166,8 +168,8 @@ class Softmax:
         """
         z, valid, of = rows.logits, rows.valid, MappedLogits(None)
         if self.maps_logits or rows.class_valid is not None:
-            of, valid = mapped_logits(backend, rows, self.dtype, self.softcap, self.temperature), None
-            z, of = of.u, of._replace(u=None)
+            of = mapped_logits(backend, rows, self.dtype, self.softcap, self.temperature)
+            z, valid, of = of.u, None, of._replace(u=None)
         if rows.label is None or rows.smoothing_mass is not None:
             # Seen from the largest class: a label's own 1 would drown −log p of a class that is
             # nearly certain.

@@ -21,7 +21,10 @@ def _focal_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
 
 
 _SOFTMAX_FOCAL_LOSS = RowLoss(
-    _focal_kernel, _ARGUMENTS, ranges={"gamma": AT_LEAST_0, "alpha": Range(or_none=True)}, labels_only=True
+    _focal_kernel,
+    _ARGUMENTS,
+    ranges={"gamma": AT_LEAST_0, "alpha": Range(or_none=True)},
+    labels_only=True,
 )
 
 
@@ -94,7 +97,9 @@ def _poly_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
     return Softmax(dtype, PolyNLL(options["epsilon"]))
 
 
-_POLY_CROSS_ENTROPY = RowLoss(_poly_kernel, _ARGUMENTS, ranges={"epsilon": Range(-1.0)}, labels_only=True)
+_POLY_CROSS_ENTROPY = RowLoss(
+    _poly_kernel, _ARGUMENTS, ranges={"epsilon": Range(-1.0)}, labels_only=True
+)
 
 
 @public(_POLY_CROSS_ENTROPY)
