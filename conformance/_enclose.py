@@ -49,7 +49,14 @@ def rows(loss: Callable[..., Result], case: Case, dtype: str) -> Enclosed:
     """Enclose a loss of rows."""
     options = dict(case.options)
     axis = options.pop("axis", -1)
-    logits = np.moveaxis(rounded(case.logits, dtype), axis, -1)
+    logits = rounded(case.logits, dtype)
+    for name, value in options.items():  # an array of one number is the number
+        if np.ndim(value) == 0 and isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            options[name] = float(rounded(value, COMPUTE[dtype]))
+    if "class_where" in options:  # None: a class that takes no part
+        part = np.broadcast_to(options.pop("class_where"), logits.shape)
+        logits = np.where(part, logits.astype(object), None)
+    logits = np.moveaxis(logits, axis, -1)
     flat: list[Any] = []
     if case.targets is not None:
         targets = rounded(case.targets, case.targets_dtype or dtype)

@@ -12,6 +12,7 @@ from flint import arb, ctx
 from xp_xent.conformance._formats import FORMATS, Format
 from xp_xent.conformance.tolerance import sum_tolerance
 
+Logits = Sequence[Any]  # of a row: floats, and None for a class that takes no part
 Enclosure = Any  # arb, or the float nan, inf or -inf
 NAN, INF = math.nan, math.inf
 MAX_PRECISION = 8192

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from flint import arb
 
-from xp_xent.conformance._enclosure import Result, Row, no_row
+from xp_xent.conformance._enclosure import Logits, Result, Row, no_row
 from xp_xent.conformance._map_values import exponentials
 from xp_xent.conformance._other_tolerances import (
     entropy_bounds,
@@ -18,7 +19,7 @@ from xp_xent.conformance._other_tolerances import (
 from xp_xent.conformance.reference import cross_entropy, masses, over_elements, over_rows, row
 from xp_xent.conformance.tolerance import focal_bounds, kl_bounds, sum_tolerance, weighting
 
-Rows = Sequence[Sequence[float]]
+Rows = Sequence[Logits]
 
 
 def next_token_cross_entropy(logits: Rows, tokens: Sequence[int], **options: Any) -> Result:
@@ -48,8 +49,10 @@ def nll_loss(
 ) -> Result:
     """Enclose Σ a_c (−log p_c): negations, which are exact, times masses, where there are any."""
 
-    def own(z: Sequence[float], target: Any) -> Row:
-        mass = masses(target, len(z), weight, label_smoothing, smoothing)
+    def own(z: Logits, target: Any) -> Row:
+        part = [x is not None for x in z]
+        mass = masses(target, len(z), weight, label_smoothing, smoothing, part)
+        z = [-math.inf if x is None else x for x in z]
         spread = bool(label_smoothing) or not isinstance(target, int)
         off = 0.0 if weight is None and "sample_weight" not in how else weighting(dtype)
         off += weighting(dtype) + sum_tolerance(dtype, len(z)) if spread else 0.0
@@ -79,7 +82,7 @@ def softmax_focal_loss(
 ) -> Result:
     """Enclose α_y (1 − p_y)**γ ℓ_y, with ℓ_y = −log p_y."""
 
-    def own(z: Sequence[float], label: int) -> Row:
+    def own(z: Logits, label: int) -> Row:
         if len(z) == 1:  # p is 1
             return no_row(1)
         plain = row(z, masses(label, len(z)), dtype=dtype)
@@ -107,7 +110,7 @@ def poly_cross_entropy(
 ) -> Result:
     """Enclose w_y (ℓ_y + ε (1 − p_y)), with ℓ_y = −log p_y."""
 
-    def own(z: Sequence[float], label: int) -> Row:
+    def own(z: Logits, label: int) -> Row:
         plain = row(z, masses(label, len(z)), dtype=dtype)
         w = arb(1.0 if weight is None else weight[label])
         p = (-plain.loss).exp()
@@ -121,12 +124,18 @@ def poly_cross_entropy(
 
 
 def kl_divergence(
-    logits: Rows, target_probs: Rows, *, dtype: str = "float64", **how: Any
+    logits: Rows,
+    target_probs: Rows,
+    *,
+    temperature: float = 1.0,
+    dtype: str = "float64",
+    **how: Any,
 ) -> Result:
     """Enclose Σ q (log q − log p), with 0 log 0 = 0."""
 
-    def own(z: Sequence[float], q: Sequence[float]) -> Row:
-        plain, bounds = row(z, masses(q, len(z)), dtype=dtype), kl_bounds(z, q, dtype)
+    def own(z: Logits, q: Sequence[float]) -> Row:
+        plain = row(z, masses(q, len(z)), dtype=dtype, temperature=temperature)
+        bounds = kl_bounds(z, q, dtype, temperature=temperature)
         more = sum((arb(x) * arb(x).log() for x in q if x != 0), arb(0))
         gradient = plain.gradient
         return Row(plain.loss + more, gradient, float(bounds.loss), bounds.gradient.tolist())
@@ -134,18 +143,25 @@ def kl_divergence(
     return over_rows(own, logits, target_probs, **how, dtype=dtype)
 
 
-def entropy(logits: Rows, *, dtype: str = "float64", **how: Any) -> Result:
+def entropy(
+    logits: Rows, *, temperature: float = 1.0, dtype: str = "float64", **how: Any
+) -> Result:
     """Enclose −Σ p log p, with p = 0 at a logit of −inf."""
 
-    def own(z: Sequence[float], _: None) -> Row:
-        _, e = exponentials(z)
+    def own(z: Logits, _: None) -> Row:
+        known = [(c, x) for c, x in enumerate(z) if x is not None]
+        _, some = exponentials([x if x == -math.inf else arb(x) / temperature for _, x in known])
+        e = [arb(0)] * len(z)
+        for (c, _), x in zip(known, some, strict=True):
+            e[c] = x
         whole = sum(e, arb(0))
         p = [x / whole for x in e]
         log_p = [arb(0) if x == 0 else x.log() for x in p]
         loss = -sum((x * y for x, y in zip(p, log_p, strict=True)), arb(0))
-        gradient = [-x * (y + loss) for x, y in zip(p, log_p, strict=True)]
-        bounds = entropy_bounds(z, dtype)
-        return Row(loss, gradient, float(bounds.loss), bounds.gradient.tolist())
+        gradient = [-x * (y + loss) / temperature for x, y in zip(p, log_p, strict=True)]
+        u = [-math.inf if x is None else float(x) / temperature for x in z]
+        bounds = entropy_bounds(u, dtype)
+        return Row(loss, gradient, float(bounds.loss), (bounds.gradient / temperature).tolist())
 
     return over_rows(own, logits, [None] * len(logits), **how, dtype=dtype)
 

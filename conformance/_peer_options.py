@@ -12,7 +12,8 @@ BINARY: Final = "binary_cross_entropy_with_logits"
 DEFAULTS: Final = {
     "axis": -1, "weight": None, "pos_weight": None, "sample_weight": None, "where": None,
     "ignore_index": -100, "label_smoothing": 0.0, "smoothing": "uniform", "z_loss": 0.0,
-    "softcap": None, "reduction": "mean", "normalizer": None, "alpha": None, "gamma": 2.0,
+    "softcap": None, "temperature": 1.0, "class_where": None, "reduction": "mean",
+    "normalizer": None, "alpha": None, "gamma": 2.0,
 }  # fmt: skip
 
 

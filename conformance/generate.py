@@ -23,6 +23,7 @@ from xp_xent.conformance import (
     _topics_layout,
     _topics_maps,
     _topics_mass,
+    _topics_options,
     _topics_others,
     _topics_probabilities,
     _topics_reductions,
@@ -53,6 +54,7 @@ FILES: dict[str, Iterable[Callable[[], Iterable[Case]]]] = {
     "ignored_rows": _topics_ignored.TOPICS,
     "layout": _topics_layout.TOPICS,
     "maps": _topics_maps.TOPICS,
+    "options": _topics_options.TOPICS,
     "other_losses": _topics_others.TOPICS,
     "probability_targets": _topics_probabilities.TOPICS,
     "reductions": _topics_reductions.TOPICS,
@@ -141,7 +143,7 @@ def arguments(case: Case, dtype: str) -> dict[str, Any]:
 
 def option(name: str, value: Any, dtype: str) -> Any:
     """Write an option: an array, a hex float or as it is."""
-    if isinstance(value, list):
+    if isinstance(value, list | np.ndarray):
         return coded(value, COMPUTE[dtype])
     return hex_float(value) if name in FLOAT_OPTIONS else value
 

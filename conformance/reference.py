@@ -20,6 +20,7 @@ from flint import arb
 from xp_xent.conformance._enclosure import (
     INF,
     NAN,
+    Logits,
     Result,
     Row,
     no_row,
@@ -38,49 +39,61 @@ def masses(
     weight: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
     smoothing: str = "uniform",
+    part: Sequence[bool] | None = None,
 ) -> list[arb]:
-    """Give what multiplies −log p of each class: smoothed target times class weight."""
+    """Give what multiplies −log p of each class: smoothed target times class weight.
+
+    `part` tells which classes take part, and are smoothed over.
+    """
+    part = [True] * num_classes if part is None else part
+    count = sum(part)
     if isinstance(target, int):
         q = [arb(int(c == target)) for c in range(num_classes)]
     else:
         q = [arb(x) for x in target]
-    epsilon, total = arb(label_smoothing), sum(q, arb(0))
-    if label_smoothing and smoothing == "uniform":
-        q = [(1 - epsilon) * x + epsilon / num_classes for x in q]
-    elif label_smoothing:
-        q = [(1 - epsilon) * x + epsilon * (total - x) / (num_classes - 1) for x in q]
+    epsilon = arb(label_smoothing)
+    total = sum((x for x, takes in zip(q, part, strict=True) if takes), arb(0))
+    if label_smoothing:
+        others = smoothing == "others"
+        given = [(total - x) / (count - 1) if others else arb(1) / count for x in q]
+        q = [(1 - epsilon) * x + (epsilon * more if takes else 0)
+             for x, more, takes in zip(q, given, part, strict=True)]  # fmt: skip
     return q if weight is None else [arb(w) * x for w, x in zip(weight, q, strict=True)]
 
 
 def row(
-    logits: Sequence[float],
+    logits: Logits,
     mass: Sequence[arb],
     z_loss: float = 0.0,
     softcap: float | None = None,
     dtype: str = "float64",
+    temperature: float = 1.0,
 ) -> Row:
     """Give Σ a_c (lse − z_c) + λ lse² and its gradient, A p_j − a_j + 2λ lse p_j.
 
     A logit of −inf has p = 0 and 0·inf = 0; mass on it makes the loss +inf, with no gradient.
-    NaN and +inf, and a row of nothing but −inf, make the row NaN. A soft cap comes before that.
+    NaN and +inf, and a row of nothing but −inf, make the row NaN. A soft cap comes before that,
+    and then the temperature divides. A logit of None is of a class that takes no part.
     """
-    absent, slope = [x == -INF for x in logits], [arb(1)] * len(logits)
-    infinite = softcap is None and (INF in logits or all(absent))
-    if infinite or any(math.isnan(x) for x in logits):
+    known = [x for x in logits if x is not None]
+    absent, slope = [x is None or x == -INF for x in logits], [arb(1)] * len(logits)
+    infinite = not known or (softcap is None and (INF in known or all(absent)))
+    if infinite or any(math.isnan(x) for x in known):
         return Row(NAN, [NAN] * len(logits), 0.0, [0.0] * len(logits))
     if softcap is None:
-        z = [arb(x) for x in logits]
+        z = [arb(0 if x is None else x) for x in logits]
     else:
         tanh = [arb(1 if x > 0 else -1) if abs(x) == INF else (arb(x) / softcap).tanh()
-                for x in logits]  # fmt: skip
+                for x in (0 if x is None else x for x in logits)]  # fmt: skip
         z, slope, absent = (
             [softcap * x for x in tanh],
             [1 - x * x for x in tanh],
-            [False] * len(tanh),
+            [x is None for x in logits],
         )
+    z, slope = ([x / arb(temperature) for x in part] for part in (z, slope))
     if any(gone and a != 0 for a, gone in zip(mass, absent, strict=True)):
         return Row(INF, [], 0.0, [])
-    top = z[max(range(len(z)), key=lambda c: logits[c])]
+    top = z[max((x, c) for c, x in enumerate(logits) if x is not None)[1]]
     e = [arb(0) if gone else (x - top).exp() for x, gone in zip(z, absent, strict=True)]
     whole = sum(e, arb(0))
     lse = top + whole.log()
@@ -88,7 +101,12 @@ def row(
     pull = sum(mass, arb(0)) + 2 * arb(z_loss) * lse
     terms = zip(mass, e, slope, strict=True)
     bounds = cross_entropy_bounds(
-        logits, [float(a) for a in mass], dtype, z_loss=z_loss, softcap=softcap
+        [NAN if x is None else x for x in logits],
+        [float(a) for a in mass],
+        dtype,
+        z_loss=z_loss,
+        softcap=softcap,
+        temperature=temperature,
     )
     return Row(
         loss + arb(z_loss) * lse * lse,
@@ -100,7 +118,7 @@ def row(
 
 def over_rows(
     own: Callable[[Any, Any], Row],
-    logits: Sequence[Sequence[float]],
+    logits: Sequence[Logits],
     targets: Sequence[Any],
     *,
     share: Sequence[float] | None = None,
@@ -138,7 +156,7 @@ def over_rows(
 
 
 def cross_entropy(
-    logits: Sequence[Sequence[float]],
+    logits: Sequence[Logits],
     targets: Sequence[Any],
     *,
     weight: Sequence[float] | None = None,
@@ -147,6 +165,7 @@ def cross_entropy(
     smoothing: str = "uniform",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    temperature: float = 1.0,
     dtype: str = "float64",
     **how: Any,
 ) -> Result:
@@ -155,9 +174,10 @@ def cross_entropy(
     Targets are N labels (int) or N rows of K probabilities.
     """
 
-    def own(z: Sequence[float], target: Any) -> Row:
-        mass = masses(target, len(z), weight, label_smoothing, smoothing)
-        return row(z, mass, z_loss, softcap, dtype)
+    def own(z: Logits, target: Any) -> Row:
+        part = [x is not None for x in z]
+        mass = masses(target, len(z), weight, label_smoothing, smoothing, part)
+        return row(z, mass, z_loss, softcap, dtype, temperature)
 
     how |= {"share": weight, "ignore_index": ignore_index, "dtype": dtype}
     return over_rows(own, logits, targets, **how)

@@ -129,18 +129,19 @@ def cross_entropy_bounds(
     *,
     z_loss: float = 0.0,
     softcap: float | None = None,
+    temperature: float = 1.0,
 ) -> Bounds:
     """Bound the errors of rows of cross_entropy, before any reduction.
 
     Parameters
     ----------
     logits : array_like of float, shape (..., K)
-        No NaN or +inf.
+        No +inf; NaN is a class that takes no part.
     masses : array_like of float, shape (..., K)
         What multiplies −log p of each class: target, smoothing and class weight together.
     dtype : str
         float32 or float64, the dtype that is computed in.
-    z_loss, softcap : float, optional
+    z_loss, softcap, temperature : float, optional
         As in `xp_xent.cross_entropy`.
 
     Returns
@@ -148,7 +149,8 @@ def cross_entropy_bounds(
     Bounds
     """
     z, a, eps = np.asarray(logits, np.float64), np.asarray(masses, np.float64), FORMATS[dtype].eps
-    slope, spread = np.ones_like(z), np.zeros(())
+    part, slope, spread = ~np.isnan(z), np.ones_like(z), np.zeros(())
+    z = np.where(part, z, 0.0)
     blur = np.zeros((*z.shape[:-1], 1))  # relative error of p by that of the capped logits
     if softcap is not None:
         # tanh is good to 4 ULP of itself, so differences of capped logits are no longer exact;
@@ -156,6 +158,8 @@ def cross_entropy_bounds(
         x = np.clip(z / softcap, -1000.0, 1000.0)  # 1/cosh² is 0 there
         z, slope, spread = softcap * np.tanh(x), np.cosh(x) ** -2.0, (8.0 + 4.0 * np.abs(x)) * eps
         blur = 8.0 * eps * np.max(np.abs(z), axis=-1, keepdims=True)
+    # Both roundings of (z − m)/T are within those that `row_tolerance` allows for the odds.
+    z, slope, blur = (x / temperature for x in (np.where(part, z, -np.inf), slope, blur))
     t, K = log_odds(z), z.shape[-1]
     p, miss = np.exp(-np.logaddexp(0.0, -t)), np.exp(-np.logaddexp(0.0, t))
     total = np.sum(a, axis=-1, keepdims=True)
@@ -166,7 +170,8 @@ def cross_entropy_bounds(
     gradient = _bound(_without_own(np.add, 0.0, a) * p, t, rare + spread, floor, dtype)
     gradient = slope * (gradient + _bound(a * miss, t, likely + spread, a, dtype))
     # The slope alone may be smaller than the smallest normal number.
-    gradient = gradient + np.where((slope > 0) & (slope < 1), floor * spread * tiny, 0.0)
+    curved = (slope > 0) & (slope * temperature < 1)
+    gradient = gradient + np.where(curved, floor * spread * tiny, 0.0)
 
     lse = np.logaddexp.reduce(z, axis=-1, keepdims=True)
     lse_error = np.maximum(np.abs(lse), 1.0) * row_tolerance(dtype, K, 0.0) + blur
@@ -229,10 +234,12 @@ def focal_bounds(
 
 
 @_quiet
-def kl_bounds(logits: ArrayLike, target_probs: ArrayLike, dtype: str) -> Bounds:
+def kl_bounds(
+    logits: ArrayLike, target_probs: ArrayLike, dtype: str, *, temperature: float = 1.0
+) -> Bounds:
     """Bound the errors of a row of kl_divergence: those of cross_entropy and of q log q."""
     q = np.asarray(target_probs, np.float64)
-    bounds = cross_entropy_bounds(logits, q, dtype)
+    bounds = cross_entropy_bounds(logits, q, dtype, temperature=temperature)
     plain = np.where(q > 0, np.abs(q * np.log(np.where(q > 0, q, 1.0))), 0.0)
     return Bounds(bounds.loss + np.sum(plain) * row_tolerance(dtype, q.shape[-1], 0.0),
                   bounds.gradient)  # fmt: skip

@@ -113,6 +113,8 @@ def _options(
         "smoothing": "uniform" if classes == 1 else "others",
         "z_loss": float(rng.choice([1e-4, 0.1])),
         "softcap": float(rng.choice([5.0, 30.0])),
+        "temperature": float(rng.choice([0.5, 1.0, 3.0])),
+        "class_where": rng.random((*rows, classes)) < 0.7,
         "ignore_index": [-100, 0, 1, 77, None][rng.integers(5)],
         "alpha": rng.uniform(0.1, 1.0, classes) if rng.random() < 0.5 else 0.25,
         "gamma": float(rng.choice([0.0, 0.5, 1.0, 2.0, 3.5])),
@@ -128,9 +130,23 @@ def _ignore(rng: np.random.Generator, labels: Array, options: dict[str, Any]) ->
         labels[rng.random(labels.shape) < 0.3] = index
 
 
+def _part(rng: np.random.Generator, loss: str, part: Array, targets: Array, axis: int) -> Array:
+    """Give a mask of classes on which every row's target lies, for every row or for all."""
+    part = part | (np.arange(part.shape[-1]) < 2)
+    if targets.dtype.kind == "f":
+        part = part | (np.moveaxis(targets, axis, -1) > 0)
+    else:
+        ahead = np.roll(targets, -1, axis=-1) if loss == "next_token_cross_entropy" else targets
+        part = part | (ahead[..., None] == np.arange(part.shape[-1]))
+    if rng.random() < 0.3:
+        part = part.any(axis=tuple(range(part.ndim - 1)), keepdims=True)
+    return np.moveaxis(part, -1, axis)
+
+
 ROWS = ["sample_weight", "where"]
 SMOOTH = ["weight", "label_smoothing", "smoothing", *ROWS]
-ALL = [*SMOOTH, "z_loss", "softcap"]
+SMOOTH += ["class_where"]
+ALL = [*SMOOTH, "z_loss", "softcap", "temperature"]
 # Names of the options each loss draws from, and whether it takes probabilities.
 TAKES = {
     "cross_entropy": (ALL, True),
@@ -172,6 +188,8 @@ def cases(draw: Any, loss: str, library: str = "numpy") -> Case:
     else:
         targets = _labels(rng, rows, classes, draw)
         _ignore(rng, targets, options)
+    if "class_where" in options:
+        options["class_where"] = _part(rng, loss, options["class_where"], targets, axis)
     value_shape = (*rows[:-1], rows[-1] - 1) if loss == "next_token_cross_entropy" else rows
     options |= _reduction(draw, rng, value_shape)
     cotangent = options.pop("cotangent", None)
@@ -219,4 +237,10 @@ def _distribution(
     cotangent = options.pop("cotangent", None)
     logits = rng.normal(size=shape) * scale
     targets = (_probabilities(rng, shape, axis),) if loss == "kl_divergence" else ()
+    if draw(st.booleans()):
+        options["temperature"] = float(rng.choice([0.5, 1.0, 3.0]))
+    if draw(st.booleans()):
+        part = rng.random((*rows, shape[axis])) < 0.7
+        q = targets[0] if targets else np.zeros(shape)
+        options["class_where"] = _part(rng, loss, part, q, axis)
     return Case(loss, (logits, *targets), options, cotangent)

@@ -21,8 +21,11 @@ from xp_xent.backends import Adapter
 ROWS, CLASSES, FEATURES = 3, 4, 2  # one shape for all: JAX compiles every operation for each shape
 ROW_OPTIONS = ("sample_weight", "where", "normalizer", "normalizer array", "sum", "none")
 LABEL_OPTIONS = ("ignore_index", *ROW_OPTIONS)
-SMOOTHED = ("weight", "label_smoothing", "smoothing", *ROW_OPTIONS)
-SOFTMAX = ("z_loss", "softcap", *SMOOTHED)
+SMOOTHED = ("weight", "label_smoothing", "smoothing", "class_where", *ROW_OPTIONS)
+SOFTMAX = ("z_loss", "softcap", "temperature array", *SMOOTHED)
+# Of one form, for the others have the same code behind them.
+ARRAYS = ("label_smoothing array", "z_loss array", "softcap array")
+DISTRIBUTION = ("axis", "where", "class_where", "temperature array", "sum", "none")
 
 
 @dataclass(frozen=True)
@@ -40,29 +43,47 @@ class Form:
 
 
 FORMS = (
-    Form("cross_entropy", "labels", ("ignore_index", "axis", *SOFTMAX)),
+    Form("cross_entropy", "labels", ("ignore_index", "axis", *SOFTMAX, *ARRAYS)),
     Form("cross_entropy", "probabilities", ("axis", *SOFTMAX)),
     Form("nll_loss", "labels", ("ignore_index", "axis", *SMOOTHED)),
     Form("nll_loss", "probabilities", ("axis", *SMOOTHED)),
     Form("linear_cross_entropy", "labels", ("ignore_index", "bias", *SOFTMAX)),
     Form("linear_cross_entropy", "probabilities", ("bias", *SOFTMAX)),
     Form("next_token_cross_entropy", "labels", ("ignore_index", *SOFTMAX)),
-    Form("softmax_focal_loss", "labels", ("alpha", "alpha array", "gamma", "axis", *LABEL_OPTIONS)),
-    Form("poly_cross_entropy", "labels", ("epsilon", "weight", "axis", *LABEL_OPTIONS)),
+    Form(
+        "softmax_focal_loss",
+        "labels",
+        ("alpha", "alpha array", "gamma", "gamma array", "axis", "class_where", *LABEL_OPTIONS),
+    ),
+    Form(
+        "poly_cross_entropy",
+        "labels",
+        ("epsilon", "epsilon array", "weight", "axis", "class_where", *LABEL_OPTIONS),
+    ),
     Form(
         "binary_cross_entropy_with_logits",
         "0 or 1",
-        ("element weight", "pos_weight", "label_smoothing", *ROW_OPTIONS[1:]),
+        (
+            "element weight",
+            "pos_weight",
+            "label_smoothing",
+            "label_smoothing array",
+            *ROW_OPTIONS[1:],
+        ),
     ),
     Form(
         "binary_cross_entropy_with_logits",
         "probabilities",
         ("element weight", "pos_weight", "label_smoothing", *ROW_OPTIONS[1:]),
     ),
-    Form("sigmoid_focal_loss", "0 or 1", ("alpha", "gamma", *ROW_OPTIONS[1:])),
+    Form(
+        "sigmoid_focal_loss",
+        "0 or 1",
+        ("alpha", "alpha of one number", "gamma", "gamma array", *ROW_OPTIONS[1:]),
+    ),
     Form("sigmoid_focal_loss", "probabilities", ("alpha", "gamma", *ROW_OPTIONS[1:])),
-    Form("kl_divergence", "probabilities", ("axis", "where", "sum", "none")),
-    Form("entropy", None, ("axis", "where", "sum", "none")),
+    Form("kl_divergence", "probabilities", DISTRIBUTION),
+    Form("entropy", None, DISTRIBUTION),
     Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where")),
     Form("softmax", None, ("axis",)),
     Form("log_softmax", None, ("axis",)),
@@ -101,7 +122,8 @@ class Entry(Case):
     @property
     def closed(self) -> tuple[int | str, ...]:
         """Those that `value_and_grad` differentiates by."""
-        return tuple(key for key in self.floats if isinstance(key, int) or key == "bias")
+        named = ("bias", "temperature")
+        return tuple(key for key in self.floats if isinstance(key, int) or key in named)
 
     def everything(self) -> dict[int | str, Array]:
         """Each array of the call, by position or name of the option."""
@@ -157,6 +179,13 @@ def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...
     return *scores, q if form.function in ELEMENTWISE else q / q.sum(axis=1, keepdims=True)
 
 
+def _part(form: Form, rows: int) -> Array:
+    """Leave one class out of each row, which is not the label's."""
+    first = 4 if form.function == "next_token_cross_entropy" else 0
+    absent = (np.arange(rows) * 3 + first + 2) % CLASSES
+    return np.asarray(np.arange(CLASSES) != absent[:, None])
+
+
 def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     shape = (rows, CLASSES) if form.function in ELEMENTWISE else (rows,)
     where = np.ones(shape, dtype=bool)
@@ -178,6 +207,19 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
         "alpha array": {"alpha": rng.uniform(0.5, 2.0, CLASSES)},
         "gamma": {"gamma": 1.5},
         "epsilon": {"epsilon": 0.5},
+        "class_where": {"class_where": _part(form, rows)},
+        "alpha of one number": {"alpha": np.asarray(0.3)},
+        **{
+            f"{name} array": {name: np.asarray(value)}
+            for name, value in (
+                ("label_smoothing", 0.1),
+                ("z_loss", 0.1),
+                ("softcap", 5.0),
+                ("temperature", 1.5),
+                ("gamma", 1.5),
+                ("epsilon", 0.5),
+            )
+        },
         "normalizer": {"normalizer": 7.0},
         "normalizer array": {"normalizer": np.asarray(7.0)},
         "sum": {"reduction": "sum"},
@@ -195,6 +237,8 @@ def entry(form: Form, option: str, rows: int = ROWS) -> Entry:
     together = [name for name in form.options if name not in ALONE] if option == "all" else [option]
     for name in together:
         options |= values[name]
+    if "class_where" in options and form.targets == "probabilities":
+        arrays = *arrays[:-1], np.where(options["class_where"], arrays[-1], 0.0)
     cotangent = None
     if option == "none" or form.function in MAPS:
         losses = rows - 1 if form.function == "next_token_cross_entropy" else rows
@@ -237,4 +281,4 @@ def closed_gradients(case: Entry, backend: Adapter) -> tuple[Any, ...]:
 
 def variants(value: Array) -> Array:
     """Stack an array of a call on another that fits its place, to map over."""
-    return np.stack([value, np.roll(value, 1) if value.ndim else value + 1])
+    return np.stack([value, np.roll(value, 1) if value.ndim else 0.75 * value])

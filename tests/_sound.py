@@ -24,11 +24,13 @@ class Call:
     pos_weight: Array = None
     sample_weight: Array = None
     where: Array = None
+    class_where: Array = None
     ignore_index: int | None = -100
     label_smoothing: float = 0.0
     smoothing: str = "uniform"
     z_loss: float = 0.0
     softcap: float | None = None
+    temperature: float = 1.0
     reduction: str = "mean"
     normalizer: float | None = None
     cotangent: Array = None
@@ -38,6 +40,7 @@ class Call:
     soft: bool = False
     targets: Array = None  # (N,) labels or (N, K) probabilities
     logits: Array = None  # (N, K), capped
+    part: Array = None  # (N, K), the classes that take part
 
 
 @dataclass
@@ -138,12 +141,13 @@ class CrossEntropy(Loss):
         return np.where(counted, labels, 0).astype(np.int64)
 
     def spread(self, q: Array, call: Call) -> Array:
-        epsilon, classes = WIDE(call.label_smoothing), q.shape[-1]
+        epsilon, part = WIDE(call.label_smoothing), call.part
+        classes = np.sum(part, axis=-1, keepdims=True)
         if not call.label_smoothing:
             return q
         if call.smoothing == "uniform":
-            return (1 - epsilon) * q + epsilon / classes
-        return (1 - epsilon) * q + epsilon * (self.without_own(q)) / (classes - 1)
+            return (1 - epsilon) * q + part * (epsilon / classes)
+        return (1 - epsilon) * q + part * (epsilon * self.without_own(part * q) / (classes - 1))
 
     @staticmethod
     def without_own(q: Array) -> Array:
@@ -157,10 +161,12 @@ class CrossEntropy(Loss):
         return q if call.weight is None else q * wide(call.weight)
 
     def cap(self, z: Array, call: Call) -> tuple[Array, Array]:
-        if call.softcap is None:
-            return z, np.ones_like(z)
-        x = z / WIDE(call.softcap)
-        return call.softcap * np.tanh(x), 1 / np.cosh(x) ** 2
+        slope = np.ones_like(z)
+        if call.softcap is not None:
+            x = z / WIDE(call.softcap)
+            z, slope = call.softcap * np.tanh(x), 1 / np.cosh(x) ** 2
+        temperature = WIDE(call.temperature)
+        return np.where(call.part, z, -np.inf) / temperature, call.part * slope / temperature
 
     def odds(self, z: Array, call: Call) -> Odds:
         own = np.eye(z.shape[-1], dtype=bool)
@@ -179,8 +185,8 @@ class CrossEntropy(Loss):
 
     def broken(self, z: Array, call: Call) -> Array:
         over = np.isnan(z) if call.softcap is not None else np.isnan(z) | (z == np.inf)
-        nothing = np.all(z == -np.inf, axis=-1) & (call.softcap is None)
-        return np.any(over, axis=-1) | nothing
+        absent = ~call.part | ((z == -np.inf) & (call.softcap is None))
+        return np.any(over & call.part, axis=-1) | np.all(absent, axis=-1)
 
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
         return np.sum(np.where(a != 0, a * odds.surprise, 0), axis=-1) + self.penalty(odds, call)
@@ -226,6 +232,8 @@ class CrossEntropy(Loss):
         self.fits(moved, targets, call)
         z, rows = wide(moved).reshape(-1, moved.shape[-1]), moved.shape[:-1]
         targets = targets.reshape(z.shape if call.soft else -1)
+        part = np.broadcast_to(True if call.class_where is None else call.class_where, logits.shape)
+        call.part = np.moveaxis(part, axis, -1).reshape(z.shape)
         counted = self.counts(targets, call)
         call.targets = targets if call.soft else self.labels(targets, counted, z.shape[-1])
         a = self.masses(self.probabilities(call.targets, z.shape[-1], call), call)
@@ -234,6 +242,7 @@ class CrossEntropy(Loss):
         once = self.once(len(z), call)
         losses = np.where(broken, np.nan, self.row_loss(a, odds, call)) * once
         gradient = self.row_gradient(a, odds, call) * slope * once[:, None]
+        gradient = np.where(call.part, gradient, 0)
         gradient = np.where(broken[:, None], np.nan, gradient)
         losses, gradient = self.mask(losses, counted), self.mask_gradient(gradient, counted)
         total = self.total(self.mask(self.shares(once, call), counted), call)

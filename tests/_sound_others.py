@@ -18,6 +18,8 @@ class NextToken(CrossEntropy):
             call.where = call.where[..., 1:]
         if call.sample_weight is not None:
             call.sample_weight = call.sample_weight[..., 1:]
+        if call.class_where is not None:
+            call.class_where = np.broadcast_to(call.class_where, logits.shape)[..., :-1, :]
         value, gradient = super().solve(logits[..., :-1, :], targets[..., 1:], call)
         return value, np.concatenate([gradient, np.zeros_like(logits[..., -1:, :])], axis=-2)
 
@@ -98,7 +100,7 @@ class Entropy(CrossEntropy):
         return super().__call__(logits, np.zeros(rows, dtype=int), **options)
 
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
-        return np.sum(odds.p * odds.surprise, axis=-1)
+        return np.sum(np.where(odds.p > 0, odds.p * odds.surprise, 0), axis=-1)
 
     def row_gradient(self, a: Array, odds: Odds, call: Call) -> Array:
         return odds.p * (odds.surprise - self.row_loss(a, odds, call)[:, None])

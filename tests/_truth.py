@@ -87,6 +87,8 @@ def shifted(case: Case) -> Case:
     logits, tokens = case.arrays
     options = {k: v[..., 1:] if k in ("sample_weight", "where") else v
                for k, v in case.options.items()}  # fmt: skip
+    if "class_where" in options:
+        options["class_where"] = np.broadcast_to(options["class_where"], logits.shape)[..., :-1, :]
     arrays = logits[..., :-1, :], tokens[..., 1:]
     return type(case)("cross_entropy", arrays, options, case.cotangent)
 
@@ -141,7 +143,8 @@ def difference(compute: Callable[[Array], Any], array: Array, where: Any) -> Arr
         moved = ball(array)
         moved[where] = moved[where] + sign * step
         ends.append(objects(compute(moved)))
-    return np.asarray((ends[0] - ends[1]) / (2 * step))
+    with np.errstate(invalid="ignore"):  # mass on a class that takes no part
+        return np.asarray((ends[0] - ends[1]) / (2 * step))
 
 
 def class_axis(case: Case) -> int | None:
@@ -169,10 +172,11 @@ def by_targets(case: Case, dtype: str) -> tuple[Array, Array]:
             place,
         )
         slope[place] = floats(rows).reshape(slope[place].shape)
-    slope = np.where(np.isinf(scale), 0.0, slope * _factor(case))  # there it has no slope
+    absent = np.isinf(scale) | ~np.asarray(case.options.get("class_where", True))
+    slope = np.where(absent, 0.0, slope * _factor(case))  # there it has no slope
     scale = np.maximum(np.where(np.isinf(scale), scale, scale * np.abs(_factor(case))), abs(slope))
     classes, compute = case.classes, COMPUTE[dtype]
-    spread = 2.0 * float(np.abs(logits).max())
+    spread = 2.0 * float(np.abs(logits).max()) / case.options.get("temperature", 1.0)
     relative = row_tolerance(compute, classes, spread * case.options.get("gamma", 1.0) + spread)
     return slope, scale * (relative + sum_tolerance(compute, max(targets.size, 1)))
 
@@ -192,7 +196,9 @@ def _target_scale(case: Case) -> Array:
     """Give the sum without signs where the terms of a derivative by targets have both."""
     logits, targets = case.arrays
     if case.loss == "kl_divergence":
-        z = logits - logits.max(axis=(axis := class_axis(case)), keepdims=True)
+        part = np.broadcast_to(case.options.get("class_where", True), logits.shape)
+        z = np.where(part, logits, -np.inf) / case.options.get("temperature", 1.0)
+        z = z - z.max(axis=(axis := class_axis(case)), keepdims=True)
         log_p = z - np.log(np.exp(z).sum(axis=axis, keepdims=True))
         with np.errstate(divide="ignore"):  # at q = 0 the slope is −∞ from the right
             return np.abs(np.log(targets)) + 1 - log_p

@@ -120,7 +120,7 @@ def test_an_exception_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> 
         (LABELS, {"normalizer": 0}),
         (LABELS, {"reduction": "average"}),
         (LABELS, {"weight": np.ones(3)}),
-        (LABELS.tolist(), {}),
+        (LABELS.astype(float).tolist(), {}),
     ],
 )
 def test_refused_as_ever(labels: Any, options: dict[str, Any]) -> None:

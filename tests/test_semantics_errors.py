@@ -240,9 +240,11 @@ def test_mixed_libraries(backend: Adapter) -> None:
             pytest.skip("there is one library only")
         backend = backends.get(other)
     z = backend.asarray(np.zeros((2, 3)), dtype="float32")
+    soft = np.zeros((2, 3), np.float32)
     for error in (
-        error_of(cross_entropy, z, np.zeros(2, int)),
-        error_of(cross_entropy, z, backend.asarray(np.zeros(2, int)), weight=np.ones(3)),
+        error_of(cross_entropy, z, soft),  # what may be differentiated is never converted
+        error_of(xp_xent.kl_divergence, z, soft),
+        error_of(xp_xent.value_and_grad(cross_entropy), z, np.zeros(2, int), cotangent=soft[0, 0:]),
     ):
         assert isinstance(error, TypeError)
         assert {"numpy", backend.name} <= set(

@@ -190,6 +190,7 @@ TIGHT = {
     "other_losses": (0.65, 0.45),
     "extreme_logits": (0.75, 0.65),
     "regularisers": (0.65, 0.45),
+    "options": (0.85, 0.7),
     "probability_targets": (0.8, 0.75),
     "smoothing": (0.99, 0.7),
     "spread_mass": (0.75, 0.6),

@@ -43,11 +43,11 @@ def numeric(name: str, array: Array, of_mask: str = "; a mask is passed as where
         )
 
 
-def boolean(name: str, array: Array) -> None:
-    """Refuse anything but booleans."""
-    if kind(array) != "bool":
+def mask(name: str, array: Array, true: str = "the row counts") -> None:
+    """Refuse anything but booleans, and integers, which are to be 0 and 1."""
+    if kind(array) not in ("bool", "integer"):
         raise TypeError(
-            f"{name}: got dtype {dtype_name(array.dtype)}, wanted bool (True: the row counts); "
+            f"{name}: got dtype {dtype_name(array.dtype)}, wanted bool (True: {true}); "
             "weights are passed as sample_weight="
         )
 

@@ -1,6 +1,5 @@
 """Binary losses: each element is a row of one logit. How their calls are validated and prepared."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,9 @@ from xp_xent.backends import to_numpy
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
 from xp_xent.flow.execute import Evaluation, Reduction
+from xp_xent.flow.options import Range, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.validate import common_backend, loss_dtype
+from xp_xent.flow.validate import arrays_of, common_backend, loss_dtype
 from xp_xent.kernels.rows import Rows
 
 Array = Any
@@ -34,25 +34,20 @@ class ElementPlan(RowPlan):
 
 
 class ElementLoss(Loss):
-    """A loss whose elements stand alone; `numbers_of` checks the kernel's options."""
+    """A loss whose elements stand alone; `ranges` are of the kernel's options."""
 
     def __init__(
         self,
         kernel: type[Any],
-        numbers_of: Callable[[Options], Options],
-        numbers: tuple[str, ...],
+        ranges: dict[str, Range],
     ) -> None:
-        super().__init__(("logits", "targets"), (*numbers, "normalizer"))
-        self._kernel, self._numbers_of = kernel, numbers_of
+        super().__init__(("logits", "targets"), ranges, labels="targets")
+        self._kernel = kernel
 
     def validate(self, arrays: tuple[Array, ...], options: Options) -> RowPlan:
         """Return the plan of a call, or refuse it."""
         logits, targets = arrays
-        normalizer = options["normalizer"]
-        named = {name: options.get(name) for name in ("weight", "where")}
-        named["normalizer"] = None if check.is_number(normalizer) else normalizer
-        named["pos_weight"] = options.get("pos_weight")
-        given = {name: array for name, array in named.items() if array is not None}
+        given = arrays_of(options)
         backend = common_backend(logits=logits, targets=targets, **given)
         check.floating("logits", logits)
         if check.kind(targets) == "other":
@@ -63,28 +58,39 @@ class ElementLoss(Loss):
             check.numeric(name, given[name])
             check.broadcastable(name, given[name], shape)
         if "where" in given:
-            check.boolean("where", given["where"])
+            check.mask("where", given["where"], "the element counts")
             check.shape("where", given["where"], shape, "the logits'")
         validate.reduction(options)
-        self._numbers_of(options)
         dtype = loss_dtype(backend.xp, logits)
+        numbers(self.ranges, backend, dtype, logits, options)
         return ElementPlan(backend, len(shape), (*shape, 1), dtype, self.arguments)
 
     def prepare(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> Evaluation:
         """Return the evaluation of a call, or refuse its values."""
-        (logits, targets), where, backend = arrays, options["where"], plan.backend
-        numbers = self._numbers_of(options)  # refused before targets, as `validate` does
+        (logits, targets), backend = arrays, plan.backend
+        # Refused before targets, as `validate` does.
+        options = masks(backend, numbers(self.ranges, backend, plan.dtype, logits, options))
+        where = options["where"]
         check_targets = not _within(backend, targets, where)
-        kernel = self._kernel(plan.dtype, check_targets=check_targets, **numbers)
+        settings = {name: options[name] for name in self.ranges}
+        kernel = self._kernel(plan.dtype, check_targets=check_targets, **settings)
         rows = Rows(
             plan.to_kernel(logits),
             valid=None if where is None else plan.to_kernel(where),
             row_weight=_broadcast(plan, options.get("weight")),
             probabilities=plan.to_kernel(targets),
-            class_weight=_broadcast(plan, options.get("pos_weight")),
+            class_weight=_broadcast(plan, _as_array(plan, options.get("pos_weight"), logits)),
         )
         in_mean = None if where is None else backend.cast(where, plan.dtype)
         return Evaluation(plan, kernel, rows, Reduction.of(plan, options, in_mean))
+
+
+def _as_array(plan: RowPlan, option: Any, like: Array) -> Array | None:
+    """Return an option that may be a number as an array."""
+    if not check.is_number(option):
+        return option
+    option = check.number("pos_weight", option)
+    return plan.backend.full((), option, plan.dtype, like=like)
 
 
 def _broadcast(plan: RowPlan, array: Array | None) -> Array | None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from xp_xent.backends import direct_types, owner_of
 from xp_xent.flow import checks as check
+from xp_xent.flow.options import FOREIGN
 from xp_xent.flow.plan import Loss
 from xp_xent.kernels.rows import Rows
 
@@ -121,9 +122,10 @@ class Evaluation(NamedTuple):
             losses, gradient = run(self, "value_and_gradient", factor)
             return self._reduced(losses), (plan.to_user(gradient) if plan.moves_axis else gradient,)
         methods, gradients = [self._derivative_by(name) for name in wrt], []
-        for method in methods:
+        for name, method in zip(wrt, methods, strict=True):
             losses, gradient = run(self, method, factor)
-            gradients.append(plan.to_user(gradient))
+            of_rows = name == "temperature"
+            gradients.append(self._summed(gradient) if of_rows else plan.to_user(gradient))
         return self._reduced(losses), tuple(gradients)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
@@ -151,6 +153,11 @@ class Evaluation(NamedTuple):
     def _reduced(self, losses: Array) -> Array:
         return self.reduction.reduce(self.plan.backend, self.plan.from_column(losses))
 
+    def _summed(self, by_row: Array) -> Array:
+        """Sum a derivative by a number over the rows; one a row where there is a loss a row."""
+        found = self.plan.from_column(by_row)
+        return found if self.reduction.kind == "none" else self.plan.backend.total(found)
+
     def _factor(self, cotangent: Any) -> Array | float:
         """Return the derivative of the reduced loss by each row's loss, times a cotangent."""
         plan, ndim = self.plan, len(self.rows.logits.shape)
@@ -171,6 +178,8 @@ class Evaluation(NamedTuple):
             if targets is None or check.kind(targets) != "floating":
                 raise TypeError(f"argnums: got {wrt!r}, but only floating targets have a gradient")
             return "value_and_target_gradient"
+        if wrt == "temperature" and hasattr(self.kernel, "value_and_temperature_gradient"):
+            return "value_and_temperature_gradient"
         raise ValueError(f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, names))}")
 
 
@@ -188,7 +197,8 @@ def run(
     def on_block(*parts: Any) -> Any:
         return call(backend, Rows(*parts[:count]), *parts[count:])
 
-    whole = method in kernel.by_sums and rows.label is not None and rows.smoothing_mass is None
+    plain = rows.label is not None and rows.smoothing_mass is None and rows.class_valid is None
+    whole = plain and method in kernel.by_sums
     return backend.map_blocks(on_block, *rows, *others, overwrite=overwrite, whole=whole)
 
 
@@ -199,5 +209,7 @@ def compute(
     if type(arrays[0]) not in direct_types:
         owner = owner_of(arrays[0])
         if owner is not None and owner.evaluate is not None:
+            if not FOREIGN.isdisjoint(map(type, (*arrays, *options.values()))):
+                arrays, options = loss.placed(arrays, options)
             return owner.evaluate(loss, ask, arrays, options, *more)
     return loss.run(ask, arrays, options, *more)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from xp_xent.backends import dtype_name, same_shape
 from xp_xent.flow import checks as check
 from xp_xent.flow.execute import Reduction, run
+from xp_xent.flow.options import Range, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.prepare import smoothing_of, target_rows
 from xp_xent.flow.validate import common_backend, is_labels, no_label_to_ignore, row_plan
@@ -28,10 +29,10 @@ STEP = 1 << 23
 class LinearLoss(Loss):
     """Cross-entropy behind a linear layer; `kernel` makes the formulas of the logits' loss."""
 
-    def __init__(self, kernel: Callable[[Any, Any], Any], numbers: tuple[str, ...]) -> None:
+    def __init__(self, kernel: Callable[[Any, Any], Any], ranges: dict[str, Range]) -> None:
         arguments, variables = ("features", "classifier", "targets"), ("bias",)
         super().__init__(
-            arguments, (*numbers, "normalizer"), arguments[:2] + variables, in_steps=True
+            arguments, ranges, arguments[:2] + variables, labels="targets", in_steps=True
         )
         self._kernel = kernel
 
@@ -60,8 +61,12 @@ class LinearLoss(Loss):
         if not has_labels:
             no_label_to_ignore("targets", options)
         plan.has_labels = has_labels
-        self._checked_kernel(plan, options)
+        self._checked_kernel(plan, self._resolved(plan, features, options))
         return plan
+
+    def _resolved(self, plan: RowPlan, like: Array, options: dict[str, Any]) -> dict[str, Any]:
+        found = numbers(self.ranges, plan.backend, plan.dtype, like, options)
+        return masks(plan.backend, found)
 
     def _checked_kernel(self, plan: RowPlan, options: dict[str, Any]) -> Any:
         smoothing_of(options, plan.classes)
@@ -72,7 +77,8 @@ class LinearLoss(Loss):
     ) -> "LinearEvaluation":
         """Return the evaluation of a call, or refuse its values."""
         features, classifier, targets = arrays
-        backend, kernel = plan.backend, self._checked_kernel(plan, options)
+        backend, options = plan.backend, self._resolved(plan, features, options)
+        kernel = self._checked_kernel(plan, options)
         rows, weight = target_rows(plan, features, targets, options)
         weights = backend.cast(classifier, plan.dtype)
         layer = Layer(backend, features, classifier, options["bias"], weights, plan.dtype)
@@ -131,7 +137,10 @@ class LinearEvaluation(NamedTuple):
             if "targets" in wrt:
                 method = "value_and_target_gradient"
                 losses, out["targets"] = run(self, method, factor, rows=rows)
-            if set(wrt) - {"targets"}:
+            if "temperature" in wrt:
+                method = "value_and_temperature_gradient"
+                losses, out["temperature"] = run(self, method, factor, rows=rows)
+            if set(wrt) - {"targets", "temperature"}:
                 method = "value_and_gradient"
                 losses, slope = run(self, method, factor, rows=rows, overwrite=True)
             if "features" in wrt:
@@ -154,8 +163,12 @@ class LinearEvaluation(NamedTuple):
             name: backend.cast(total, getattr(layer, name).dtype) for name, total in totals.items()
         }
         arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}
+        arrays["temperature"] = None
         for name, gradient in zip((n for n in wrt if n in arrays), by_row, strict=True):
-            found[name] = xp.reshape(gradient, arrays[name].shape)
+            if name == "temperature":
+                found[name] = self._summed(gradient)
+            else:
+                found[name] = xp.reshape(gradient, arrays[name].shape)
         return self._reduced(losses), tuple(found[name] for name in wrt)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
@@ -197,7 +210,7 @@ class LinearEvaluation(NamedTuple):
     def _walk(self, step: Callable[..., Any], totals: Any, *others: Array) -> Any:
         """Take steps over groups of rows: features, `Rows`, and other arrays beside them."""
         backend, layer, xp = self.backend, self.layer, self.backend.xp
-        arrays, classes = self.rows[:-1], layer.classifier.shape[0]
+        arrays, classes = self._flat_rows(), layer.classifier.shape[0]
         count = len(arrays)
 
         def flat(array: Array | None) -> Array | None:
@@ -214,6 +227,20 @@ class LinearEvaluation(NamedTuple):
         walked = (features, *(flat(x) for x in arrays), *others)
         return backend.map_steps(on_rows, totals, walked, max(1, STEP // classes))
 
+    def _flat_rows(self) -> tuple[Any, ...]:
+        """Return the arrays of the rows; a mask over classes is of each row, or of all."""
+        mask, rows = self.rows.class_valid, self.rows
+        if mask is not None and any(length != 1 for length in mask.shape[:-1]):
+            shape = (*self.layer.features.shape[:-1], mask.shape[-1])
+            rows = rows._replace(class_valid=self.backend.xp.broadcast_to(mask, shape))
+        return rows[:-1]
+
+    def _summed(self, by_row: Array) -> Array:
+        """Sum a derivative by a number over the rows; one a row where there is a loss a row."""
+        if self.reduction.kind == "none":
+            return self.backend.xp.reshape(by_row, tuple(self.layer.features.shape[:-1]))
+        return self.backend.total(by_row)
+
     def _reduced(self, losses: Array) -> Array:
         xp, shape = self.backend.xp, tuple(self.layer.features.shape[:-1])
         return self.reduction.reduce(self.backend, xp.reshape(losses, shape))
@@ -227,7 +254,8 @@ class LinearEvaluation(NamedTuple):
         return xp.reshape(factor, (-1, 1))
 
     def _check(self, wrt: tuple[str, ...]) -> None:
-        given = self.arguments if self.layer.bias is None else (*self.arguments, "bias")
+        given = (*self.arguments, "temperature")
+        given = given if self.layer.bias is None else (*given, "bias")
         for name in wrt:
             if name not in given:
                 known = ", ".join(map(repr, given))

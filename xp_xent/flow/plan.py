@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from xp_xent.flow.options import placed
+
 Array = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -86,6 +88,18 @@ class RowPlan:
         weight = self.backend.cast(weight, self.dtype)
         return self.backend.xp.reshape(weight, self.one_row())
 
+    def class_mask(self, mask: Array | None, like: Array) -> Array | None:
+        """View which classes take part as (..., K), 1 for axes along which it is the same."""
+        if mask is None:
+            return None
+        ndim, xp = len(self.shape), self.backend.xp
+        mask = xp.reshape(mask, (*(1,) * (ndim - len(mask.shape)), *mask.shape))
+        if mask.shape[self.axis] != self.classes:  # 1
+            shape = [1] * ndim
+            shape[self.axis] = self.classes
+            mask = mask & self.backend.full(tuple(shape), True, xp.bool, like=like)
+        return self.to_kernel(mask)
+
 
 class Ask(NamedTuple):
     """What an evaluation is asked for: a method and its first arguments, equal where these are."""
@@ -109,8 +123,11 @@ class Loss:
     ----------
     arguments : tuple of str
         The positional arrays: what derivatives are asked by.
-    numbers : tuple of str
-        Options that are numbers in the formula: a plan holds for all their values.
+    ranges : dict of str to Range
+        Options that are numbers in the formula, and the values that they may have: a plan holds
+        for all of these.
+    labels : str, optional
+        The argument that may be labels, or targets that nothing differentiates by.
     variables : tuple of str, optional
         What `value_and_grads` differentiates by in the walk that computes the value.
     in_steps : bool
@@ -120,12 +137,15 @@ class Loss:
     def __init__(
         self,
         arguments: tuple[str, ...],
-        numbers: tuple[str, ...] = ("normalizer",),
+        ranges: dict[str, Any] | None = None,
         variables: tuple[str, ...] | None = None,
         *,
+        labels: str | None = None,
         in_steps: bool = False,
     ) -> None:
-        self.arguments, self.numbers, self.in_steps = arguments, frozenset(numbers), in_steps
+        self.arguments, self.labels, self.in_steps = arguments, labels, in_steps
+        self.ranges = ranges or {}
+        self.numbers = frozenset((*self.ranges, "normalizer"))
         self.variables = frozenset(arguments[:1] if variables is None else variables)
         self.function: Any = None
         self.defaults: dict[Any, Any] = {}
@@ -151,13 +171,21 @@ class Loss:
         found = self.evaluation(arrays, options)
         return found.value() if ask is None else ask(found, *more)
 
+    def placed(
+        self, arrays: tuple[Array, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Array, ...], dict[str, Any]]:
+        """Return a call whose labels, weights and masks are of the library of its first array."""
+        return placed(self.labels, self.arguments, arrays, options)
+
     def run(self, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any) -> Any:
         """Do as `evaluate` by a plan that is kept."""
         with np.errstate(all="ignore"):  # infinities and NaN are stated results here
             key = self._signature(arrays, options)
             plan = self._plans.get(key)
             if plan is None:
-                plan = self.validate(arrays, options)
+                arrays, options = self.placed(arrays, options)
+                key = self._signature(arrays, options)
+                plan = self._plans.get(key) or self.validate(arrays, options)
                 if key is not None:
                     self._keep(key, plan)
             found = self.prepare(plan, arrays, options)

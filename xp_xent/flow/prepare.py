@@ -9,8 +9,19 @@ from xp_xent.backends import to_numpy
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
 from xp_xent.flow.execute import Evaluation, Reduction
+from xp_xent.flow.options import (
+    AT_LEAST_0,
+    SOFTCAP,
+    TEMPERATURE,
+    UNIT,
+    Range,
+    is_number,
+    masks,
+    numbers,
+)  # fmt: skip
 from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.validate import BINARY
+from xp_xent.kernels.elementary import is_zero
 from xp_xent.kernels.label_smoothing import Smoothing
 from xp_xent.kernels.rows import Rows
 from xp_xent.kernels.softmax import Softmax
@@ -18,7 +29,10 @@ from xp_xent.kernels.softmax import Softmax
 Array = Any
 Options = dict[str, Any]
 
-SOFTMAX_NUMBERS = ("label_smoothing", "z_loss", "softcap")  # of `softmax_kernel`
+# Of `softmax_kernel`.
+SOFTMAX_NUMBERS = {
+    "label_smoothing": UNIT, "z_loss": AT_LEAST_0, "softcap": SOFTCAP, "temperature": TEMPERATURE,
+}  # fmt: skip
 
 
 class RowLoss(Loss):
@@ -32,10 +46,10 @@ class RowLoss(Loss):
         kernel: Callable[[Any, Options], Any],
         arguments: tuple[str, ...] = ("logits", "targets"),
         *,
-        numbers: tuple[str, ...] = (),
+        ranges: dict[str, Range] | None = None,
         labels_only: bool = False,
     ) -> None:
-        super().__init__(arguments, (*numbers, "normalizer"))
+        super().__init__(arguments, ranges, labels=arguments[1])
         self._kernel, self._labels_only = kernel, labels_only
 
     def validate(self, arrays: tuple[Array, ...], options: Options) -> RowPlan:
@@ -43,6 +57,7 @@ class RowLoss(Loss):
         named = dict(zip(self.arguments, arrays, strict=True))
         plan = validate.row_plan(named, options, self.arguments, plan_type=self.plan_type)
         has_labels = self._has_labels(plan, arrays, options)
+        options = numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
         plan.has_labels, kernel = has_labels, self._checked_kernel(plan, options)
         if self.settled(options):
             plan.kernel = kernel
@@ -71,8 +86,9 @@ class RowLoss(Loss):
             if backend.all_between(label, 0, plan.classes - 1):
                 rows = Rows(logits, label=label[plan.column], weighted=False)
                 return Evaluation(plan, plan.kernel, rows, plan.reduction)
+        options = numbers(self.ranges, backend, plan.dtype, arrays[0], options)
         kernel = plan.kernel or self._checked_kernel(plan, options)
-        targets, aligned = self.aligned(plan, targets, options)
+        targets, aligned = self.aligned(plan, targets, masks(backend, options))
         rows, weight = target_rows(plan, arrays[0], targets, aligned, self.shift)
         reduction = Reduction.of(plan, options, weight)
         return Evaluation(plan, kernel, rows._replace(logits=logits), reduction)
@@ -88,30 +104,27 @@ class RowLoss(Loss):
 
 def _is_plain(plan: RowPlan, options: Options) -> bool:
     """Return whether no option says anything of rows or classes."""
-    names = ("weight", "alpha", "sample_weight", "where", "normalizer")
+    names = ("weight", "alpha", "sample_weight", "where", "class_where", "normalizer")
     ignored = options.get("ignore_index")
     no_class = ignored is None or not 0 <= ignored < plan.classes
     return no_class and all(options.get(name) is None for name in names)
 
 
 def smoothing_of(options: Options, classes: int | None = None) -> Smoothing:
-    """Check the options of label smoothing."""
-    epsilon = check.number("label_smoothing", options.get("label_smoothing", 0.0), 0.0, 1.0)
-    kind = options.get("smoothing", "uniform")
+    """Make of the options of label smoothing what smooths, or refuse them."""
+    epsilon, kind = options.get("label_smoothing", 0.0), options.get("smoothing", "uniform")
     check.choice("smoothing", kind, validate.SMOOTHINGS)
-    if epsilon != 0 and kind == "others" and check.known(classes, 1):
+    if not is_zero(epsilon) and kind == "others" and check.known(classes, 1):
         raise ValueError("smoothing: 'others' needs at least two classes, got one")
     return Smoothing(epsilon, kind)
 
 
 def softmax_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
-    """Check the options of cross-entropy's formulas."""
-    z_loss, softcap = check.number("z_loss", options["z_loss"], 0.0), options["softcap"]
-    if softcap is not None:
-        softcap = check.number("softcap", softcap, 0.0)
-        if softcap == 0:
-            raise ValueError("softcap: got 0, wanted a positive number, or None for no cap")
-    return Softmax(dtype, smoothing=smoothing_of(options), z_loss=z_loss, softcap=softcap)
+    """Return cross-entropy's formulas with these options."""
+    names = ("z_loss", "softcap", "temperature")
+    return Softmax(
+        dtype, smoothing=smoothing_of(options), **{name: options[name] for name in names}
+    )
 
 
 def target_rows(
@@ -120,7 +133,7 @@ def target_rows(
     """Lay out everything of the rows but the logits, and the weights of the mean's denominator."""
     if plan.has_labels:
         return label_rows(plan, like, targets, options, shift)
-    return probability_rows(plan, targets, options)
+    return probability_rows(plan, like, targets, options)
 
 
 def label_rows(
@@ -153,9 +166,10 @@ def label_rows(
         nan_if_out_of_range=plan.to_column(checked),
         label=plan.to_column(label),
         label_weight=plan.to_column(label_weight),
+        class_valid=plan.class_mask(options.get("class_where"), like),
     )
     smoothing = smoothing_of(options, plan.classes)
-    if smoothing.epsilon != 0:
+    if not is_zero(smoothing.epsilon):
         rows = _smoothed(plan, like, rows, smoothing, class_weight)
     return rows, denominator_weight
 
@@ -169,9 +183,8 @@ def _class_weights(
         return None, None, None
     if alpha is not None:
         weight = alpha
-        if validate.is_number("alpha", alpha):
-            alpha = check.number("alpha", alpha)
-            weight = backend.full((plan.classes,), alpha, plan.dtype, like=like)
+        if is_number(alpha):
+            weight = backend.full((plan.classes,), 1.0, plan.dtype, like=like) * alpha
     # Once: of two conversions each would round its part of the derivative.
     weight, xp = backend.cast(weight, plan.dtype), backend.xp
     of_label = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
@@ -188,12 +201,14 @@ def _smoothed(
     by_class = plan.class_row(class_weight)
     if by_class is None:
         by_class = backend.full(plan.one_row(), 1.0, plan.dtype, like=like)
-    kept, given = 1 - smoothing.epsilon, smoothing.mass_per_class(plan.classes)
+    kept, given = 1 - smoothing.epsilon, smoothing.epsilon
+    if rows.class_valid is None:  # else the kernel divides it among the row's classes
+        given = smoothing.mass_per_class(plan.classes)
     return rows._replace(label_weight=kept * mass, smoothing_mass=given * by_class)
 
 
 def probability_rows(
-    plan: RowPlan, targets: Array | None, options: Options
+    plan: RowPlan, like: Array, targets: Array | None, options: Options
 ) -> tuple[Rows, Array | None]:
     """Lay out the rows of probability targets, or of a loss without targets."""
     valid = valid_mask(plan.backend, options, None)
@@ -203,6 +218,7 @@ def probability_rows(
         row_weight=plan.to_column(row_weight),
         probabilities=None if targets is None else plan.to_kernel(targets),
         class_weight=plan.class_row(options.get("weight")),
+        class_valid=plan.class_mask(options.get("class_where"), like),
     )
     return rows, denominator_weight
 

@@ -4,12 +4,15 @@ from typing import Any
 
 from xp_xent.backends import Backend, backend_of, dtype_name, same_shape
 from xp_xent.flow import checks as check
+from xp_xent.flow.options import MASKS, WEIGHTS, is_number
 from xp_xent.flow.plan import RowPlan
 
 Array = Any
 
 IGNORED = -100  # the default of ignore_index
 BINARY = "; one logit a row, with targets 0 or 1, is for binary_cross_entropy_with_logits"
+ARRAYS = (*WEIGHTS, *MASKS, "normalizer")
+OR_NUMBERS = ("alpha", "pos_weight", "normalizer")
 REDUCTIONS = ("mean", "sum", "none")
 SMOOTHINGS = ("uniform", "others")
 
@@ -49,7 +52,7 @@ def row_plan(
     features (..., D) that the logits are yet to be computed from.
     """
     (first, like), *_ = arrays.items()
-    backend = common_backend(**arrays, **_arrays_of(options))
+    backend = common_backend(**arrays, **arrays_of(options))
     check.floating(first, like)
     shape = tuple(like.shape) if classes is None else (*like.shape[:-1], classes)
     axis = check.axis(options.get("axis", -1), shape)
@@ -63,30 +66,31 @@ def row_plan(
     of = "the logits' without the class axis"
     for name in ("weight", "alpha"):
         given = options.get(name)
-        if given is not None and not is_number(name, given):
+        if given is not None and not (name == "alpha" and is_number(given)):
             check.numeric(name, given)
             check.shape(name, given, (plan.classes,), "one number a class")
     if options.get("sample_weight") is not None:
         check.numeric("sample_weight", options["sample_weight"])
         check.shape("sample_weight", options["sample_weight"], plan.rows_shape, of)
     if options.get("where") is not None:
-        check.boolean("where", options["where"])
+        check.mask("where", options["where"])
         check.shape("where", options["where"], plan.rows_shape, of)
+    if options.get("class_where") is not None:
+        check.mask("class_where", options["class_where"], "the class takes part")
+        check.broadcastable("class_where", options["class_where"], plan.shape)
     return plan
 
 
-def _arrays_of(options: dict[str, Any]) -> dict[str, Array]:
-    """Name the arrays among the options."""
-    names = ("weight", "alpha", "sample_weight", "where", "normalizer")
-    given = ((name, options.get(name)) for name in names)
-    return {name: x for name, x in given if x is not None and not is_number(name, x)}
-
-
-def is_number(name: str, option: Any) -> bool:
-    """Return whether an option that may be a number is none of the arrays."""
-    if name == "alpha" and not hasattr(option, "dtype"):
-        return True  # or nothing that it may be
-    return name in ("alpha", "normalizer") and check.is_number(option)
+def arrays_of(options: dict[str, Any]) -> dict[str, Array]:
+    """Name the arrays among the options, or what is in the place of one."""
+    found = {}
+    for name, x in options.items():
+        if x is None or name == "bias" or (name in OR_NUMBERS and check.is_number(x)):
+            continue
+        is_array = hasattr(x, "dtype") and not check.is_number(x)
+        if is_array or (name in ARRAYS and name != "alpha"):
+            found[name] = x
+    return found
 
 
 def reduction(options: dict[str, Any]) -> None:

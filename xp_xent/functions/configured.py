@@ -50,7 +50,7 @@ class CrossEntropyLoss(_Configured):
 
     Parameters
     ----------
-    axis, weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, reduction
+    axis, weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, temperature, reduction
         As in `cross_entropy`.
 
     See Also
@@ -70,10 +70,11 @@ class CrossEntropyLoss(_Configured):
     axis: int = -1
     weight: Array | None = None
     ignore_index: int | None = -100
-    label_smoothing: float = 0.0
+    label_smoothing: float | Array = 0.0
     smoothing: str = "uniform"
-    z_loss: float = 0.0
-    softcap: float | None = None
+    z_loss: float | Array = 0.0
+    softcap: float | Array | None = None
+    temperature: float | Array = 1.0
     reduction: str = "mean"
 
     _loss: ClassVar[Loss] = loss_of(cross_entropy)[0]
@@ -104,7 +105,7 @@ class BCEWithLogitsLoss(_Configured):
 
     weight: Array | None = None
     pos_weight: Array | None = None
-    label_smoothing: float = 0.0
+    label_smoothing: float | Array = 0.0
     reduction: str = "mean"
 
     _loss: ClassVar[Loss] = loss_of(binary_cross_entropy_with_logits)[0]

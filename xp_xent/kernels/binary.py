@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xp_xent.backends._numbers import dtype_kind
-from xp_xent.kernels.elementary import product, sigmoid_pair, softplus_parts
+from xp_xent.kernels.elementary import is_zero, product, sigmoid_pair, softplus_parts
 from xp_xent.kernels.elements import Elements, zero_with_partial
 from xp_xent.kernels.rows import Rows, valid_rows
 
@@ -20,7 +20,7 @@ Array = Any
 class BinaryCrossEntropy(Elements):
     """Binary cross-entropy with logits; smoothing ε makes a target y(1 − ε) + ε/2."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: Any = 0.0
 
     def _loss(self, backend: Any, rows: Rows) -> Array:
         if not backend.differentiable:
@@ -79,7 +79,7 @@ class BinaryCrossEntropy(Elements):
     def _masses(self, y: Array, weight: Array | None) -> tuple[Array, Array]:
         """Return the weights of ℓ₊ and ℓ₋."""
         positive, negative = y, 1 - y
-        if self.label_smoothing != 0:
+        if not is_zero(self.label_smoothing):
             kept, given = 1 - self.label_smoothing, self.label_smoothing / 2
             positive, negative = kept * positive + given, kept * negative + given
         return positive if weight is None else weight * positive, negative

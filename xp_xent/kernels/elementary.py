@@ -11,6 +11,16 @@ from typing import Any
 Array = Any
 
 
+def is_zero(number: Any) -> bool:
+    """Return whether an option is Python's number 0; an array is not, whatever it holds."""
+    return isinstance(number, (int, float)) and number == 0
+
+
+def is_one(number: Any) -> bool:
+    """Return whether an option is Python's number 1."""
+    return isinstance(number, (int, float)) and number == 1
+
+
 def product(xp: Any, coefficient: Array | float, x: Array) -> Array:
     """Multiply with 0 · ∞ = 0: a class without mass adds nothing, however unlikely it is."""
     if isinstance(coefficient, (int, float)):  # known now, unlike a compiler's number
@@ -72,14 +82,17 @@ def differentiable_tanh_and_slope(xp: Any, x: Array) -> tuple[Array, Array]:
     return tanh, xp.where(near, 1 - inner * inner, 4 * e / ((1 + e) * (1 + e)))
 
 
-def power(xp: Any, base: Array, exponent: float) -> Array:
+def power(xp: Any, base: Array, exponent: Array | float) -> Array:
     """Raise a base ≥ 0 to an exponent ≥ 0, with a finite derivative at 0."""
-    if exponent == 0:
+    if is_zero(exponent):
         return xp.ones_like(base)
-    if exponent == 1:
+    if is_one(exponent):
         return base
     zero = base == 0
-    return xp.where(zero, 0.0, xp.where(zero, 1.0, base) ** exponent)
+    raised = xp.where(zero, 1.0, base) ** exponent
+    if isinstance(exponent, (int, float)):
+        return xp.where(zero, 0.0, raised)
+    return xp.where(zero & (exponent != 0), 0.0, raised)
 
 
 def entropy_term(xp: Any, q: Array) -> Array:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from xp_xent.kernels.elementary import product
+from xp_xent.kernels.elementary import is_one, product
+from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.row_stats import RowStats, row_stats
-from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, valid_rows
+from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor
 
 Array = Any
 
@@ -19,12 +20,13 @@ class Entropy:
     """
 
     dtype: Any
+    temperature: Any = 1.0
     by_sums: ClassVar[tuple[str, ...]] = ()
     unbounded: ClassVar[str] = "an entropy's Hessian has entries of both signs in a row"
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Compute each row's entropy, (..., 1)."""
-        z = valid_rows(backend, rows, self.dtype)
+        z = mapped_logits(backend, rows, self.dtype, temperature=self.temperature).u
 
         def entropy(z: Array) -> Array:
             row, _, mean = self._sums(backend, z)
@@ -47,7 +49,8 @@ class Entropy:
     ) -> tuple[Array, Array, Array]:
         """Compute value and gradient, and the diagonal of the Hessian of Σ cotangent·entropy."""
         sums = self._open(backend, rows)
-        diagonal = finish_gradient(backend, rows, self._diagonal(*sums), cotangent)
+        diagonal = self._by_temperature(self._diagonal(*sums))
+        diagonal = finish_gradient(backend, rows, diagonal, cotangent)
         return *self._value_and_gradient(backend, rows, cotangent, *sums), diagonal
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
@@ -59,15 +62,15 @@ class Entropy:
         centre = row.other_classes_sum(p * change_of_z)
         change = backend.row_sum(p * deviation * change_of_z)
         result = p * ((change_of_z - centre) * (deviation - 1) - change)
-        return finish_gradient(backend, rows, result, cotangent)
+        return finish_gradient(backend, rows, self._by_temperature(result), cotangent)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Compute the diagonal of the Hessian of Σ cotangent·entropy."""
-        diagonal = self._diagonal(*self._open(backend, rows))
+        diagonal = self._by_temperature(self._diagonal(*self._open(backend, rows)))
         return finish_gradient(backend, rows, diagonal, cotangent)
 
-    @staticmethod
     def _value_and_gradient(
+        self,
         backend: Any,
         rows: Rows,
         cotangent: Array | float,
@@ -75,7 +78,7 @@ class Entropy:
         below: Array,
         mean: Array,
     ) -> tuple[Array, Array]:
-        gradient = row.probabilities * (below - mean)
+        gradient = self._over_temperature(row.probabilities * (below - mean))
         loss = finish_loss(backend, rows, row.nll + mean)
         return loss, finish_gradient(backend, rows, gradient, cotangent)
 
@@ -109,7 +112,30 @@ class Entropy:
         return xp.log1p(growth) - growth / (1 + growth) + change / (1 + growth)
 
     def _open(self, backend: Any, rows: Rows) -> tuple[RowStats, Array, Array]:
-        return self._sums(backend, valid_rows(backend, rows, self.dtype))
+        of = mapped_logits(backend, rows, self.dtype, temperature=self.temperature)
+        return self._sums(backend, of.u)
+
+    def _over_temperature(self, x: Any) -> Any:
+        return x if is_one(self.temperature) else x / self.temperature
+
+    def _by_temperature(self, x: Any) -> Any:
+        """Divide a second derivative by the temperature's square."""
+        return self._over_temperature(self._over_temperature(x))
+
+    def value_and_temperature_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | float
+    ) -> tuple[Array, Array]:
+        """Compute each row's entropy, and the derivative of cotangent·entropy by the temperature.
+
+        It is the variance of u under p, over T.
+        """
+        row, below, mean = self._open(backend, rows)
+        deviation = below - mean
+        by_temperature = backend.row_sum(row.probabilities * deviation * deviation)
+        loss = finish_loss(backend, rows, row.nll + mean)
+        factor = row_factor(rows, cotangent)
+        by_temperature = by_temperature / self.temperature
+        return loss, backend.scale_rows(by_temperature, factor, rows.valid)
 
     @staticmethod
     def _sums(backend: Any, z: Array) -> tuple[RowStats, Array, Array]:

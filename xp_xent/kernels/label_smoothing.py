@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from xp_xent.kernels.elementary import product
+from xp_xent.kernels.elementary import is_zero, product
 from xp_xent.kernels.rows import Rows, valid_rows
 
 Array = Any
@@ -15,7 +15,7 @@ KINDS = ("uniform", "others")
 class Smoothing:
     """Move mass ε off the target: ``"uniform"`` over all K classes, ``"others"`` over K − 1."""
 
-    epsilon: float = 0.0
+    epsilon: Any = 0.0  # a number, or an array ()
     kind: str = "uniform"
 
     @property
@@ -23,31 +23,38 @@ class Smoothing:
         """Return whether the label itself gets none of the mass that is spread."""
         return self.kind == "others"
 
-    def mass_per_class(self, classes: int) -> float:
-        """Return the mass that one class receives."""
+    def mass_per_class(self, classes: Any) -> Any:
+        """Return the mass that each of so many classes receives."""
         return self.epsilon / (classes - 1 if self.spares_label else classes)
 
-    def of(self, backend: Any, q: Array) -> Array:
-        """Smooth probabilities (..., K)."""
-        if self.epsilon == 0:
+    def of(self, backend: Any, q: Array, part: Array | None = None) -> Array:
+        """Smooth probabilities (..., K) over the classes that take part, None for all."""
+        if is_zero(self.epsilon):
             return q
         if self.spares_label:
-            return self.transpose(backend, q)
-        return (1 - self.epsilon) * q + self.mass_per_class(q.shape[backend.class_axis])
+            return self.transpose(backend, q, part)
+        given = self.mass_per_class(_count(backend, q, part, q.dtype))
+        if part is not None:
+            given = backend.xp.where(part, given, 0.0)
+        return (1 - self.epsilon) * q + given
 
-    def transpose(self, backend: Any, x: Array) -> Array:
+    def transpose(self, backend: Any, x: Array, part: Array | None = None) -> Array:
         """Apply the transpose of the linear part of `of`, which is its own."""
-        if self.epsilon == 0:
+        if is_zero(self.epsilon):
             return x
         kept = (1 - self.epsilon) * x
-        if self.spares_label:
-            return kept + self.mass_per_class(x.shape[backend.class_axis]) * others(backend, x)
-        return kept
+        if not self.spares_label:
+            return kept
+        each, xp = self.mass_per_class(_count(backend, x, part, x.dtype)), backend.xp
+        if part is None:
+            return kept + each * others(backend, x)
+        return kept + xp.where(part, each * others(backend, xp.where(part, x, 0.0)), 0.0)
 
     def masses(self, backend: Any, rows: Rows, dtype: Any) -> Array:
         """Return the mass on each class: the target's, smoothed, times the class's weight."""
         if rows.probabilities is not None:
-            q = self.of(backend, valid_rows(backend, rows, dtype, rows.probabilities))
+            q = valid_rows(backend, rows, dtype, rows.probabilities)
+            q = self.of(backend, q, rows.class_valid)
             return q if rows.class_weight is None else rows.class_weight * q
         xp, on_label = backend.xp, backend.indices(rows.logits) == rows.label
         mass = rows.label_weight
@@ -55,8 +62,12 @@ class Smoothing:
             mass = backend.full((), 1.0, dtype, like=rows.logits)
         if rows.smoothing_mass is None:
             return xp.where(on_label, mass, 0.0)
-        at_label = mass if self.spares_label else mass + rows.smoothing_mass
-        return xp.where(on_label, at_label, rows.smoothing_mass)
+        given = rows.smoothing_mass
+        if rows.class_valid is not None:
+            count = _count(backend, rows.logits, rows.class_valid, dtype)
+            given = given / (count - 1 if self.spares_label else count)
+            given = xp.where(rows.class_valid, given, 0.0)
+        return xp.where(on_label, mass if self.spares_label else mass + given, given)
 
     def by_probabilities(self, backend: Any, rows: Rows, surprisal: Array) -> Array:
         """Compute the derivative of Σ q_j ℓ_j by the probabilities that `masses` makes q of."""
@@ -66,7 +77,14 @@ class Smoothing:
         surprisal = xp.where(void, 0.0, surprisal)
         if rows.class_weight is not None:
             surprisal = product(xp, rows.class_weight, surprisal)
-        return self.transpose(backend, surprisal)
+        return self.transpose(backend, surprisal, rows.class_valid)
+
+
+def _count(backend: Any, x: Array, part: Array | None, dtype: Any) -> Any:
+    """Count the classes of rows x (..., K) that take part: a number, or (..., 1)."""
+    if part is None:
+        return x.shape[backend.class_axis]
+    return backend.row_sum(backend.cast(part, dtype))
 
 
 def others(backend: Any, x: Array) -> Array:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from xp_xent.kernels.elementary import product
 from xp_xent.kernels.label_smoothing import Smoothing
+from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, valid_rows
 
 Array = Any
@@ -28,6 +29,8 @@ class LogProbs:
         """Compute rows' losses, and the derivative of Σ cotangent·loss by the log-probabilities."""
         x, q = self._open(backend, rows)
         gradient = backend.xp.zeros_like(x) - q
+        if rows.class_valid is not None:
+            gradient = backend.xp.where(rows.class_valid, gradient, 0.0)
         return self._loss(backend, rows, x, q), finish_gradient(backend, rows, gradient, cotangent)
 
     def value_and_target_gradient(
@@ -60,5 +63,5 @@ class LogProbs:
 
     def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array]:
         """Return the log-probabilities and the mass q on each class."""
-        x = valid_rows(backend, rows, self.dtype)
+        x = mapped_logits(backend, rows, self.dtype).u
         return x, self.smoothing.masses(backend, rows, self.dtype)

@@ -42,13 +42,14 @@ class FocalNLL(NLL):
     """Focal loss: f(ℓ) = (1 − p)^γ ℓ."""
 
     is_linear = False
-    gamma: float
+    gamma: Any
 
     def value(self, row: Any) -> Array:
         """Compute f(ℓ)."""
         xp, nll = row.xp, row.nll
         endless = xp.isinf(nll)  # there the factor is 1, and its derivative 0 · ∞
-        if self.gamma >= 2 or not row.backend.differentiable:
+        known = isinstance(self.gamma, (int, float))
+        if (known and self.gamma >= 2) or not row.backend.differentiable:
             return xp.where(endless, nll, self._product(xp, xp.where(endless, 0.0, nll)))
         # Far below 1 it is ℓ^(γ + 1), whose second derivative has a value where that of (1 − p)^γ
         # has none; and next to nothing below the smallest normal number, whose powers overflow.
@@ -96,7 +97,7 @@ class PolyNLL(NLL):
     """Poly-1 loss: f(ℓ) = ℓ + ε(1 − p)."""
 
     is_linear = False
-    epsilon: float
+    epsilon: Any
 
     def value(self, row: Any) -> Array:
         """Compute f(ℓ)."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xp_xent.backends._numbers import dtype_kind
-from xp_xent.kernels.elementary import power, product, sigmoid_pair, softplus_parts
+from xp_xent.kernels.elementary import is_zero, power, product, sigmoid_pair, softplus_parts
 from xp_xent.kernels.elements import Elements, zero_with_partial
 from xp_xent.kernels.rows import Rows, valid_rows
 
@@ -26,8 +26,8 @@ Array = Any
 class SigmoidFocal(Elements):
     """Focal loss with logits (Lin et al.); α None weighs both classes by 1."""
 
-    gamma: float = 2.0
-    alpha: float | None = None
+    gamma: Any = 2.0
+    alpha: Any = None
 
     def _loss(self, backend: Any, rows: Rows) -> Array:
         if backend.differentiable:
@@ -55,7 +55,7 @@ class SigmoidFocal(Elements):
         x, y, up, down, alpha = self._open(backend, rows)
         u, loss = y * down + (1 - y) * up, self._cross(xp, x, y)
         focus, ratio = power(xp, u, gamma), self._ratio(xp, loss, u)
-        if gamma > 0:
+        if not is_zero(gamma):
             # u may be too small where u^γ is not: exp(−|x|), if the target is wholly right.
             sure = (u < xp.finfo(u.dtype).smallest_normal) & (y == xp.astype(x > 0, y.dtype))
             focus = xp.where(sure, xp.exp(gamma * xp.where(x > 0, -x, x)), focus)
@@ -78,11 +78,11 @@ class SigmoidFocal(Elements):
             by_y = zero_with_partial(backend, y, -x)
             if self.alpha is not None:
                 by_alpha = (2 * self.alpha - 1) * xp.ones_like(y)
-                alpha = backend.stop_gradient(alpha) + zero_with_partial(backend, y, by_alpha)
-        if gamma == 0:
+                alpha = self._of_target(xp, still) + zero_with_partial(backend, y, by_alpha)
+        if is_zero(gamma):
             return alpha * (loss + by_y)
         u, by_u = y * down + (1 - y) * up, None
-        if gamma == 1 or gamma >= 2:
+        if isinstance(gamma, (int, float)) and (gamma == 1 or gamma >= 2):
             focus = power(xp, u, gamma)
         else:
             focus, by_u = self._apart(xp, x, still, u)
@@ -122,10 +122,13 @@ class SigmoidFocal(Elements):
         x = valid_rows(backend, rows, self.dtype)
         y = valid_rows(backend, rows, self.dtype, rows.probabilities)
         up, down = sigmoid_pair(xp, x)
-        alpha = xp.ones_like(y)
-        if self.alpha is not None:
-            alpha = self.alpha * y + (1 - self.alpha) * (1 - y)
-        return x, y, up, down, alpha
+        return x, y, up, down, self._of_target(xp, y)
+
+    def _of_target(self, xp: Any, y: Array) -> Array:
+        """Return α_t."""
+        if self.alpha is None:
+            return xp.ones_like(y)
+        return self.alpha * y + (1 - self.alpha) * (1 - y)
 
     def _parts(self, backend: Any, rows: Rows) -> tuple[Array, ...]:
         """Return y, σ(x), 1 − σ(x), u, α_t·u^γ and c."""

@@ -1,38 +1,38 @@
 """The loss of rows of logits: value, gradient and curvature, for every option of cross_entropy.
 
-With the target's masses q, ℓ_j = −log p_j, and logits capped first, a row's loss is
+With the target's masses q, ℓ_j = −log p_j, and p the softmax of `logit_map`'s u, a row's loss is
 
     L = a·f(ℓ_y) + Σ_j q_j ℓ_j + λ·lse²
 
 a·f(ℓ_y): the label's own term, with its class weight and a transform f (identity, focal, poly).
 q: probability targets, or the mass that label smoothing spreads. All derivatives are closed:
 
-    ∂L/∂z_j = G·p_j − a·f'(ℓ_y)·δ_jy − q_j + 2λ·lse·p_j        G = a·f'(ℓ_y) + Σ q
+    ∂L/∂u_j = G·p_j − a·f'(ℓ_y)·δ_jy − q_j + 2λ·lse·p_j        G = a·f'(ℓ_y) + Σ q
 """
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from xp_xent.kernels.elementary import differentiable_tanh_and_slope, product, tanh_and_slope
+from xp_xent.kernels.elementary import is_one, is_zero, product
 from xp_xent.kernels.label_smoothing import Smoothing
+from xp_xent.kernels.logit_map import MappedLogits, mapped_logits
 from xp_xent.kernels.nll_transforms import NLL
 from xp_xent.kernels.row_stats import RowStats, StatsWithoutMax, row_stats
-from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor, valid_rows
+from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor
 from xp_xent.kernels.softmax_hessian import Hessian, plain_gradient_and_curvature
 
 Array = Any
 
 
 class Targets(NamedTuple):
-    """What a row's targets ask of its logits, and what a soft cap makes of them."""
+    """What a row's targets ask of its softmax, and how that depends on the logits."""
 
     label_mass: Any = None  # a, (..., 1) or a number; None without labels
     q: Array = None  # (..., K) or (1, …, K); None without
     q_reference: Any = 0.0  # q at the reference, (..., 1) or a number
     q_others: Any = 0.0  # Σ q elsewhere, (..., 1) or a number
-    cap: Array = None  # tanh(z/c)/c of the soft cap, (..., K); None without
-    slope: Array = None  # derivative of the capped logits by the logits, (..., K); None without
+    of: MappedLogits = MappedLogits(None)  # `u` is the statistics' own
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,29 @@ class Softmax:
     dtype: Any  # what the loss is computed and returned in
     transform: NLL = NLL()
     smoothing: Smoothing = Smoothing()
-    z_loss: float = 0.0
-    softcap: float | None = None
+    z_loss: Any = 0.0
+    softcap: Any = None
+    temperature: Any = 1.0
+
+    @cached_property
+    def has_z_loss(self) -> bool:
+        """Whether there is λ."""
+        return not is_zero(self.z_loss)
+
+    @cached_property
+    def has_temperature(self) -> bool:
+        """Whether a temperature divides."""
+        return not is_one(self.temperature)
+
+    @cached_property
+    def maps_logits(self) -> bool:
+        """Whether the softmax is of other logits than those that are given."""
+        return self.softcap is not None or self.has_temperature
 
     @cached_property
     def by_sums(self) -> tuple[str, ...]:
         """The methods that, of labels alone, see elements by `exp_sums` and `exp_gradient`."""
-        return ("value", "value_and_gradient") if self.softcap is None else ()
+        return () if self.maps_logits else ("value", "value_and_gradient")
 
     def value(self, backend: Any, rows: Rows) -> Array:
         """Compute each row's loss, (..., 1)."""
@@ -64,7 +80,28 @@ class Softmax:
         loss = self._loss(row, targets)
         loss = finish_loss(backend, rows, loss) if rows.weighted else loss
         # Last, for it uses up the row's exponentials.
+        factor = self._over_temperature(factor) if self.has_temperature else factor
         return loss, self._gradient(row, targets, rows, factor)
+
+    def value_and_temperature_gradient(
+        self, backend: Any, rows: Rows, cotangent: Array | float
+    ) -> tuple[Array, Array]:
+        """Compute each row's loss, and the derivative of cotangent·loss by the temperature."""
+        factor = row_factor(rows, cotangent)
+        row, targets = self._stats(backend, rows, "exps")
+        loss = finish_loss(backend, rows, self._loss(row, targets))
+        # ∂u/∂T is −u/T. Differences from the reference, and what is left if their sum is not 0.
+        at_reference = backend.take_label(row.z, row.reference)
+        rest = None
+        if self.has_z_loss:
+            rest = 2 * self.z_loss * self._lse(row, targets)
+            rest = rest * (
+                at_reference if (level := targets.of.level) is None else at_reference + level
+            )
+        by_u = self._by_softmax_logits(row, targets, 1.0)
+        found = backend.row_sum(product(row.xp, by_u, row.z - at_reference))
+        found = -(found if rest is None else found + rest) / self.temperature
+        return loss, backend.scale_rows(found, factor, rows.valid)
 
     def value_and_target_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
@@ -78,22 +115,24 @@ class Softmax:
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Compute the Hessian of Σ cotangent·loss times a vector of the logits' shape."""
         row, targets = self._stats(backend, rows, "exps")
-        vector = backend.kernel_layout(vector, self.dtype)
-        change = vector if targets.slope is None else vector * targets.slope  # of capped logits
+        vector, of = backend.kernel_layout(vector, self.dtype), targets.of
+        change = vector if of.slope is None else vector * of.slope  # of capped logits
         # Only differences of the vector matter; taken from the largest class, nothing cancels.
         top = row_stats(backend, row.z, None, self.dtype)
         p, at_top = top.probabilities, backend.take_label(change, top.reference)
         change = change - at_top
         mean = top.other_classes_sum(p * change)
         result = self._mass(row, targets) * (p * (change - mean))
-        if self.z_loss != 0:
+        if self.has_z_loss:
             result = result + 2 * self.z_loss * (mean + at_top) * p
         if not self.transform.is_linear:
             by_label = self._label_distance(top, rows)
             result = result + self._second(row, targets, change) * by_label
-        if targets.slope is not None:
-            by_capped = self._by_capped_logits(row, targets, 1.0)
-            result = result * targets.slope + by_capped * _cap_second(targets) * vector
+        result = self._over_temperature(self._over_temperature(result))
+        if of.slope is not None:
+            by_capped = self._by_softmax_logits(row, targets, self._over_temperature(1.0))
+            result = result * of.slope + by_capped * _cap_second(of) * vector
+        result = backend.scale_rows(result, valid=rows.class_valid)
         return finish_gradient(backend, rows, result, cotangent)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
@@ -114,8 +153,8 @@ class Softmax:
         row, targets = self._stats(backend, rows, "exps", (factor,))
         loss = finish_loss(backend, rows, self._loss(row, targets))
         gradient, curvature = self._gradient_and_curvature(row, targets, factor, bound=bound)
-        if targets.slope is not None:
-            gradient = backend.scale_rows(gradient, targets.slope)
+        if targets.of.slope is not None:
+            gradient = backend.scale_rows(gradient, targets.of.slope)
         return loss, self._rounded(row, rows, gradient), self._rounded(row, rows, curvature)
 
     # The parts
@@ -127,16 +166,16 @@ class Softmax:
 
         `factors` are what probabilities will be multiplied by, None where they are taken apart.
         """
-        z, cap, slope = rows.logits, None, None
-        if self.softcap is not None:
-            z, cap, slope = self._capped(backend, rows)
-        valid = rows.valid if cap is None else None  # else blanked already
+        z, valid, of = rows.logits, rows.valid, MappedLogits(None)
+        if self.maps_logits or rows.class_valid is not None:
+            of = mapped_logits(backend, rows, self.dtype, self.softcap, self.temperature)
+            z, valid, of = of.u, None, of._replace(u=None)
         if rows.label is None or rows.smoothing_mass is not None:
             # Seen from the largest class: a label's own 1 would drown −log p of a class that is
             # nearly certain.
             need = need if need == "sums" else "exps"
             row = row_stats(backend, z, None, self.dtype, valid=valid, need=need)
-            return row, self._spread(backend, rows, row)._replace(cap=cap, slope=slope)
+            return row, self._spread(backend, rows, row)._replace(of=of)
         mass = 1.0 if rows.label_weight is None else rows.label_weight
         # Focal's slopes may be as small as its (1 − p)^γ, and underflow when divided by a total.
         multipliers = factors if self.transform.is_linear else None
@@ -145,7 +184,7 @@ class Softmax:
         row = row_stats(
             backend, z, rows.label, self.dtype, valid=valid, need=need, multipliers=multipliers
         )
-        return row, Targets(mass, cap=cap, slope=slope)
+        return row, Targets(mass, of=of)
 
     def _spread(self, backend: Any, rows: Rows, row: RowStats) -> Targets:
         """Lay out targets with mass on several classes."""
@@ -155,13 +194,6 @@ class Softmax:
         at_reference = backend.take_label(q, row.reference)
         return Targets(None, q, at_reference, row.other_classes_sum(reached))
 
-    def _capped(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array]:
-        """Return the logits that the loss is of, and `cap` and `slope` of `Targets`."""
-        ratio = valid_rows(backend, rows, self.dtype) / self.softcap
-        forms = (partial(f, backend.xp) for f in (tanh_and_slope, differentiable_tanh_and_slope))
-        tanh, slope = backend.custom_derivative(*forms, ratio)
-        return self.softcap * tanh, tanh / self.softcap, slope
-
     def _loss(self, row: RowStats, targets: Targets) -> Array:
         loss, mass = None, targets.label_mass
         if mass is not None:
@@ -170,21 +202,32 @@ class Softmax:
         if targets.q is not None:
             cross = row.cross_entropy(targets.q, targets.q_reference, targets.q_others)
             loss = cross if loss is None else loss + cross
-        return loss + self.z_loss * row.lse * row.lse if self.z_loss != 0 else loss
+        if not self.has_z_loss:
+            return loss
+        lse = self._lse(row, targets)
+        return loss + self.z_loss * lse * lse
+
+    def _lse(self, row: RowStats, targets: Targets) -> Array:
+        """Return log Σ exp of the softmax's logits before anything was subtracted."""
+        return row.lse if targets.of.level is None else row.lse + targets.of.level
+
+    def _over_temperature(self, x: Any) -> Any:
+        return x / self.temperature if self.has_temperature else x
 
     def _gradient(self, row: RowStats, targets: Targets, rows: Rows, factor: Any) -> Array:
         """Compute the derivative of a row's loss by its logits, times a factor of the row."""
         dtype, backend = rows.logits.dtype, row.backend
-        if targets.q is None and targets.slope is None:
+        plain = targets.of.slope is None and rows.class_valid is None
+        if targets.q is None and plain:
             by_exp, entry = self._by_exp_and_entry(row, targets, factor)
             return backend.exp_gradient(row.sums, by_exp, entry, rows.valid, dtype)
-        gradient = self._by_capped_logits(row, targets, factor)
-        if targets.slope is not None:
-            gradient = backend.scale_rows(gradient, targets.slope)
+        gradient = self._by_softmax_logits(row, targets, factor)
+        if targets.of.slope is not None:
+            gradient = backend.scale_rows(gradient, targets.of.slope)
         return self._rounded(row, rows, gradient)
 
-    def _by_capped_logits(self, row: RowStats, targets: Targets, factor: Any) -> Array:
-        """Compute the derivative by the capped logits, times a factor.
+    def _by_softmax_logits(self, row: RowStats, targets: Targets, factor: Any) -> Array:
+        """Compute the derivative by the logits of the softmax, times a factor.
 
         It uses up the exponentials of the row.
         """
@@ -200,7 +243,7 @@ class Softmax:
         self, row: RowStats, targets: Targets, factor: Any
     ) -> tuple[Array, Array]:
         """Return what exponentials are multiplied by, and the label's entry of the gradient."""
-        if self.z_loss != 0:
+        if self.has_z_loss:
             by_exp, entry = self._partials(row, targets)
             return by_exp * factor, entry * factor
         # By the total first: the weights' own product might be out of range.
@@ -216,37 +259,42 @@ class Softmax:
             q_reference = q_reference + targets.label_mass * self.transform.partial(row)
         others = q_reference + targets.q_others
         entry = row.reference_partial(q_reference, targets.q_others)
-        if self.z_loss != 0:
-            push = 2 * self.z_loss * row.lse
+        if self.has_z_loss:
+            push = 2 * self.z_loss * self._lse(row, targets)
             others, entry = others + push, entry + push * row.p_reference
         return others / row.total, entry
 
     def _rounded(self, row: RowStats, rows: Rows, gradient: Array) -> Array:
         """Make gradients exactly 0 where a row does not count, and round them once."""
         backend = row.backend
+        if rows.class_valid is not None:
+            gradient = backend.scale_rows(gradient, valid=rows.class_valid)
         return backend.cast(backend.scale_rows(gradient, valid=rows.valid), rows.logits.dtype)
 
     def _gradient_and_curvature(
         self, row: RowStats, targets: Targets, factor: Array | float, *, bound: bool
     ) -> tuple[Array, Array]:
-        """Compute the derivative by the capped logits, and the curvature by the logits themselves.
+        """Compute the derivative by capped logits, and the curvature by the logits themselves.
 
         It uses up the exponentials of the row.
         """
         backend = row.backend
-        if isinstance(row, StatsWithoutMax) and self.z_loss == 0 and self.softcap is None:
+        plain = not (self.maps_logits or self.has_z_loss)
+        if isinstance(row, StatsWithoutMax) and plain:
             return plain_gradient_and_curvature(row, targets.label_mass, factor, bound=bound)
         second, scale = None, 1.0
         if not self.transform.is_linear:
             second = targets.label_mass * self.transform.second(row)
             scale = self.transform.scale(row)
         push, mass = 2 * self.z_loss, self._mass(row, targets)
-        hessian = Hessian(row, mass, push, second, scale, targets.slope)
-        curvature = backend.scale_rows(hessian.diagonal(), factor)
-        off_diagonal = backend.scale_rows(hessian.off_diagonal(), abs(factor)) if bound else None
-        gradient = self._by_capped_logits(row, targets, factor)
-        if targets.slope is not None:
-            curvature = curvature + gradient * _cap_second(targets)
+        hessian, of = Hessian(row, mass, push, second, scale, targets.of.slope), targets.of
+        factor = self._over_temperature(factor)
+        twice = self._over_temperature(factor)
+        curvature = backend.scale_rows(hessian.diagonal(), twice)
+        off_diagonal = backend.scale_rows(hessian.off_diagonal(), abs(twice)) if bound else None
+        gradient = self._by_softmax_logits(row, targets, factor)
+        if of.slope is not None:
+            curvature = curvature + gradient * _cap_second(of)
         return gradient, curvature if off_diagonal is None else abs(curvature) + off_diagonal
 
     def _target_gradient(self, row: RowStats, targets: Targets, rows: Rows) -> Array:
@@ -257,7 +305,9 @@ class Softmax:
         mass = targets.q_reference + targets.q_others
         if targets.label_mass is not None:
             mass = mass + targets.label_mass * self.transform.partial(row)
-        return mass + 2 * self.z_loss * row.lse if self.z_loss != 0 else mass
+        if not self.has_z_loss:
+            return mass
+        return mass + 2 * self.z_loss * self._lse(row, targets)
 
     def _second(self, row: RowStats, targets: Targets, change: Array) -> Array:
         """Compute a·f''(ℓ_y) times the change of ℓ_y, which is scaled first."""
@@ -274,6 +324,6 @@ class Softmax:
         return backend.set_at_label(p, rows.label, at_label)
 
 
-def _cap_second(targets: Targets) -> Array:
+def _cap_second(of: MappedLogits) -> Array:
     """Return the second derivative of the capped logits by the logits."""
-    return -2 * targets.cap * targets.slope
+    return -2 * of.cap * of.slope

@@ -20,6 +20,8 @@ Sums over k ≠ j are not what is left of 1, but of positive terms, where p_j ho
 
 from typing import Any, NamedTuple
 
+from xp_xent.kernels.elementary import is_zero
+
 Array = Any
 
 
@@ -28,7 +30,7 @@ class Hessian(NamedTuple):
 
     row: Any  # RowStats
     mass: Any  # c, (..., 1) or a number
-    push: float  # 2λ
+    push: Any  # 2λ
     second: Any  # b·scale, (..., 1), for rows seen from their labels; None where b is 0
     scale: Any  # (..., 1) or a number, of the order of 1 − p_y, or 1
     slope: Array | None  # of the soft cap, (..., K)
@@ -37,7 +39,7 @@ class Hessian(NamedTuple):
         """Return H_jj, less what the second derivative of a soft cap adds."""
         row, backend = self.row, self.row.backend
         result = backend.scale_rows(self._variance(), self.mass)
-        if self.push != 0:
+        if not is_zero(self.push):
             p = row.probabilities
             result = result + self.push * p * p
         if self.second is not None:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from xp_xent.flow import checks as check
 from xp_xent.flow.elements import ElementLoss
 from xp_xent.flow.execute import compute
+from xp_xent.flow.options import AT_LEAST_0, UNIT
 from xp_xent.flow.plan import public
 from xp_xent.kernels.binary import BinaryCrossEntropy
 from xp_xent.kernels.sigmoid_focal import SigmoidFocal
@@ -14,19 +14,8 @@ Array = Any
 __all__ = ["binary_cross_entropy_with_logits", "sigmoid_focal_loss"]
 
 
-def _binary_kernel(options: dict[str, Any]) -> dict[str, Any]:
-    epsilon = check.number("label_smoothing", options["label_smoothing"], 0.0, 1.0)
-    return {"label_smoothing": epsilon}
-
-
-def _focal_kernel(options: dict[str, Any]) -> dict[str, Any]:
-    gamma, alpha = check.number("gamma", options["gamma"], 0.0), options["alpha"]
-    alpha = None if alpha is None else check.number("alpha", alpha, 0.0, 1.0)
-    return {"gamma": gamma, "alpha": alpha}
-
-
-_BINARY = ElementLoss(BinaryCrossEntropy, _binary_kernel, ("label_smoothing",))
-_FOCAL = ElementLoss(SigmoidFocal, _focal_kernel, ("gamma", "alpha"))
+_BINARY = ElementLoss(BinaryCrossEntropy, {"label_smoothing": UNIT})
+_FOCAL = ElementLoss(SigmoidFocal, {"gamma": AT_LEAST_0, "alpha": UNIT._replace(or_none=True)})
 
 
 @public(_BINARY)
@@ -36,9 +25,9 @@ def binary_cross_entropy_with_logits(
     /,
     *,
     weight: Array | None = None,
-    pos_weight: Array | None = None,
+    pos_weight: Array | float | None = None,
     where: Array | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
@@ -56,11 +45,11 @@ def binary_cross_entropy_with_logits(
     weight : array, optional
         Multiplies the loss of each element; broadcasts against the logits. It has no part in
         the mean's denominator.
-    pos_weight : array, optional
+    pos_weight : array or float, optional
         Multiplies the positive term; broadcasts against the logits, (C,) for logits (N, C).
     where : boolean array, logits' shape, optional
         The elements that count. Another element has loss 0 and gradient 0, even if it is NaN.
-    label_smoothing : float in [0, 1], default 0.0
+    label_smoothing : float or 0-d array in [0, 1], default 0.0
         Replaces y by y·(1 − ε) + ε/2.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean is over the elements that count.
@@ -108,8 +97,8 @@ def sigmoid_focal_loss(
     targets: Array,
     /,
     *,
-    alpha: float | None = None,
-    gamma: float = 2.0,
+    alpha: float | Array | None = None,
+    gamma: float | Array = 2.0,
     where: Array | None = None,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
@@ -122,10 +111,10 @@ def sigmoid_focal_loss(
         Log-odds of any shape.
     targets : array, logits' shape
         As in `binary_cross_entropy_with_logits`.
-    alpha : float in [0, 1], optional
+    alpha : float or 0-d array in [0, 1], optional
         Weighs the positive class by α and the negative one by 1 − α; None weighs neither. The
         paper's value is 0.25.
-    gamma : float, default 2.0
+    gamma : float or 0-d array, default 2.0
         The focusing exponent, ≥ 0; 0 gives binary cross-entropy.
     where, reduction, normalizer
         As in `binary_cross_entropy_with_logits`.

@@ -3,6 +3,7 @@
 from typing import Any
 
 from xp_xent.flow.execute import compute
+from xp_xent.flow.options import UNIT
 from xp_xent.flow.plan import public
 from xp_xent.flow.prepare import SOFTMAX_NUMBERS, RowLoss, smoothing_of, softmax_kernel
 from xp_xent.kernels.log_probs import LogProbs
@@ -11,7 +12,7 @@ Array = Any
 
 __all__ = ["cross_entropy", "nll_loss"]
 
-_CROSS_ENTROPY = RowLoss(softmax_kernel, numbers=SOFTMAX_NUMBERS)
+_CROSS_ENTROPY = RowLoss(softmax_kernel, ranges=SOFTMAX_NUMBERS)
 
 
 @public(_CROSS_ENTROPY)
@@ -24,11 +25,13 @@ def cross_entropy(
     weight: Array | None = None,
     sample_weight: Array | None = None,
     where: Array | None = None,
+    class_where: Array | None = None,
     ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     smoothing: str = "uniform",
-    z_loss: float = 0.0,
-    softcap: float | None = None,
+    z_loss: float | Array = 0.0,
+    softcap: float | Array | None = None,
+    temperature: float | Array = 1.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
@@ -53,17 +56,23 @@ def cross_entropy(
         Multiplies a row's loss, and its share of the mean's denominator.
     where : boolean array, labels' shape, optional
         The rows that count. Another row has loss 0 and gradient 0, even if it holds NaN.
+    class_where : boolean array, optional
+        The classes that take part, broadcast against the logits. The others are as if their
+        logits were −inf, whatever they hold, NaN too; their gradient is 0, and smoothing spreads
+        over those that take part. A label on one of the others has an infinite loss.
     ignore_index : int or None, default -100
         Rows with this label do not count. None: no label is special. With probabilities, which
         have no label, any other number than the default is refused.
-    label_smoothing : float in [0, 1], default 0.0
+    label_smoothing : float or 0-d array in [0, 1], default 0.0
         Mass ε taken from the targets and spread over the classes.
     smoothing : {"uniform", "others"}, default "uniform"
         Spread ε/K over all classes, or ε/(K − 1) over each class but the target.
-    z_loss : float, default 0.0
+    z_loss : float or 0-d array, default 0.0
         Adds ``z_loss``·lse² to each row's loss, lse = log Σ exp(z).
-    softcap : float, optional
+    softcap : float or 0-d array, optional
         Replaces z by c·tanh(z/c) before anything else.
+    temperature : float or 0-d array, default 1.0
+        Divides the logits, after the soft cap.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean is Σ w_y·loss / Σ w_y over the rows that count with labels, and the sum over
         the number of rows that count with probabilities.
@@ -119,8 +128,10 @@ def cross_entropy(
     """
     options = {
         "axis": axis, "weight": weight, "sample_weight": sample_weight, "where": where,
-        "ignore_index": ignore_index, "label_smoothing": label_smoothing, "smoothing": smoothing,
-        "z_loss": z_loss, "softcap": softcap, "reduction": reduction, "normalizer": normalizer,
+        "class_where": class_where, "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing, "smoothing": smoothing, "z_loss": z_loss,
+        "softcap": softcap, "temperature": temperature, "reduction": reduction,
+        "normalizer": normalizer,
     }  # fmt: skip
     return compute(_CROSS_ENTROPY, None, (logits, targets), options)
 
@@ -129,7 +140,7 @@ def _log_probs_kernel(dtype: Any, options: dict[str, Any]) -> LogProbs:
     return LogProbs(dtype, smoothing_of(options))
 
 
-_NLL_LOSS = RowLoss(_log_probs_kernel, ("log_probs", "targets"), numbers=("label_smoothing",))
+_NLL_LOSS = RowLoss(_log_probs_kernel, ("log_probs", "targets"), ranges={"label_smoothing": UNIT})
 
 
 @public(_NLL_LOSS)
@@ -142,8 +153,9 @@ def nll_loss(
     weight: Array | None = None,
     sample_weight: Array | None = None,
     where: Array | None = None,
+    class_where: Array | None = None,
     ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     smoothing: str = "uniform",
     reduction: str = "mean",
     normalizer: float | Array | None = None,
@@ -159,7 +171,7 @@ def nll_loss(
         Log-probabilities, the K classes along `axis`. They are not normalised again.
     targets : array
         Integer labels of the shape without `axis`, or floating probabilities of the same shape.
-    axis, weight, sample_weight, where, ignore_index, label_smoothing, smoothing
+    axis, weight, sample_weight, where, class_where, ignore_index, label_smoothing, smoothing
         As in `cross_entropy`.
     reduction, normalizer
         As in `cross_entropy`.
@@ -184,7 +196,8 @@ def nll_loss(
     """
     options = {
         "axis": axis, "weight": weight, "sample_weight": sample_weight, "where": where,
-        "ignore_index": ignore_index, "label_smoothing": label_smoothing, "smoothing": smoothing,
-        "reduction": reduction, "normalizer": normalizer,
+        "class_where": class_where, "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing, "smoothing": smoothing, "reduction": reduction,
+        "normalizer": normalizer,
     }  # fmt: skip
     return compute(_NLL_LOSS, None, (log_probs, targets), options)

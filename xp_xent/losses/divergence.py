@@ -4,6 +4,7 @@ from typing import Any
 
 from xp_xent.flow import checks as check
 from xp_xent.flow.execute import Evaluation, Reduction, compute
+from xp_xent.flow.options import TEMPERATURE, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan, public
 from xp_xent.flow.prepare import probability_rows
 from xp_xent.flow.validate import row_plan
@@ -19,7 +20,7 @@ class _DistributionLoss(Loss):
     """A loss of distributions: of one, or of one from another."""
 
     def __init__(self, kernel: type[Any], arguments: tuple[str, ...]) -> None:
-        super().__init__(arguments)
+        super().__init__(arguments, {"temperature": TEMPERATURE})
         self._kernel = kernel
 
     def validate(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> RowPlan:
@@ -28,16 +29,18 @@ class _DistributionLoss(Loss):
         for name, targets in list(named.items())[1:]:
             check.floating(name, targets)
             check.shape(name, targets, tuple(arrays[0].shape), "the logits'")
-        plan.kernel = self._kernel(plan.dtype)
+        numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
         return plan
 
     def prepare(
         self, plan: RowPlan, arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> Evaluation:
-        targets = arrays[1] if len(arrays) > 1 else None
-        rows, weight = probability_rows(plan, targets, options)
-        rows = rows._replace(logits=plan.to_kernel(arrays[0]))
-        return Evaluation(plan, plan.kernel, rows, Reduction.of(plan, options, weight))
+        logits, targets = arrays[0], arrays[1] if len(arrays) > 1 else None
+        options = numbers(self.ranges, plan.backend, plan.dtype, logits, options)
+        kernel = self._kernel(plan.dtype, temperature=options["temperature"])
+        rows, weight = probability_rows(plan, logits, targets, masks(plan.backend, options))
+        rows = rows._replace(logits=plan.to_kernel(logits))
+        return Evaluation(plan, kernel, rows, Reduction.of(plan, options, weight))
 
 
 _KL_DIVERGENCE = _DistributionLoss(KLDivergence, ("logits", "target_probs"))
@@ -51,6 +54,8 @@ def kl_divergence(
     *,
     axis: int = -1,
     where: Array | None = None,
+    class_where: Array | None = None,
+    temperature: float | Array = 1.0,
     reduction: str = "mean",
 ) -> Array:
     """Kullback–Leibler divergence of target probabilities from a softmax: Σ q·(log q − log p).
@@ -65,6 +70,8 @@ def kl_divergence(
         The class axis.
     where : boolean array, logits' shape without `axis`, optional
         The rows that count.
+    class_where, temperature
+        As in `cross_entropy`.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean is over the rows that count, not over elements.
 
@@ -91,7 +98,10 @@ def kl_divergence(
     >>> print(round(float(kl_divergence(np.zeros((1, 3)), q)), 6))
     0.405465
     """
-    options = {"axis": axis, "where": where, "reduction": reduction}
+    options = {
+        "axis": axis, "where": where, "class_where": class_where, "temperature": temperature,
+        "reduction": reduction,
+    }  # fmt: skip
     return compute(_KL_DIVERGENCE, None, (logits, target_probs), options)
 
 
@@ -105,6 +115,8 @@ def entropy(
     *,
     axis: int = -1,
     where: Array | None = None,
+    class_where: Array | None = None,
+    temperature: float | Array = 1.0,
     reduction: str = "mean",
 ) -> Array:
     """Entropy of a softmax: −Σ p·log p with p = softmax(logits).
@@ -117,6 +129,8 @@ def entropy(
         The class axis.
     where : boolean array, logits' shape without `axis`, optional
         The rows that count.
+    class_where, temperature
+        As in `cross_entropy`.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean is over the rows that count.
 
@@ -141,5 +155,8 @@ def entropy(
     >>> print(round(float(entropy(np.zeros((1, 4)))), 6))
     1.386294
     """
-    options = {"axis": axis, "where": where, "reduction": reduction}
+    options = {
+        "axis": axis, "where": where, "class_where": class_where, "temperature": temperature,
+        "reduction": reduction,
+    }  # fmt: skip
     return compute(_ENTROPY, None, (logits,), options)

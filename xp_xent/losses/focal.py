@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from xp_xent.flow import checks as check
 from xp_xent.flow.execute import compute
+from xp_xent.flow.options import AT_LEAST_0, Range
 from xp_xent.flow.plan import public
 from xp_xent.flow.prepare import RowLoss
 from xp_xent.kernels.nll_transforms import FocalNLL, PolyNLL
@@ -17,14 +17,14 @@ _ARGUMENTS = ("logits", "labels")
 
 
 def _focal_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
-    alpha = options["alpha"]
-    if alpha is not None and (check.is_number(alpha) or not hasattr(alpha, "dtype")):
-        check.number("alpha", alpha)
-    return Softmax(dtype, FocalNLL(check.number("gamma", options["gamma"], 0.0)))
+    return Softmax(dtype, FocalNLL(options["gamma"]))
 
 
 _SOFTMAX_FOCAL_LOSS = RowLoss(
-    _focal_kernel, _ARGUMENTS, numbers=("gamma", "alpha"), labels_only=True
+    _focal_kernel,
+    _ARGUMENTS,
+    ranges={"gamma": AT_LEAST_0, "alpha": Range(or_none=True)},
+    labels_only=True,
 )
 
 
@@ -36,9 +36,10 @@ def softmax_focal_loss(
     *,
     axis: int = -1,
     alpha: Array | float | None = None,
-    gamma: float = 2.0,
+    gamma: float | Array = 2.0,
     sample_weight: Array | None = None,
     where: Array | None = None,
+    class_where: Array | None = None,
     ignore_index: int | None = -100,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
@@ -57,9 +58,9 @@ def softmax_focal_loss(
         The class axis.
     alpha : array of shape (K,) or float, optional
         A factor for each class. Unlike class weights, it has no part in the mean's denominator.
-    gamma : float, default 2.0
+    gamma : float or 0-d array, default 2.0
         The focusing exponent, ≥ 0; 0 gives cross-entropy.
-    sample_weight, where, ignore_index, reduction, normalizer
+    sample_weight, where, class_where, ignore_index, reduction, normalizer
         As in `cross_entropy`; the mean is over the rows that count.
 
     Returns
@@ -86,17 +87,19 @@ def softmax_focal_loss(
     """
     options = {
         "axis": axis, "alpha": alpha, "gamma": gamma, "sample_weight": sample_weight,
-        "where": where, "ignore_index": ignore_index, "reduction": reduction,
-        "normalizer": normalizer,
+        "where": where, "class_where": class_where, "ignore_index": ignore_index,
+        "reduction": reduction, "normalizer": normalizer,
     }  # fmt: skip
     return compute(_SOFTMAX_FOCAL_LOSS, None, (logits, labels), options)
 
 
 def _poly_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
-    return Softmax(dtype, PolyNLL(check.number("epsilon", options["epsilon"], -1.0)))
+    return Softmax(dtype, PolyNLL(options["epsilon"]))
 
 
-_POLY_CROSS_ENTROPY = RowLoss(_poly_kernel, _ARGUMENTS, numbers=("epsilon",), labels_only=True)
+_POLY_CROSS_ENTROPY = RowLoss(
+    _poly_kernel, _ARGUMENTS, ranges={"epsilon": Range(-1.0)}, labels_only=True
+)
 
 
 @public(_POLY_CROSS_ENTROPY)
@@ -106,10 +109,11 @@ def poly_cross_entropy(
     /,
     *,
     axis: int = -1,
-    epsilon: float = 2.0,
+    epsilon: float | Array = 2.0,
     weight: Array | None = None,
     sample_weight: Array | None = None,
     where: Array | None = None,
+    class_where: Array | None = None,
     ignore_index: int | None = -100,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
@@ -124,10 +128,10 @@ def poly_cross_entropy(
         Labels of the logits' shape without `axis`.
     axis : int, default -1
         The class axis.
-    epsilon : float, default 2.0
+    epsilon : float or 0-d array, default 2.0
         The coefficient of the polynomial's first term, ≥ −1. Towards −1 a confident row's two
         terms cancel, and digits with them.
-    weight, sample_weight, where, ignore_index, reduction, normalizer
+    weight, sample_weight, where, class_where, ignore_index, reduction, normalizer
         As in `cross_entropy`.
 
     Returns
@@ -155,7 +159,7 @@ def poly_cross_entropy(
     """
     options = {
         "axis": axis, "epsilon": epsilon, "weight": weight, "sample_weight": sample_weight,
-        "where": where, "ignore_index": ignore_index, "reduction": reduction,
-        "normalizer": normalizer,
+        "where": where, "class_where": class_where, "ignore_index": ignore_index,
+        "reduction": reduction, "normalizer": normalizer,
     }  # fmt: skip
     return compute(_POLY_CROSS_ENTROPY, None, (logits, labels), options)

@@ -26,11 +26,13 @@ def linear_cross_entropy(
     weight: Array | None = None,
     sample_weight: Array | None = None,
     where: Array | None = None,
+    class_where: Array | None = None,
     ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     smoothing: str = "uniform",
-    z_loss: float = 0.0,
-    softcap: float | None = None,
+    z_loss: float | Array = 0.0,
+    softcap: float | Array | None = None,
+    temperature: float | Array = 1.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
@@ -46,7 +48,11 @@ def linear_cross_entropy(
         Integer labels of shape (...), or floating probabilities of shape (..., K).
     bias : array, shape (K,), optional
         Added to the logits.
-    weight, sample_weight, where, ignore_index, label_smoothing, smoothing, z_loss, softcap
+    class_where : boolean array, optional
+        As in `cross_entropy`: it broadcasts against the logits, (..., K).
+    weight, sample_weight, where, ignore_index, label_smoothing, smoothing
+        As in `cross_entropy`.
+    z_loss, softcap, temperature
         As in `cross_entropy`.
     reduction, normalizer
         As in `cross_entropy`.
@@ -84,7 +90,9 @@ def linear_cross_entropy(
     """
     options = {
         "bias": bias, "weight": weight, "sample_weight": sample_weight, "where": where,
-        "ignore_index": ignore_index, "label_smoothing": label_smoothing, "smoothing": smoothing,
-        "z_loss": z_loss, "softcap": softcap, "reduction": reduction, "normalizer": normalizer,
+        "class_where": class_where, "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing, "smoothing": smoothing, "z_loss": z_loss,
+        "softcap": softcap, "temperature": temperature, "reduction": reduction,
+        "normalizer": normalizer,
     }  # fmt: skip
     return compute(_LINEAR, None, (features, classifier, targets), options)

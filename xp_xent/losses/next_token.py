@@ -65,7 +65,7 @@ class _NextTokenLoss(RowLoss):
         return _following(xp, tokens), options
 
 
-_NEXT_TOKEN = _NextTokenLoss(softmax_kernel, ("logits", "tokens"), numbers=SOFTMAX_NUMBERS)
+_NEXT_TOKEN = _NextTokenLoss(softmax_kernel, ("logits", "tokens"), ranges=SOFTMAX_NUMBERS)
 
 
 @public(_NEXT_TOKEN)
@@ -77,11 +77,13 @@ def next_token_cross_entropy(
     weight: Array | None = None,
     sample_weight: Array | None = None,
     where: Array | None = None,
+    class_where: Array | None = None,
     ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     smoothing: str = "uniform",
-    z_loss: float = 0.0,
-    softcap: float | None = None,
+    z_loss: float | Array = 0.0,
+    softcap: float | Array | None = None,
+    temperature: float | Array = 1.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
@@ -98,7 +100,11 @@ def next_token_cross_entropy(
         The tokens that the model read.
     sample_weight, where : array, shape (..., T), optional
         As in `cross_entropy`, given for the token that is predicted; the first position is unused.
-    weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, reduction, normalizer
+    class_where : boolean array, optional
+        As in `cross_entropy`: it broadcasts against the logits, whose positions predict.
+    weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, temperature
+        As in `cross_entropy`.
+    reduction, normalizer
         As in `cross_entropy`.
 
     Returns
@@ -126,8 +132,10 @@ def next_token_cross_entropy(
     """
     options = {
         "weight": weight, "sample_weight": sample_weight, "where": where,
-        "ignore_index": ignore_index, "label_smoothing": label_smoothing, "smoothing": smoothing,
-        "z_loss": z_loss, "softcap": softcap, "reduction": reduction, "normalizer": normalizer,
+        "class_where": class_where, "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing, "smoothing": smoothing, "z_loss": z_loss,
+        "softcap": softcap, "temperature": temperature, "reduction": reduction,
+        "normalizer": normalizer,
     }  # fmt: skip
     return compute(_NEXT_TOKEN, None, (logits, tokens), options)
 

@@ -1,0 +1,151 @@
+"""A call's options as the formulas want them: placed beside the logits, numbers within range."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xp_xent.backends import dtype_name, is_symbolic, owner_of
+from xp_xent.flow import checks as check
+
+Array = Any
+Options = dict[str, Any]
+
+# What may have to be placed beside the logits.
+FOREIGN = frozenset((list, tuple, np.ndarray))
+WEIGHTS = ("weight", "pos_weight", "sample_weight", "alpha")
+MASKS = ("where", "class_where")
+
+
+class Range(NamedTuple):
+    """What values a number may have."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    wanted: str = ""  # in place of `low`, where that is not among them
+    or_none: bool = False
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return the number, or refuse it."""
+        number = check.number(name, value, self.low, self.high)
+        if self.wanted and number == self.low:
+            raise ValueError(f"{name}: got 0, wanted {self.wanted}")
+        return number
+
+    def holds(self, x: Array) -> Array:
+        """Return whether the value of an array () is one of them: an array as well."""
+        above = x > self.low if self.wanted else x >= self.low
+        # No infinite number is among them.
+        return above & (x <= self.high if self.high < math.inf else x < self.high)
+
+
+UNIT, AT_LEAST_0 = Range(0.0, 1.0), Range(0.0)
+SOFTCAP = Range(0.0, wanted="a positive number, or None for no cap", or_none=True)
+TEMPERATURE = Range(0.0, wanted="a positive number")
+
+
+def is_number(option: Any) -> bool:
+    """Return whether an option is one number: Python's, NumPy's, a compiler's or an array ()."""
+    shape = getattr(option, "shape", None)
+    return check.is_number(option) if shape is None else tuple(shape) == ()
+
+
+def numbers(
+    ranges: dict[str, Range], backend: Any, dtype: Any, like: Array, options: Options
+) -> Options:
+    """Return options whose numbers are Python's, or arrays () of the loss's dtype, or refuse them.
+
+    An array that cannot be read without waiting for a device is NaN where it is out of range.
+    """
+    found = dict(options)
+    for name, within in ranges.items():
+        value = options[name]
+        of_classes = name == "alpha" and hasattr(value, "dtype") and not is_number(value)
+        if not (of_classes or (value is None and within.or_none)):
+            found[name] = _number(name, value, within, backend, dtype, like)
+    return found
+
+
+def _number(name: str, value: Any, within: Range, backend: Any, dtype: Any, like: Array) -> Any:
+    if is_symbolic(value):
+        # As an array, for a formula might settle on it, and be compiled for each value; by a
+        # product, which the compiler follows.
+        value = within.check(name, value)
+        return 0.0 if value == 0 else backend.full((), 1.0, dtype, like=like) * value
+    if check.is_number(value) or not hasattr(value, "dtype"):
+        return within.check(name, value)
+    check.numeric(name, value, "")
+    check.shape(name, value, (), "one number")
+    if backend.can_read_values(value):
+        known = within.check(name, float(backend.stop_gradient(value)))
+        return backend.cast(value, dtype) if backend.differentiable else known
+    value = backend.cast(value, dtype)
+    return backend.xp.where(within.holds(value), value, backend.xp.nan)
+
+
+def masks(backend: Any, options: Options) -> Options:
+    """Return options whose masks are booleans, or refuse integers other than 0 and 1."""
+    for name in MASKS:
+        mask = options.get(name)
+        if mask is not None and check.kind(mask) == "integer":
+            if backend.can_read_values(mask) and not backend.all_between(mask, 0, 1):
+                raise ValueError(
+                    f"{name}: got integers other than 0 and 1, wanted a mask; weights are passed "
+                    "as sample_weight="
+                )
+            options = options | {name: mask != 0}
+    return options
+
+
+def placed(
+    labels: str | None, names: tuple[str, ...], arrays: tuple[Array, ...], options: Options
+) -> tuple[tuple[Array, ...], Options]:
+    """Return a call with labels, weights and masks of NumPy, or sequences, beside its first array.
+
+    What is differentiable is left as it is given, and so is what is of another library.
+    """
+    like = arrays[0]
+    is_numpy = isinstance(like, np.ndarray)
+
+    def is_foreign(x: Any) -> bool:
+        return type(x) in FOREIGN and not (is_numpy and type(x) is np.ndarray)
+
+    moved = {}
+    for name in (*WEIGHTS, *MASKS):
+        if is_foreign(x := options.get(name)):
+            moved[name] = _beside(like, name, x)
+    for name, x in options.items():
+        if name not in moved and type(x) is np.ndarray and x.ndim == 0 and not is_numpy:
+            moved[name] = x[()]  # NumPy's number
+    if moved:
+        options = options | moved
+    if labels is not None and is_foreign(x := arrays[at := names.index(labels)]):
+        arrays = (*arrays[:at], _beside(like, labels, x), *arrays[at + 1 :])
+    return arrays, options
+
+
+def _beside(like: Array, name: str, given: Any) -> Any:
+    """Place labels, weights or a mask beside an array; return what is none of them as it is."""
+    backend = owner_of(like)
+    try:
+        host = np.asarray(given)
+    except ValueError:  # a sequence of sequences of several lengths
+        return given
+    if backend is None or host.dtype.kind not in ("biuf" if name in WEIGHTS else "biu"):
+        return given
+    if name in WEIGHTS and host.dtype.kind != "b":
+        double = dtype_name(getattr(like, "dtype", None)) == "float64"
+        host = host.astype(np.float64 if double else np.float32)
+    elif name in MASKS and host.dtype.kind != "b" and bool(((host == 0) | (host == 1)).all()):
+        host = host != 0
+    found = backend.xp.asarray(host, device=backend.device(like))
+    if host.dtype.kind in "iu" and host.size:
+        limits = backend.xp.iinfo(found.dtype)
+        outside = (host < limits.min) | (host > limits.max)
+        if outside.any():
+            first = tuple(int(i) for i in np.argwhere(outside)[0])
+            raise ValueError(
+                f"{name}: got {host[first]} at position {first}, which {dtype_name(found.dtype)} "
+                "does not hold"
+            )
+    return found
