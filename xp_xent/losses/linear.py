@@ -35,6 +35,7 @@ def linear_cross_entropy(
     temperature: float | Array = 1.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
+    return_stats: bool = False,
 ) -> Array:
     """Cross-entropy of the logits ``features @ classifier.T + bias``.
 
@@ -54,7 +55,7 @@ def linear_cross_entropy(
         As in `cross_entropy`.
     z_loss, softcap, temperature
         As in `cross_entropy`.
-    reduction, normalizer
+    reduction, normalizer, return_stats
         As in `cross_entropy`.
 
     Returns
@@ -93,6 +94,6 @@ def linear_cross_entropy(
         "class_where": class_where, "ignore_index": ignore_index,
         "label_smoothing": label_smoothing, "smoothing": smoothing, "z_loss": z_loss,
         "softcap": softcap, "temperature": temperature, "reduction": reduction,
-        "normalizer": normalizer,
+        "normalizer": normalizer, "return_stats": return_stats,
     }  # fmt: skip
     return compute(_LINEAR, None, (features, classifier, targets), options)

@@ -86,6 +86,7 @@ def next_token_cross_entropy(
     temperature: float | Array = 1.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
+    return_stats: bool = False,
 ) -> Array:
     """Cross-entropy of a language model: the logits at position t predict the token at t + 1.
 
@@ -104,7 +105,7 @@ def next_token_cross_entropy(
         As in `cross_entropy`: it broadcasts against the logits, whose positions predict.
     weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, temperature
         As in `cross_entropy`.
-    reduction, normalizer
+    reduction, normalizer, return_stats
         As in `cross_entropy`.
 
     Returns
@@ -135,7 +136,7 @@ def next_token_cross_entropy(
         "class_where": class_where, "ignore_index": ignore_index,
         "label_smoothing": label_smoothing, "smoothing": smoothing, "z_loss": z_loss,
         "softcap": softcap, "temperature": temperature, "reduction": reduction,
-        "normalizer": normalizer,
+        "normalizer": normalizer, "return_stats": return_stats,
     }  # fmt: skip
     return compute(_NEXT_TOKEN, None, (logits, tokens), options)
 
