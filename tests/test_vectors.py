@@ -43,10 +43,15 @@ ASKED = {
     "xp_xent on torch": ALL,
     "xp_xent on torch, autograd": ALL,
     "xp_xent on dpnp": ("float32",),
+    "xp_xent on mlx": ("float32", "float64"),
+    "xp_xent on mlx, grad": ("float32", "float64"),
     "xp_xent on jax": ("float32",),
     "xp_xent on jax, grad": ("float32",),
 }
-SLOW = ("xp_xent on dpnp", "xp_xent on jax", "xp_xent on jax, grad")
+SLOW = (
+    *("xp_xent on dpnp", "xp_xent on mlx", "xp_xent on mlx, grad"),
+    *("xp_xent on jax", "xp_xent on jax, grad"),
+)
 # Where automatic differentiation of the same formula differs most from the closed form
 DERIVED = ("extreme_logits", "maps", "regularisers", "smoothing")
 

@@ -1,0 +1,71 @@
+"""What stands in place of MLX's functions: to the last digits, in every transform."""
+
+import math
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+
+Array = Any
+
+# ln 2 in two parts, the first of few enough bits that its multiples by an exponent are exact.
+LN2 = (0.693359375, -2.1219444005469058e-4)
+# So many numbers are added one by one.
+PART = 32
+
+
+def namespace() -> ModuleType:
+    """Return MLX's functions, with those of this file in place of its own."""
+    found = ModuleType("mlx")
+    vars(found).update(vars(mx), exp=exp, expm1=expm1, sum=sum_, argmax=argmax, reshape=reshape)
+    return found
+
+
+@mx.custom_function
+def exp(x: Array) -> Array:
+    """Return exp(x): MLX's on a CPU is |x| ULP off, and in float64 no better than in float32."""
+    power = mx.clip(mx.round(x * (1 / math.log(2))), -1100, 1100)
+    small = mx.expm1(x - power * LN2[0] - power * LN2[1])
+    return 2 * (1 + small) * mx.power(2.0, power - 1)
+
+
+@mx.custom_function
+def expm1(x: Array) -> Array:
+    """Return exp(x) − 1, whose derivative in MLX's forward mode would be MLX's exp."""
+    return mx.expm1(x)
+
+
+for _function in (exp, expm1):
+    _function.vjp(lambda x, cotangent, _: cotangent * exp(x))
+    _function.jvp(lambda x, along: along * exp(x))
+    # By default it would map over the operations, and forget the derivatives above.
+    _function.vmap(lambda x, axis, function=_function: (function(x), axis))
+
+
+def sum_(x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Add up in a tree: MLX adds in lanes, each one by one, 1000 ULP off for 100 000 numbers."""
+    x, axis = (mx.reshape(x, (-1,)), 0) if axis is None else (x, axis % x.ndim)
+    while (groups := x.shape[axis] // PART) > 1:
+        x, rest = mx.split(x, [groups * PART], axis=axis)
+        x = mx.sum(mx.unflatten(x, axis, (groups, PART)), axis=axis + 1)
+        x = mx.concat([x, rest], axis=axis)
+    return mx.sum(x, axis=axis, keepdims=keepdims)
+
+
+def reshape(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return the shape, of no numbers too, for which MLX finds no −1."""
+    shape = tuple(0 if n == -1 and x.size == 0 else n for n in shape)
+    return mx.reshape(x, shape)
+
+
+def argmax(x: Array, axis: int, keepdims: bool) -> Array:
+    """Return the place of the largest, of no rows too, which MLX refuses."""
+    if x.size == 0:
+        return mx.sum(x, axis=axis, keepdims=keepdims).astype(mx.uint32)
+    return mx.argmax(x, axis=axis, keepdims=keepdims)
+
+
+def beside(x: Array, *others: Array) -> Array:
+    """Return x, mapped over by `mx.vmap` if one of the others is."""
+    nothing: Any = sum(mx.sum(mx.flatten(other)[:0]) for other in others)
+    return mx.where(mx.stop_gradient(nothing == 0), x, x)
