@@ -1,6 +1,5 @@
 """MLX: the formula through its transforms; arrays of no device, evaluated when they are read."""
 
-from types import ModuleType
 from typing import Any
 
 import mlx.core as mx
@@ -15,9 +14,9 @@ class Mlx(Adapter):
     name = "mlx"
     packages = ("mlx",)
     module = "mlx.core"
-
-    def _load(self) -> ModuleType:
-        return namespace()
+    _load = staticmethod(namespace)
+    stop_gradient: Any = staticmethod(mx.stop_gradient)
+    synchronize: Any = staticmethod(mx.eval)
 
     def device(self, array: Array) -> None:
         return None  # memory is every device's
@@ -34,9 +33,6 @@ class Mlx(Adapter):
             return False
         return True
 
-    def synchronize(self, array: Array) -> None:
-        mx.eval(array)
-
     def float_dtypes(self) -> tuple[str, ...]:
         double = ("float64",) if mx.default_device() == mx.cpu else ()
         return ("float16", "bfloat16", "float32", *double)
@@ -50,9 +46,8 @@ class Mlx(Adapter):
         return np.array(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)
 
     def evaluate(self, loss: Any, ask: Any, *trees: Any) -> Any:
-        # vmap(lambda x: x & y) and vmap(lambda x: y != x) are wrong in MLX, as y is not mapped
-        # over. So of the arrays of a call either all are or none, and what is made beside them.
         arrays = [x for _, x in tree_flatten(trees) if isinstance(x, mx.array)]
+        # Of a call's arrays all are mapped over, or none; see `beside`.
         if traced := [x for x in arrays if not self.can_read_values(x)]:
             trees = tree_map(lambda x: beside(x, *traced) if isinstance(x, mx.array) else x, trees)
         return loss.evaluate(ask, *trees)
@@ -60,19 +55,6 @@ class Mlx(Adapter):
     def _arange(self, stop: int, like: Array) -> Array:
         # MLX's own int32 would wrap a bad label.
         return beside(mx.arange(stop, dtype=mx.int64), like)
-
-    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
-        return mx.full(shape, value, dtype=dtype)
-
-    def take_label(self, x: Array, index: Array) -> Array:
-        # MLX refuses to differentiate by what an index was computed from.
-        return super().take_label(x, self.stop_gradient(index))
-
-    def cast(self, x: Array, dtype: Any) -> Array:
-        return x.astype(dtype)
-
-    def stop_gradient(self, array: Array) -> Array:
-        return mx.stop_gradient(array)
 
 
 BACKEND = Mlx()

@@ -15,9 +15,20 @@ PART = 32
 
 
 def namespace() -> ModuleType:
-    """Return MLX's functions, with those of this file in place of its own."""
+    """Return MLX's functions, with those of this file in place of its own.
+
+    Raises
+    ------
+    ImportError
+        MLX is installed, but does not compute.
+    """
+    try:
+        mx.eval(mx.zeros(1) + 1)
+    except RuntimeError as error:
+        raise ImportError(f"MLX is installed, but has no device: {error}") from error
+    own = {f.__name__.rstrip("_"): f for f in (argmax, astype, full, sum_, take_along_axis)}
     found = ModuleType("mlx")
-    vars(found).update(vars(mx), exp=exp, expm1=expm1, sum=sum_, argmax=argmax, reshape=reshape)
+    vars(found).update(vars(mx) | own | {"exp": exp, "expm1": expm1})
     return found
 
 
@@ -52,12 +63,6 @@ def sum_(x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
     return mx.sum(x, axis=axis, keepdims=keepdims)
 
 
-def reshape(x: Array, shape: tuple[int, ...]) -> Array:
-    """Return the shape, of no numbers too, for which MLX finds no −1."""
-    shape = tuple(0 if n == -1 and x.size == 0 else n for n in shape)
-    return mx.reshape(x, shape)
-
-
 def argmax(x: Array, axis: int, keepdims: bool) -> Array:
     """Return the place of the largest, of no rows too, which MLX refuses."""
     if x.size == 0:
@@ -65,7 +70,25 @@ def argmax(x: Array, axis: int, keepdims: bool) -> Array:
     return mx.argmax(x, axis=axis, keepdims=keepdims)
 
 
+def take_along_axis(x: Array, index: Array, axis: int) -> Array:
+    """Pick numbers: MLX refuses to differentiate by what an index was computed from."""
+    return mx.take_along_axis(x, mx.stop_gradient(index), axis=axis)
+
+
+def astype(x: Array, dtype: Any, *, copy: bool = False) -> Array:
+    """Return the same numbers in a dtype; an array is never written to, so none is a copy."""
+    return x.astype(dtype)
+
+
+def full(shape: tuple[int, ...], value: float, *, dtype: Any, device: None = None) -> Array:
+    """Return an array of one number, of no device."""
+    return mx.full(shape, value, dtype=dtype)
+
+
 def beside(x: Array, *others: Array) -> Array:
-    """Return x, mapped over by `mx.vmap` if one of the others is."""
+    """Return x, mapped over by `mx.vmap` if one of the others is.
+
+    ``vmap(lambda x: x & y)`` and ``vmap(lambda x: y != x)`` are wrong in MLX, as y is not.
+    """
     nothing: Any = sum(mx.sum(mx.flatten(other)[:0]) for other in others)
     return mx.where(mx.stop_gradient(nothing == 0), x, x)

@@ -131,7 +131,7 @@ def _tried(backend: Adapter, device: Any, dtype: str) -> Place | None:
             problem = f"{what}: {problem}"
             break
         works.append(what)
-    return Place(_name(device, there.device), dtype, tuple(works), problem)
+    return Place(_name(device, getattr(there, "device", device)), dtype, tuple(works), problem)
 
 
 def _name(device: Any, shown: Any) -> str:
