@@ -26,7 +26,7 @@ def namespace() -> ModuleType:
         mx.eval(mx.zeros(1) + 1)
     except RuntimeError as error:
         raise ImportError(f"MLX is installed, but has no device: {error}") from error
-    own = {f.__name__.rstrip("_"): f for f in (argmax, astype, full, sum_, take_along_axis)}
+    own = {f.__name__.rstrip("_"): f for f in (argmax, astype, full, sum_, take_along_axis, where)}
     found = ModuleType("mlx")
     vars(found).update(vars(mx) | own | {"exp": exp, "expm1": expm1})
     return found
@@ -51,6 +51,36 @@ for _function in (exp, expm1):
     _function.jvp(lambda x, along: along * exp(x))
     # By default it would map over the operations, and forget the derivatives above.
     _function.vmap(lambda x, axis, function=_function: (function(x), axis))
+
+
+@mx.custom_function
+def kept(where: Array, x: Array) -> Array:
+    """Return x, and 0 elsewhere: MLX's derivative is multiplied by 0 there, infinite or not."""
+    return mx.where(where, x, 0.0)
+
+
+@kept.vjp
+def _kept_vjp(arrays: tuple[Array, Array], cotangent: Array, _: Array) -> tuple[Array, Array]:
+    return mx.zeros_like(arrays[0]), kept(arrays[0], cotangent)
+
+
+@kept.jvp
+def _kept_jvp(arrays: tuple[Array, Array], along: tuple[Array | None, Array | None]) -> Array:
+    return mx.zeros_like(arrays[1]) if along[1] is None else kept(arrays[0], along[1])
+
+
+@kept.vmap
+def _kept_vmap(arrays: tuple[Array, Array], axes: tuple[int | None, ...]) -> tuple[Array, int]:
+    pairs = zip(arrays, axes, strict=True)
+    mapped = [x[None] if axis is None else mx.moveaxis(x, axis, 0) for x, axis in pairs]
+    return kept(*mx.broadcast_arrays(*mapped)), 0
+
+
+def where(condition: Array, x: Array | float, y: Array | float) -> Array:
+    """Choose; where numbers are blanked by 0, their derivatives are, too."""
+    if isinstance(x, mx.array) and isinstance(y, float) and y == 0:
+        return kept(*mx.broadcast_arrays(condition, x))
+    return mx.where(condition, x, y)
 
 
 def sum_(x: Array, axis: int | None = None, keepdims: bool = False) -> Array:

@@ -86,13 +86,10 @@ def quotient(backend: Any, x: Any, denominator: Any) -> Any:
         return x / denominator
 
     def differentiable_form(denominator: Array, x: Any) -> Array:
-        # A derivative may square the denominator, so it gets one near 1. By 0 there is no
-        # derivative: 0 · ∞ would reach rows that do not count.
-        nothing, quotient_by_0 = denominator == 0, backend.stop_gradient(x / denominator)
+        # A derivative may square the denominator, so it gets one near 1.
         scale = backend.stop_gradient(1 / denominator)
         scale = xp.where((scale == 0) | ~xp.isfinite(scale), 1.0, scale)
-        divided = (x * scale) / xp.where(nothing, 1.0, denominator * scale)
-        return xp.where(nothing, quotient_by_0, divided)
+        return (x * scale) / (denominator * scale)
 
     forms = divided, differentiable_form
     if hasattr(x, "dtype"):
