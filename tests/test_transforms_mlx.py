@@ -161,12 +161,48 @@ def test_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_operand_is_mapped_over_alone() -> None:
-    """Why `Mlx.value` maps over all arrays of a call or over none; fails once MLX does it well."""
+    """Why `Mlx.evaluate` maps over all arrays or over none; fails once MLX does it well."""
     mx = pytest.importorskip("mlx.core")
     rows, row = mx.array([[1, 2, 3], [0, 2, 4]]), mx.array([1, 2, 4])
     for function in (lambda x: (x > 1) & (row > 1), lambda x: row != x):
         got, want = mx.vmap(function)(rows), mx.stack([function(x) for x in rows])
         assert got.shape != want.shape or not np.array_equal(np.array(got), np.array(want))
+
+
+def test_a_library_that_does_not_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`installed` does not list it: its adapter is not imported."""
+    mx = pytest.importorskip("mlx.core")
+    from xp_xent.backends._mlx_functions import namespace
+
+    def refuse(*arrays: Any) -> None:
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(mx, "eval", refuse)
+    with pytest.raises(ImportError, match="no such device"):
+        namespace()
+
+
+def test_what_is_blanked_has_no_derivative() -> None:
+    """Not that of an infinite cotangent either, which MLX's own multiplies by 0: in every mode."""
+    mx, xp = pytest.importorskip("mlx.core"), backends.get("mlx").xp
+    x, chosen = mx.array([[1.0, 2.0], [3.0, 4.0]]), mx.array([True, False])
+
+    def total(x: Any) -> Any:
+        return xp.where(chosen, x * x * x, 0.0).sum()
+
+    slope = mx.grad(lambda x: total(x) / mx.array(0.0))
+    assert np.array(slope(x)).tolist() == [[np.inf, 0], [np.inf, 0]]
+    assert np.array(mx.grad(total)(x)).tolist() == [[3, 0], [27, 0]]
+    assert np.array(mx.vmap(mx.grad(total))(x)).tolist() == [[3, 0], [27, 0]]
+    assert np.array(mx.jvp(mx.grad(total), [x], [mx.ones_like(x)])[1][0]).tolist() == [
+        [6, 0],
+        [18, 0],
+    ]
+    assert np.array(mx.grad(lambda x: mx.grad(total)(x).sum())(x)).tolist() == [[6, 0], [18, 0]]
+    [by_row] = mx.jvp(mx.vmap(lambda x: xp.where(chosen, x, 0.0), 1), [x[:, :1]], [x[:, :1]])[1]
+    assert np.array(by_row).tolist() == [[1, 0]]
+    masks = mx.vmap(lambda mask: xp.where(mask, x, 0.0))(x > 2)
+    assert np.array(masks).tolist() == [[[0, 0], [0, 0]], [[1, 2], [3, 4]]]
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("float32", -87, 88), ("float64", -708, 709)])

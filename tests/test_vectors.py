@@ -36,7 +36,7 @@ WAYS = {subject.name: subject for subject in own_subjects()}
 ALL = tuple(tolerance.FORMATS)
 
 # The library on each array library, and through automatic differentiation -> dtypes. A call of
-# the last three takes long, so they get one dtype here; the command runs everything on all.
+# dpnp, MLX and JAX takes long, so they get one dtype or two here; the command runs everything on all.
 ASKED = {
     "xp_xent on numpy": ALL,
     "xp_xent on array_api_strict": ALL,
@@ -59,8 +59,8 @@ DERIVED = ("extreme_logits", "maps", "regularisers", "smoothing")
 def thinned(name: str, cases: list[Vector]) -> list[Vector]:
     """What the first tier asks of a topic.
 
-    A call of dpnp is slow, MLX is asked in two dtypes and ways: every fourth. JAX compiles each operation for each shape: every eighth,
-    or, where a topic has more than ten shapes, every sixteenth.
+    A call of dpnp is slow, and MLX is asked in two dtypes and ways: every fourth. JAX compiles each
+    operation for each shape: every eighth, or, where a topic has more than ten, every sixteenth.
     """
     if "jax" not in name:
         return cases[::4]
