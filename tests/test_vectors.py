@@ -35,8 +35,8 @@ VECTORS = [vector for name in TOPICS for vector in conformance.load(name)]
 WAYS = {subject.name: subject for subject in own_subjects()}
 ALL = tuple(tolerance.FORMATS)
 
-# The library on each array library, and through automatic differentiation -> dtypes. A call of
-# dpnp, MLX and JAX takes long, so they get one dtype or two here; the command runs everything on all.
+# The library on each array library, and through automatic differentiation -> dtypes. Calls of
+# dpnp, MLX and JAX take long, so they get one dtype or two here; the command runs all on all.
 ASKED = {
     "xp_xent on numpy": ALL,
     "xp_xent on array_api_strict": ALL,
