@@ -42,6 +42,9 @@ class Mlx(Adapter):
         name = (dtype or host.dtype.name).replace("bool", "bool_")
         return mx.array(host, dtype=getattr(mx, name))  # or float64 would be float32
 
+    def _placed(self, host: np.ndarray, like: Array) -> Array:
+        return self.asarray(host)
+
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)
 
