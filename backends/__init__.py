@@ -59,6 +59,12 @@ def _load_dpnp() -> Adapter:
     return BACKEND
 
 
+def _load_mlx() -> Adapter:
+    from xp_xent.backends._mlx import BACKEND
+
+    return BACKEND
+
+
 _BUILT_IN: dict[str, Callable[[], Adapter]] = {
     "numpy": _load_numpy,
     "array_api_strict": _load_strict,
@@ -66,6 +72,7 @@ _BUILT_IN: dict[str, Callable[[], Adapter]] = {
     "jax": _load_jax,
     "cupy": _load_cupy,
     "dpnp": _load_dpnp,
+    "mlx": _load_mlx,
 }
 # By the top-level package of an array's type.
 _PACKAGES = _BUILT_IN | {"jaxlib": _load_jax}
@@ -89,8 +96,8 @@ def get(name: str) -> Adapter:
     Parameters
     ----------
     name : str
-        ``"numpy"``, ``"array_api_strict"``, ``"torch"``, ``"jax"``, ``"cupy"``, ``"dpnp"`` or
-        the name of a registered entry point.
+        ``"numpy"``, ``"array_api_strict"``, ``"torch"``, ``"jax"``, ``"cupy"``, ``"dpnp"``,
+        ``"mlx"`` or the name of a registered entry point.
 
     Returns
     -------

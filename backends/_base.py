@@ -92,6 +92,10 @@ class Backend(RowSums):
     def _arange(self, stop: int, like: Array) -> Array:
         return self.xp.arange(stop, device=self.device(like))
 
+    def _placed(self, host: Any, like: Array) -> Array:
+        """Return a NumPy array of labels, weights or a mask, beside `like`."""
+        return self.xp.asarray(host, device=self.device(like))
+
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
         """Return an array of one value, beside `like`."""
         return self.xp.full(shape, value, dtype=dtype, device=self.device(like))

@@ -107,6 +107,9 @@ class Jax(Sums, Adapter):
     def _arange(self, stop: int, like: Array) -> Array:
         return self.xp.arange(stop)  # uncommitted: it follows the arrays it meets
 
+    def _placed(self, host: np.ndarray, like: Array) -> Array:
+        return self.xp.asarray(host)  # uncommitted, as well
+
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
         return self.xp.full(shape, value, dtype=dtype)
 

@@ -25,7 +25,7 @@ from xp_xent.conformance._formats import COMPUTE, FORMATS
 
 SIZES: Final = {2: 1.0, 3: 1.0, 10: 1.0, 1000: 0.2}  # classes -> share of --rows
 FARTHEST: Final = 60.0
-PACKAGES: Final = "xp_xent numpy torch jax dpnp array-api-strict optax scipy".split()
+PACKAGES: Final = "xp_xent numpy torch jax dpnp mlx array-api-strict optax scipy".split()
 Array = Any
 
 

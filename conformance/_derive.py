@@ -38,6 +38,20 @@ def jax_gradient(loss: Call) -> Call:
     return gradient
 
 
+def mlx_gradient(loss: Call) -> Call:
+    """Differentiate with mx.vjp."""
+
+    def gradient(logits: Array, *arrays: Array, cotangent: Any = None, **options: Any) -> Array:
+        import mlx.core as mx
+
+        value = loss(logits, *arrays, **options)
+        upstream = mx.ones_like(value) if cotangent is None else cotangent.astype(value.dtype)
+        _, (found,) = mx.vjp(lambda z: loss(z, *arrays, **options), [logits], [upstream])
+        return found
+
+    return gradient
+
+
 def _constant(compile_: Call) -> Call:
     """Compile a function anew for each set of options that are no arrays, which are constants."""
     known: dict[str, Call] = {}

@@ -12,6 +12,7 @@ from xp_xent.conformance import _map_values, _other_losses, reference
 from xp_xent.conformance._case import Case
 from xp_xent.conformance._enclosure import Result, nearest
 from xp_xent.conformance._formats import COMPUTE
+from xp_xent.conformance._load import FLOAT_OPTIONS
 
 
 class Enclosed(NamedTuple):
@@ -50,9 +51,9 @@ def rows(loss: Callable[..., Result], case: Case, dtype: str) -> Enclosed:
     options = dict(case.options)
     axis = options.pop("axis", -1)
     logits = rounded(case.logits, dtype)
-    for name, value in options.items():  # an array of one number is the number
-        if np.ndim(value) == 0 and isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            options[name] = float(rounded(value, COMPUTE[dtype]))
+    for name in FLOAT_OPTIONS:  # an array of one number is the number
+        if isinstance(options.get(name), np.ndarray) and np.ndim(options[name]) == 0:
+            options[name] = float(rounded(options[name], COMPUTE[dtype]))
     if "class_where" in options:  # None: a class that takes no part
         part = np.broadcast_to(options.pop("class_where"), logits.shape)
         logits = np.where(part, logits.astype(object), None)

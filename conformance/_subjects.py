@@ -14,6 +14,7 @@ from xp_xent.conformance._derive import (
     in_training,
     jax_gradient,
     jitted,
+    mlx_gradient,
     torch_compiled,
     torch_gradient,
 )
@@ -46,7 +47,7 @@ def closed_form(name: str) -> Call:
 
 PACKAGES: Final = {
     "numpy": ("numpy",), "array_api_strict": ("array-api-strict",), "torch": ("torch",),
-    "jax": ("jax",), "cupy": ("cupy",), "dpnp": ("dpnp",),
+    "jax": ("jax",), "cupy": ("cupy",), "dpnp": ("dpnp",), "mlx": ("mlx",),
 }  # fmt: skip
 
 
@@ -82,6 +83,8 @@ def own_subjects() -> Iterator[Subject]:
             {name: jitted(call) for name, call in calls.items()} for calls in (EVERY, derived)
         )
         yield _own("jax, jit", "jax", values, gradients, traced=True, forget=forget_jax)
+    if "mlx" in backends.installed():
+        yield _own("mlx, grad", "mlx", EVERY, {k: mlx_gradient(loss) for k, loss in EVERY.items()})
 
 
 @cache

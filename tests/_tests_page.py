@@ -44,7 +44,7 @@ ON_A_LIBRARY = {
     ),
     "threads": "test_threads.py::test_same_bits[B",  # of NumPy, and PyTorch on the CPU
 }
-LIBRARIES = ("numpy", "torch", "jax", "dpnp", "array_api_strict")
+LIBRARIES = ("numpy", "torch", "jax", "dpnp", "mlx", "array_api_strict")
 # Options of functions that are no losses, in no registry
 OPTIONS = {
     ("balanced_class_weights", "ignore_index"): ON_A_LIBRARY["balanced_class_weights"],

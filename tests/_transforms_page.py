@@ -27,7 +27,7 @@ SECTIONS = {
 ## Closed forms, on every library
 
 `value_and_grad`, `hvp`, `hessian_diagonal` and `value_grad_and_hessian_diagonal` on NumPy,
-array-api-strict, dpnp, PyTorch and JAX arrays, in float64, to 1e-12 of PyTorch's automatic
+array-api-strict, dpnp, MLX, PyTorch and JAX arrays, in float64, to 1e-12 of PyTorch's automatic
 differentiation. CuPy runs the same code; it has not been run on a GPU yet.
 """,
     "torch": """\
@@ -47,6 +47,11 @@ Every floating array of a call is differentiated by, as with PyTorch.
 Inside `shard_map` and `pmap` a loss, and its `value_and_grad`, are of the device's own rows. With
 classes split there, the loss is silently wrong for now: leave their axis to `jit`.
 """,
+    "mlx": """\
+## MLX
+
+Every floating array of a call is differentiated by, in float64 on the CPU.
+""",
 }
 NAMES = {
     "cross_entropy": "cross-entropy",
@@ -65,7 +70,7 @@ NAMES = {
 TESTS = """
     test_transforms_closed test_transforms_torch test_transforms_torch_compile
     test_transforms_torch_training test_transforms_jax test_transforms_jax_programs
-    test_transforms_jax_devices
+    test_transforms_jax_devices test_transforms_mlx
 """
 
 

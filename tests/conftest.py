@@ -54,6 +54,11 @@ if "array_api_strict" in INSTALLED:
         boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
     )
 
+if "mlx" in INSTALLED:
+    import mlx.core
+
+    mlx.core.set_default_device(mlx.core.cpu)  # Apple's GPUs have no float64
+
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled() -> Iterator[None]:
@@ -61,6 +66,14 @@ def forget_compiled() -> Iterator[None]:
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
+
+
+@pytest.fixture
+def own_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give MLX's compiler a folder of this process: it reads what another has half written."""
+    folder = Path(_CACHE) / "mlx" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("TMPDIR", str(folder))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,6 +110,7 @@ def pytest_collection_finish() -> None:
 # fails the run where CI is set, as .ci/run does: there, what the tests need is installed.
 EXPECTED_SKIPS = {
     "could not import 'cupy'": "it needs an NVIDIA GPU; its kernels are compiled for the CPU",
+    "could not import 'mlx": "there are wheels for Linux and for Macs with Apple's processors",
     "PyTorch compares no uint32": "so such labels are refused",
     "numpy is the other library here": "a test of NumPy arrays among another library's",
     "this device has no half precision": "dpnp's CPU and array-api-strict have none",

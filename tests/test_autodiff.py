@@ -17,8 +17,8 @@ from xp_xent import backends, cross_entropy
 # PyTorch's own import of its compiler warns of its own deprecated function.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
-FRAMEWORKS = [name for name in ("torch", "jax") if name in backends.installed()]
-EXAMPLES = {"torch": 50, "jax": 2}
+FRAMEWORKS = [name for name in ("torch", "jax", "mlx") if name in backends.installed()]
+EXAMPLES = {"torch": 50, "jax": 2, "mlx": 8}
 CONFIDENT = np.array([20.0, 0.0, 0.0])
 OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0}
 
@@ -30,6 +30,10 @@ def differentiate(name: str, function: Any, arrays: list[Any], cotangent: Any) -
 
         leaves = [a.requires_grad_() for a in arrays]
         return list(torch.autograd.grad(function(*leaves), leaves, cotangent))
+    if name == "mlx":
+        import mlx.core as mx
+
+        return list(mx.vjp(function, arrays, [cotangent])[1])
     import jax
 
     return list(jax.vjp(function, *arrays)[1](cotangent))
@@ -196,7 +200,7 @@ class TestJax:
         )
 
 
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", "jax", "mlx"])
 def test_focal_at_an_infinite_loss(name: str) -> None:
     """Labels on masked classes, logits at infinity: the limit of the slope, never NaN."""
     if name not in FRAMEWORKS:
@@ -216,7 +220,7 @@ def test_focal_at_an_infinite_loss(name: str) -> None:
         assert_agree(got, wanted, np.ones(1))
 
 
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", "jax", "mlx"])
 @pytest.mark.parametrize("loss", [xp_xent.cross_entropy, xp_xent.kl_divergence])
 def test_by_a_target_of_0_on_a_masked_class(name: str, loss: Any) -> None:
     """It is 0 there, by the closed form and by the formula."""
@@ -232,7 +236,7 @@ def test_by_a_target_of_0_on_a_masked_class(name: str, loss: Any) -> None:
     assert float(backend.to_numpy(got)[0, 1]) == 0
 
 
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", "jax", "mlx"])
 @pytest.mark.parametrize("gamma", [0.05, 0.25, 0.5, 0.9])
 def test_curvature_of_a_confident_row_with_a_small_gamma(name: str, gamma: float) -> None:
     """(1 − p)^γ has no second derivative in float32 there; its product with ℓ has."""
@@ -253,6 +257,10 @@ def test_curvature_of_a_confident_row_with_a_small_gamma(name: str, gamma: float
         z.requires_grad_()
         (slope,) = torch.autograd.grad(total(z), z, create_graph=True)
         got = torch.autograd.grad(slope[:, 0].sum(), z)[0].numpy()[:, 0]
+    elif name == "mlx":
+        import mlx.core as mx
+
+        got = np.array(mx.grad(lambda z: mx.grad(total)(z)[:, 0].sum())(z))[:, 0]
     else:
         import jax
 

@@ -41,7 +41,7 @@ class TestRegistry:
         message = str(error_of(backends.get, "tensorflow"))
         assert all(part in message for part in ("name", "'tensorflow'", "numpy", "torch", "dpnp"))
 
-    @pytest.mark.parametrize("library", ["torch", "jax", "dpnp", "array_api_strict", "cupy"])
+    @pytest.mark.parametrize("library", ["torch", "jax", "dpnp", "array_api_strict", "cupy", "mlx"])
     def test_a_library_that_is_missing(self, fresh: Any, library: str) -> None:
         for module in [m for m in sys.modules if m.partition(".")[0] == library]:
             fresh.setitem(sys.modules, module, None)
@@ -70,7 +70,7 @@ class TestRegistry:
     def test_no_array(self, value: Any) -> None:
         error = error_of(backends.backend_of, logits=value)
         assert isinstance(error, TypeError)
-        supported = ("numpy", "torch", "jax", "cupy", "dpnp", "array_api_strict")
+        supported = ("numpy", "torch", "jax", "cupy", "dpnp", "array_api_strict", "mlx")
         for part in ("logits", type(value).__name__, *supported):
             assert part in str(error)
 

@@ -1,4 +1,4 @@
-"""First and second derivatives by PyTorch and JAX, of rows in which a class is nearly certain."""
+"""First and second derivatives by libraries, of rows in which a class is nearly certain."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import product
 from operator import mul
 from typing import Any, NamedTuple
 
+import _mlx_jacobians
 import numpy as np
 import pytest
 from _jets import Jet, derivative, logsumexp
@@ -167,44 +168,44 @@ def assert_right(case: Case, z: Any, found: Any, order: int, dtype: str) -> None
         assert (error <= slack).all(), f"{z} by {along}: got {found[(..., *along)]}, want {want}"
 
 
-def nests(name: str) -> list[Callable[..., Any]]:
-    """Ways to a second derivative."""
+def module_of(name: str) -> Any:
+    """What has the library's `vmap`, `jacfwd` and `jacrev`."""
     if name == "jax":
-        import jax as module
-    else:
-        from torch import func as module
+        import jax
+
+        return jax
+    if name == "mlx":
+        return _mlx_jacobians
+    from torch import func
+
+    return func
+
+
+def nests(module: Any) -> list[Callable[..., Any]]:
+    """Ways to a second derivative."""
     ways = product((module.jacfwd, module.jacrev), repeat=2)
     return [lambda f, one=one, two=two: one(two(f)) for one, two in ways]
 
 
 def check(name: str, case: Case, dtype: str, classes: int, ways: slice) -> None:
     """Differentiate a function of one row, of all rows at once."""
-    backend = backends.get(name)
+    backend, module = backends.get(name), module_of(name)
     z, y = backend.asarray(rows(classes), dtype=dtype), backend.asarray(np.asarray(LABEL))
     host = backend.to_numpy(z).astype(np.float64)
 
     def call(x: Any) -> Any:
         return case.call(x, y)
 
-    def all_of(module: Any) -> Callable[[Any], Any]:
-        firsts, seconds = [module.jacrev, module.jacfwd], nests(name)[ways]
-        return lambda x: ([f(call)(x) for f in firsts], [f(call)(x) for f in seconds])
-
-    if name == "jax":
-        import jax
-
-        found = jax.jit(jax.vmap(all_of(jax)))(z)
-    else:
-        import torch
-
-        found = torch.func.vmap(all_of(torch.func))(z)
+    firsts, seconds = [module.jacrev, module.jacfwd], nests(module)[ways]
+    every = module.vmap(lambda x: ([f(call)(x) for f in firsts], [f(call)(x) for f in seconds]))
+    found = (module.jit(every) if name == "jax" else every)(z)
     for order, group in enumerate(found, start=1):
         for one in group:
             for row, derivatives in zip(host, backend.to_numpy(one), strict=True):
                 assert_right(case, row, derivatives, order, dtype)
 
 
-LIBRARIES = [name for name in ("torch", "jax") if name in backends.installed()]
+LIBRARIES = [name for name in ("torch", "jax", "mlx") if name in backends.installed()]
 quiet = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 
 
@@ -245,8 +246,7 @@ def test_double_backward(case: str) -> None:
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_soft_cap_near_zero(name: str) -> None:
     """The cap's own curvature is 0 at 0, where it meets a tiny one of the loss."""
-    backend = backends.get(name)
-    module: Any = __import__("jax") if name == "jax" else __import__("torch").func
+    backend, module = backends.get(name), module_of(name)
     z = backend.asarray(np.asarray([-22.5, 0.0]), dtype="float32")
     y = backend.asarray(np.asarray(0))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from _tools import value_and_grad
 
-from xp_xent import cross_entropy, next_token_cross_entropy
+from xp_xent import backends, cross_entropy, next_token_cross_entropy
 from xp_xent.backends import Adapter
 
 RNG = np.random.default_rng(5)
@@ -28,11 +28,16 @@ def test_small_factors_of_large_exponentials(backend: Adapter, loss: Any) -> Non
         np.testing.assert_allclose(found[1].astype(np.float64), want, rtol=2e-6)
 
 
-def test_derivative_by_tiny_weights() -> None:
+@pytest.mark.parametrize("name", ["jax", "mlx"])
+def test_derivative_by_tiny_weights(name: str) -> None:
     """The mean's denominator is not squared: by class and sample weights, and by a normalizer."""
-    jax = pytest.importorskip("jax")
-    jnp, tiny = jax.numpy, 1e-25
-    z, y = jnp.asarray(Z, jnp.float32), jnp.asarray(Y)
+    module = pytest.importorskip({"jax": "jax", "mlx": "mlx.core"}[name])
+    backend, grad, tiny = backends.get(name), module.grad, 1e-25
+
+    def of(value: float, *shape: int) -> Any:
+        return backend.asarray(np.full(shape, value, np.float32))
+
+    z, y = backend.asarray(np.asarray(Z, np.float32)), backend.asarray(np.asarray(Y))
 
     def by_class(w: Any) -> Any:
         return cross_entropy(z, y, weight=w)
@@ -41,15 +46,14 @@ def test_derivative_by_tiny_weights() -> None:
         return cross_entropy(z, y, sample_weight=s)
 
     def by_normalizer(n: Any) -> Any:
-        return cross_entropy(z, y, sample_weight=jnp.full(6, tiny, jnp.float32), normalizer=n)
+        return cross_entropy(z, y, sample_weight=of(tiny, 6), normalizer=n)
 
-    @jax.jit
     def slopes(w: Any, s: Any, n: Any) -> Any:
-        return jax.grad(by_class)(w), jax.grad(by_row)(s), jax.grad(by_normalizer)(n)
+        return grad(by_class)(w), grad(by_row)(s), grad(by_normalizer)(n)
 
-    ones = jnp.ones(4, jnp.float32), jnp.ones(6, jnp.float32), jnp.float32(1)
-    got = slopes(*(jnp.float32(tiny) * x for x in ones))
-    w, s, _ = slopes(*ones)
+    slopes_of = module.jit(slopes) if name == "jax" else slopes
+    got = slopes_of(of(tiny, 4), of(tiny, 6), of(tiny))
+    w, s, _ = slopes_of(of(1, 4), of(1, 6), of(1))
     np.testing.assert_allclose(got[0] * tiny, w, rtol=1e-5)
     np.testing.assert_allclose(got[1] * tiny, s, rtol=1e-4, atol=1e-6)
     total = cross_entropy(z, y, reduction="sum")

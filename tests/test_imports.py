@@ -26,7 +26,7 @@ PUBLIC = """
 """.split()
 
 OPTIONAL = """
-    torch jax cupy dpnp dask array_api_strict scipy sklearn ml_dtypes optax rich typer pytest
+    torch jax cupy dpnp mlx dask array_api_strict scipy sklearn ml_dtypes optax rich typer pytest
 """.split()
 
 ROOT = Path(__file__).parents[1]

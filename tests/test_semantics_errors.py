@@ -70,7 +70,7 @@ CALLS: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
     ),
     "weight of another length": ({"weight": np.ones(4)}, ValueError, ["weight", "(4,)", "(5,)"]),
     "weight a row": ({"weight": np.ones((4, 3))}, ValueError, ["weight", "(4, 3)", "(5,)"]),
-    "complex weight": ({"weight": np.ones(5, complex)}, TypeError, ["weight", "complex128"]),
+    "complex weight": ({"weight": np.ones(5, "complex64")}, TypeError, ["weight", "complex64"]),
     "sample weight a class": (
         {"sample_weight": np.ones(5)},
         ValueError,
@@ -155,7 +155,11 @@ BINARY: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         ValueError,
         ["targets", "(4,)", "(4, 3)"],
     ),
-    "complex targets": ({"targets": np.zeros((4, 3), complex)}, TypeError, ["targets", "complex"]),
+    "complex targets": (
+        {"targets": np.zeros((4, 3), "complex64")},
+        TypeError,
+        ["targets", "complex"],
+    ),
     "integer logits": ({"logits": np.zeros((4, 3), int)}, TypeError, ["logits", "int64"]),
     "weight that widens": (
         {"weight": np.ones((2, 4, 3))},

@@ -19,7 +19,7 @@ from xp_xent.backends import Adapter
 # Adapter -> the extra of this package that installs its library.
 EXTRAS = {
     "numpy": "", "array_api_strict": "strict", "torch": "torch", "jax": "jax", "cupy": "cupy",
-    "dpnp": "dpnp",
+    "dpnp": "dpnp", "mlx": "mlx",
 }  # fmt: skip
 WORKS = ("loss", "gradient", "curvature")
 LOGITS = np.asarray([[2.0, 1.0, -0.5], [0.5, 2.5, 0.25], [4.0, -8.0, 0.0]])
@@ -131,7 +131,7 @@ def _tried(backend: Adapter, device: Any, dtype: str) -> Place | None:
             problem = f"{what}: {problem}"
             break
         works.append(what)
-    return Place(_name(device, there.device), dtype, tuple(works), problem)
+    return Place(_name(device, getattr(there, "device", device)), dtype, tuple(works), problem)
 
 
 def _name(device: Any, shown: Any) -> str:

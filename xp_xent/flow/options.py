@@ -138,7 +138,7 @@ def _beside(like: Array, name: str, given: Any) -> Any:
         host = host.astype(np.float64 if double else np.float32)
     elif name in MASKS and host.dtype.kind != "b" and bool(((host == 0) | (host == 1)).all()):
         host = host != 0
-    found = backend.xp.asarray(host, device=backend.device(like))
+    found = backend._placed(host, like)
     if host.dtype.kind in "iu" and host.size:
         limits = backend.xp.iinfo(found.dtype)
         outside = (host < limits.min) | (host > limits.max)

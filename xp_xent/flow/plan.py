@@ -98,7 +98,7 @@ class RowPlan:
         if mask.shape[self.axis] != self.classes:  # 1
             shape = [1] * ndim
             shape[self.axis] = self.classes
-            mask = mask & self.backend.full(tuple(shape), True, xp.bool, like=like)
+            mask = mask & self.backend.full(tuple(shape), True, mask.dtype, like=like)
         return self.to_kernel(mask)
 
 

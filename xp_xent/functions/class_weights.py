@@ -47,7 +47,7 @@ def balanced_class_weights(
     """
     xp, counts = _counts(labels, num_classes, ignore_index)
     empty = counts == 0
-    return xp.where(empty, 0.0, xp.sum(counts) / (num_classes * xp.where(empty, 1.0, counts)))
+    return xp.where(empty, 0.0, xp.sum(counts) / (int(num_classes) * xp.where(empty, 1.0, counts)))
 
 
 def effective_number_weights(
@@ -97,7 +97,7 @@ def effective_number_weights(
     number = -xp.expm1(counts * math.log(beta)) if beta else xp.ones_like(counts)
     weights = xp.where(empty, 0.0, (1 - beta) / xp.where(empty, 1.0, number))
     total = xp.sum(weights)
-    return num_classes * weights / xp.where(total == 0, 1.0, total)
+    return int(num_classes) * weights / xp.where(total == 0, 1.0, total)
 
 
 def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
