@@ -104,7 +104,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
-_BY_DTYPE = {np.dtype(name): _DTYPES[name] for name in ("float32", "float64")}
+_BY_DTYPE: dict[Any, Any] = {np.dtype(name): _DTYPES[name] for name in ("float32", "float64")}
 _BY_DTYPE[np.dtype(bool)] = torch.bool
 
 

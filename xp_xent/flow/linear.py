@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from xp_xent.backends import dtype_name, same_shape
 from xp_xent.flow import checks as check
 from xp_xent.flow.execute import Reduction, loss_stats, run
+from xp_xent.flow.next_token import SHIFT, NextTokenPlan, check_tokens, following
 from xp_xent.flow.options import Range, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.prepare import smoothing_of, target_rows
@@ -57,7 +58,13 @@ class LinearLoss(Loss):
         if options["bias"] is not None:
             check.shape("bias", options["bias"], (classes,), "one number a class")
         named = {"features": features, "targets": targets}
-        plan = row_plan(named, options, ("logits", "targets"), classes)
+        shift = check.flag("shift", options["shift"])
+        kind = NextTokenPlan if shift else RowPlan
+        if shift:
+            if len(features.shape) < 2:
+                raise ValueError(f"features: got shape {tuple(features.shape)}, wanted (..., T, D)")
+            check_tokens("features", features, "targets", targets, options)
+        plan = row_plan(named, options, ("logits", "targets"), classes, kind)
         has_labels = is_labels(plan, targets, -1)
         if not has_labels:
             no_label_to_ignore("targets", options)
@@ -80,7 +87,10 @@ class LinearLoss(Loss):
         features, classifier, targets = arrays
         backend, options = plan.backend, self._resolved(plan, features, options)
         kernel = self._checked_kernel(plan, options)
-        rows, weight = target_rows(plan, features, targets, options)
+        shift = SHIFT if options["shift"] else 0
+        if shift:
+            targets, options = following(plan, targets, options)
+        rows, weight = target_rows(plan, features, targets, options, shift)
         weights = backend.cast(classifier, plan.dtype)
         layer = Layer(backend, features, classifier, options["bias"], weights, plan.dtype)
         reduction = Reduction.of(plan, options, weight)
@@ -185,7 +195,8 @@ class LinearEvaluation(NamedTuple):
         return self._reduced(losses), stats
 
     def _from_column(self, x: Array) -> Array:
-        return self.backend.xp.reshape(x, tuple(self.layer.features.shape[:-1]))
+        shape = (*self.layer.features.shape[:-1], 1)
+        return self.plan.from_column(self.backend.xp.reshape(x, shape))
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
         """Return the Hessian of the reduced loss by the features, times a vector."""
@@ -268,6 +279,8 @@ class LinearEvaluation(NamedTuple):
         factor = self.reduction.factor(self.backend, cotangent, self.layer.dtype)
         if isinstance(factor, (int, float)):
             return self.backend.full((1, 1), factor, self.layer.dtype, like=like)
+        if len(factor.shape) != 0:
+            factor = self.plan.cotangent_to_column(factor)
         return xp.reshape(factor, (-1, 1))
 
     def _check(self, wrt: tuple[str, ...]) -> None:

@@ -126,9 +126,7 @@ def softmax_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
     """Return cross-entropy's formulas with these options."""
     names = ("z_loss", "softcap", "temperature")
     kind = SoftmaxWithMetrics if check.flag("return_stats", options["return_stats"]) else Softmax
-    return kind(
-        dtype, smoothing=smoothing_of(options), **{name: options[name] for name in names}
-    )
+    return kind(dtype, smoothing=smoothing_of(options), **{name: options[name] for name in names})
 
 
 def target_rows(

@@ -29,6 +29,15 @@ class LossStats(NamedTuple):
         Whether the label's logit is the largest; ties count.
     z_loss : array, shape ()
         Σ λ·lse² over the rows that count, weighted by sample, before the denominator.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import cross_entropy
+    >>> logits, labels = np.asarray([[2.0, 0.0], [1.0, 3.0]]), np.asarray([0, 0])
+    >>> loss, stats = cross_entropy(logits, labels, return_stats=True)
+    >>> print(stats.correct, round(float(stats.correct.mean()), 2))
+    [ True False] 0.5
     """
 
     nll: Array
@@ -40,13 +49,13 @@ class LossStats(NamedTuple):
 class SoftmaxWithMetrics(Softmax):
     """The formulas of `Softmax`, whose value comes with nll, logsumexp and correct of each row."""
 
-    def value(self, backend: Any, rows: Rows) -> tuple[Array, ...]:  # type: ignore[override]
+    def value(self, backend: Any, rows: Rows) -> tuple[Array, ...]:
         """Compute each row's loss, nll, logsumexp and correct, (..., 1)."""
         row, targets = self._stats(backend, rows, "sums", ())
         loss = finish_loss(backend, rows, self._loss(row, targets))
         return loss, *self._metrics(row, targets, rows)
 
-    def value_and_gradient(  # type: ignore[override]
+    def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, ...]:
         """Compute loss and gradient as `Softmax` does, and nll, logsumexp and correct."""
