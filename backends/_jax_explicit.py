@@ -92,5 +92,5 @@ def evaluate(
         given = dict(zip(loss.arguments, arrays, strict=True)) | options
         pairs = zip(ask.arguments[0], gradients, strict=True)
         gradients = tuple([split_like(gradient, given[name], mesh) for name, gradient in pairs])
-        return split_like(value, first, mesh, axis), gradients
+        return jax.tree.map(lambda x: split_like(x, first, mesh, axis), value), gradients
     return jax.tree.map(lambda x: split_like(x, first, mesh, axis), found)

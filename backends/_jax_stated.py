@@ -49,7 +49,7 @@ def whole(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Array:
+def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
     """Compute a reduced loss."""
     names, settings = loss.arguments, tuple(options)
     given = dict(zip(names, arrays, strict=True)) | options
@@ -62,10 +62,10 @@ def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Arra
             tuple([now[name] for name in names]), {name: now[name] for name in settings}
         )
 
-    def formula(traced: Named) -> Array:
+    def formula(traced: Named) -> Any:
         return evaluation(traced).value()
 
-    def jvp(primals: tuple[Named], tangents: tuple[Named]) -> tuple[Array, Array]:
+    def jvp(primals: tuple[Named], tangents: tuple[Named]) -> tuple[Any, Any]:
         changing = moving(tangents)
         if not set(changing) <= loss.variables:
             return differentiated(formula, primals, tangents)
@@ -74,10 +74,12 @@ def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Arra
         both = whole(lambda traced: evaluation(traced).value_and_grads(wrt))
         result, gradients = both(wide)
         # Linear in the tangents: JAX transposes it, and differentiates the gradients in turn.
-        change = jnp.zeros_like(result)
+        reduced, *stats = jax.tree.leaves(result)
+        change = jnp.zeros_like(reduced)
         for gradient, x in zip(gradients, changing.values(), strict=True):
             change = change + jnp.sum(gradient * x.astype(gradient.dtype))
-        return result, change
+        still = map(jax.custom_derivatives.zero_from_primal, stats)
+        return result, jax.tree.unflatten(jax.tree.structure(result), [change, *still])
 
     call = jax.custom_jvp(formula)
     call.defjvp(jvp, symbolic_zeros=True)

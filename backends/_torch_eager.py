@@ -50,7 +50,8 @@ class EagerLosses(Adapter):
 
             fits = graph.fits((*arrays, *options.values()))
             call = graph.loss_in_graph if fits else graph.loss_beside_graph
-            return call(loss.function.__module__, loss.function.__name__, *arrays, **options)
+            found = call(loss.function.__module__, loss.function.__name__, *arrays, **options)
+            return loss.with_stats(*found) if options.get("return_stats") else found
         given: dict[Any, Any] = {**dict(enumerate((*arrays, *more))), **options}
         tensors: dict[int | str, Array] = {}
         places: list[int | str] = []
@@ -90,7 +91,8 @@ def _differentiable(
             given[place] = x.item()
     kept = list(map(given.__getitem__, places))
     given.update(dict.fromkeys(places))
-    return Fused.apply(Call(loss, given, tuple(places), tuple(names)), *kept)
+    found = Fused.apply(Call(loss, given, tuple(places), tuple(names)), *kept)
+    return loss.with_stats(*found) if options.get("return_stats") else found
 
 
 def closed_form(
@@ -175,6 +177,7 @@ class Call(NamedTuple):
             # As views, for one of them may have been computed from another.
             variables = [x.view_as(x) for x in tensors[:count]]
             found = self.loss.evaluation(*self.arguments((*variables, *tensors[count:]))).value()
+            found = found[0] if isinstance(found, tuple) else found
         return torch.autograd.grad(found, variables, by, create_graph=again)
 
 
@@ -182,7 +185,7 @@ class Fused(torch.autograd.Function):
     """A loss whose gradient is computed beside it, in one walk over the logits."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Array) -> Array:
+    def forward(ctx: Any, call: Call, *tensors: Array) -> Any:
         """Compute the loss, and its gradient where backward will at most multiply it by a number.
 
         A gradient in half precision waits for that number, which may be what keeps it from
@@ -193,13 +196,18 @@ class Fused(torch.autograd.Function):
         ctx.ahead = call.given["reduction"] != "none"
         for x in tensors[: len(call.names)]:
             ctx.ahead = ctx.ahead and x.dtype.itemsize >= 4
-        if not ctx.ahead:
-            return call.value(tensors)
-        found, ctx.gradients = call.value_and_grads(tensors)
-        return found
+        if ctx.ahead:
+            found, ctx.gradients = call.value_and_grads(tensors)
+        else:
+            found = call.value(tensors)
+        if not isinstance(found, tuple):
+            return found
+        found, stats = found
+        ctx.mark_non_differentiable(*stats)
+        return found, *stats
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Array) -> tuple[Array | None, ...]:
+    def backward(ctx: Any, cotangent: Array, *_: Any) -> tuple[Array | None, ...]:
         """Hand the gradients over; where backward is differentiated, through the formula."""
         call, tensors = ctx.call, ctx.saved_tensors  # raises if one was written to since
         left = len(tensors) - len(call.names)

@@ -37,22 +37,22 @@ def fits(arguments: Iterable[Any]) -> bool:
 
 
 @torch.compiler.allow_in_graph
-def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Array:
+def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Any:
     """Compute the public loss of that name."""
     loss = getattr(importlib.import_module(module), name)
     if not torch.compiler.is_compiling():
         # The graph is run as it is, or Dynamo gave up and must not try again further in.
-        return torch.compiler.disable(loss)(*arrays, **options)
+        return flat(torch.compiler.disable(loss)(*arrays, **options))
     options = {name: _real(name, x) for name, x in options.items()}
     try:
-        return loss.loss.evaluation(arrays, loss.loss.with_defaults(arrays, options)).value()
+        return flat(loss.loss.evaluation(arrays, loss.loss.with_defaults(arrays, options)).value())
     except (TypeError, ValueError) as refusal:
         # Of this, Dynamo gives up: then the loss itself is called, and refuses.
         raise NotImplementedError(str(refusal)) from refusal
 
 
 @torch.compiler.disable(reason="a loss's arguments have to be tensors, Python's numbers and names")
-def loss_beside_graph(module: str, name: str, *arrays: Array, **options: Any) -> Array:
+def loss_beside_graph(module: str, name: str, *arrays: Array, **options: Any) -> Any:
     """Compute the public loss of that name of what no graph can hold: NumPy's numbers and arrays.
 
     The compiler would take such a number for a tensor, and hands one over as an array ().
@@ -61,7 +61,15 @@ def loss_beside_graph(module: str, name: str, *arrays: Array, **options: Any) ->
         name: x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x
         for name, x in options.items()
     }
-    return getattr(importlib.import_module(module), name)(*arrays, **options)
+    return flat(getattr(importlib.import_module(module), name)(*arrays, **options))
+
+
+def flat(found: Any) -> Any:
+    """Return a loss, or a loss and its statistics, as a graph can hold it."""
+    if not isinstance(found, tuple):
+        return found
+    loss, stats = found
+    return loss, *stats
 
 
 @torch.compiler.allow_in_graph

@@ -86,9 +86,9 @@ class _Holder:
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Allocate an array for a result: of PyTorch's memory, unless `from_host` had better copy."""
-    if math.prod(shape) <= TINY:
-        return np.empty(shape, dtype)
     dtype = np.dtype(dtype)
+    if math.prod(shape) <= TINY or dtype.kind == "b":
+        return np.empty(shape, dtype)
     tensor = torch.empty(shape, dtype=_DTYPES[dtype_name(dtype)], device="cpu")
     if tensor.nbytes >= LARGE:
         _ask_for_huge_pages(tensor)
@@ -104,7 +104,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
-_BY_DTYPE = {np.dtype(name): _DTYPES[name] for name in ("float32", "float64")}
+_BY_DTYPE: dict[Any, Any] = {np.dtype(name): _DTYPES[name] for name in ("float32", "float64")}
+_BY_DTYPE[np.dtype(bool)] = torch.bool
 
 
 _LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -120,7 +121,8 @@ def _ask_for_huge_pages(tensor: torch.Tensor) -> None:
 def from_host(found: Any) -> Any:
     """Return NumPy's results as tensors: an array, a number, or a nest of tuples of these."""
     if isinstance(found, tuple):
-        return tuple(map(from_host, found))
+        parts = map(from_host, found)
+        return type(found)(*parts) if hasattr(found, "_fields") else tuple(parts)
     array = np.asarray(found)
     if array.ndim == 0:
         return torch.scalar_tensor(array.item(), dtype=_BY_DTYPE[array.dtype], device="cpu")

@@ -22,7 +22,7 @@ PUBLIC = """
     balanced_class_weights effective_number_weights positive_class_weight
     value_and_grad hvp hessian_diagonal value_grad_and_hessian_diagonal threads
     CrossEntropyLoss BCEWithLogitsLoss
-    diagnose Finding
+    diagnose Finding LossStats
 """.split()
 
 OPTIONAL = """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from _tools import assert_agree, error_of
 
 import xp_xent
 from xp_xent import backends, cross_entropy, linear_cross_entropy
@@ -153,3 +155,43 @@ def test_no_feature(backend: Adapter) -> None:
     near(backend.to_numpy(value), want)
     assert tuple(by_features.shape) == (2, 7, 0)
     assert tuple(by_bias.shape) == (5,)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reduction": "none"},
+        {"sample_weight": np.linspace(0.0, 2.0, 10).reshape(2, 5), "z_loss": 0.1},
+        {"where": np.arange(10).reshape(2, 5) % 3 > 0, "label_smoothing": 0.1},
+    ],
+)
+def test_shift(backend: Adapter, options: dict[str, Any]) -> None:
+    """The token after each position, as next_token_cross_entropy has it."""
+    rng = np.random.default_rng(3)
+    features, classifier = rng.normal(size=(2, 5, 3)), rng.normal(size=(7, 3))
+    tokens = np.array([[0, 5, -100, 6, 2], [1, 1, 3, -100, 4]])
+    arrays = [backend.asarray(x) for x in (features, classifier, tokens)]
+    own = {k: backend.asarray(v) if hasattr(v, "dtype") else v for k, v in options.items()}
+    value, slopes = xp_xent.value_and_grad(xp_xent.linear_cross_entropy, (0, 1))(
+        *arrays, shift=True, **own
+    )
+    want, slope = xp_xent.value_and_grad(xp_xent.next_token_cross_entropy)(
+        features @ classifier.T, tokens, **options
+    )
+    assert_agree(value, want, np.abs(want) + 1)
+    assert_agree(slopes[0], slope @ classifier, 1.0)
+    assert_agree(slopes[1], np.einsum("btk,btd->kd", slope, features), 1.0)
+    assert (backend.to_numpy(slopes[0])[:, -1] == 0).all()
+
+
+def test_shift_refuses() -> None:
+    features, classifier = np.zeros((2, 5, 3)), np.zeros((7, 3))
+    tokens = np.zeros((2, 5), int)
+    call = partial(error_of, xp_xent.linear_cross_entropy)
+    assert "(2, 5)" in str(call(features, classifier, tokens[:, :4], shift=True))
+    assert "shift" in str(call(features, classifier, tokens, shift=1))
+    assert "targets" in str(call(features, classifier, np.zeros((2, 5, 7)), shift=True))
+    assert "(..., T, D)" in str(call(features[0, 0], classifier, tokens[0, 0], shift=True))
+    tokens[1, 3] = 8
+    assert "position (1, 3)" in str(call(features, classifier, tokens, shift=True))

@@ -132,6 +132,20 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     return number
 
 
+def no_stats() -> ValueError:
+    """Return the refusal of statistics beside curvature."""
+    return ValueError(
+        "return_stats: got True, but statistics come with a loss and with value_and_grad alone"
+    )
+
+
+def flag(name: str, value: Any) -> bool:
+    """Refuse anything but True and False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: got {value!r}, wanted True or False")
+    return value
+
+
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Refuse anything but one of the choices."""
     if value not in choices:

@@ -6,17 +6,19 @@ for the rows of one step:
     ∂L/∂X = G W        ∂L/∂W = Gᵀ X        ∂L/∂bias = Σ_rows G
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from xp_xent.backends import dtype_name, same_shape
 from xp_xent.flow import checks as check
-from xp_xent.flow.execute import Reduction, run
+from xp_xent.flow.execute import Reduction, loss_stats, run
+from xp_xent.flow.next_token import SHIFT, NextTokenPlan, check_tokens, following
 from xp_xent.flow.options import Range, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.prepare import smoothing_of, target_rows
 from xp_xent.flow.validate import common_backend, is_labels, no_label_to_ignore, row_plan
 from xp_xent.kernels.linear_layer import Layer
+from xp_xent.kernels.row_metrics import SoftmaxWithMetrics
 from xp_xent.kernels.rows import Rows
 
 Array = Any
@@ -56,7 +58,13 @@ class LinearLoss(Loss):
         if options["bias"] is not None:
             check.shape("bias", options["bias"], (classes,), "one number a class")
         named = {"features": features, "targets": targets}
-        plan = row_plan(named, options, ("logits", "targets"), classes)
+        shift = check.flag("shift", options["shift"])
+        kind = NextTokenPlan if shift else RowPlan
+        if shift:
+            if len(features.shape) < 2:
+                raise ValueError(f"features: got shape {tuple(features.shape)}, wanted (..., T, D)")
+            check_tokens("features", features, "targets", targets, options)
+        plan = row_plan(named, options, ("logits", "targets"), classes, kind)
         has_labels = is_labels(plan, targets, -1)
         if not has_labels:
             no_label_to_ignore("targets", options)
@@ -79,7 +87,10 @@ class LinearLoss(Loss):
         features, classifier, targets = arrays
         backend, options = plan.backend, self._resolved(plan, features, options)
         kernel = self._checked_kernel(plan, options)
-        rows, weight = target_rows(plan, features, targets, options)
+        shift = SHIFT if options["shift"] else 0
+        if shift:
+            targets, options = following(plan, targets, options)
+        rows, weight = target_rows(plan, features, targets, options, shift)
         weights = backend.cast(classifier, plan.dtype)
         layer = Layer(backend, features, classifier, options["bias"], weights, plan.dtype)
         reduction = Reduction.of(plan, options, weight)
@@ -117,10 +128,11 @@ class LinearEvaluation(NamedTuple):
 
         def step(total: Any, features: Array, rows: Rows) -> tuple[Any, tuple[Array, ...]]:
             rows = rows._replace(logits=self.layer.logits(features))
-            return total, (run(self, "value", rows=rows),)
+            found = run(self, "value", rows=rows)
+            return total, found if isinstance(found, tuple) else (found,)
 
-        _, (losses,) = self._walk(step, ())
-        return self._reduced(losses)
+        _, (losses, *metrics) = self._walk(step, ())
+        return self._result(losses, metrics)
 
     def value_and_grads(
         self, wrt: tuple[str, ...], cotangent: Any = None
@@ -133,16 +145,16 @@ class LinearEvaluation(NamedTuple):
             totals: dict[str, Array], features: Array, rows: Rows, factor: Array
         ) -> tuple[dict[str, Array], tuple[Array, ...]]:
             rows, out = rows._replace(logits=layer.logits(features)), {}
-            losses = slope = None
+            losses, slope, metrics = None, None, []
             if "targets" in wrt:
                 method = "value_and_target_gradient"
-                losses, out["targets"] = run(self, method, factor, rows=rows)
+                losses, out["targets"], *_ = run(self, method, factor, rows=rows)
             if "temperature" in wrt:
                 method = "value_and_temperature_gradient"
                 losses, out["temperature"] = run(self, method, factor, rows=rows)
             if set(wrt) - {"targets", "temperature"}:
                 method = "value_and_gradient"
-                losses, slope = run(self, method, factor, rows=rows, overwrite=True)
+                losses, slope, *metrics = run(self, method, factor, rows=rows, overwrite=True)
             if "features" in wrt:
                 out["features"] = layer.by_features(slope)
             if "classifier" in wrt:
@@ -150,7 +162,7 @@ class LinearEvaluation(NamedTuple):
                 totals = totals | {"classifier": total}
             if "bias" in wrt:
                 totals = totals | {"bias": totals["bias"] + xp.sum(slope, axis=0)}
-            return totals, (losses, *(out[name] for name in wrt if name in out))
+            return totals, (losses, *(out[name] for name in wrt if name in out), *metrics)
 
         size = {"classifier": tuple(layer.weights.shape), "bias": (layer.weights.shape[0],)}
         totals = {
@@ -164,12 +176,27 @@ class LinearEvaluation(NamedTuple):
         }
         arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}
         arrays["temperature"] = None
-        for name, gradient in zip((n for n in wrt if n in arrays), by_row, strict=True):
+        of_rows = [name for name in wrt if name in arrays]
+        by_row, metrics = by_row[: len(of_rows)], by_row[len(of_rows) :]
+        for name, gradient in zip(of_rows, by_row, strict=True):
             if name == "temperature":
                 found[name] = self._summed(gradient)
             else:
                 found[name] = xp.reshape(gradient, arrays[name].shape)
-        return self._reduced(losses), tuple(found[name] for name in wrt)
+        return self._result(losses, metrics), tuple(found[name] for name in wrt)
+
+    def _result(self, losses: Array, metrics: Sequence[Array]) -> Any:
+        """Return the reduced loss, with its statistics if these are asked for."""
+        if not isinstance(self.kernel, SoftmaxWithMetrics):
+            return self._reduced(losses)
+        if not metrics:
+            return self.value()
+        stats = loss_stats(self, tuple(metrics), self._from_column)
+        return self._reduced(losses), stats
+
+    def _from_column(self, x: Array) -> Array:
+        shape = (*self.layer.features.shape[:-1], 1)
+        return self.plan.from_column(self.backend.xp.reshape(x, shape))
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
         """Return the Hessian of the reduced loss by the features, times a vector."""
@@ -202,6 +229,8 @@ class LinearEvaluation(NamedTuple):
 
     def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
         """Compute the reduced loss, its gradient, and the Hessian's diagonal by the features."""
+        if isinstance(self.kernel, SoftmaxWithMetrics):
+            raise check.no_stats()
         if bound:
             raise check.no_row_sums("behind a linear layer the Hessian is a product with matrices")
         value, (gradient,) = self.value_and_grads(("features",))
@@ -238,12 +267,11 @@ class LinearEvaluation(NamedTuple):
     def _summed(self, by_row: Array) -> Array:
         """Sum a derivative by a number over the rows; one a row where there is a loss a row."""
         if self.reduction.kind == "none":
-            return self.backend.xp.reshape(by_row, tuple(self.layer.features.shape[:-1]))
+            return self._from_column(by_row)
         return self.backend.total(by_row)
 
     def _reduced(self, losses: Array) -> Array:
-        xp, shape = self.backend.xp, tuple(self.layer.features.shape[:-1])
-        return self.reduction.reduce(self.backend, xp.reshape(losses, shape))
+        return self.reduction.reduce(self.backend, self._from_column(losses))
 
     def _factor(self, cotangent: Any) -> Array:
         """Compute the derivative of the reduced loss by each row's loss, (n, 1) or (1, 1)."""
@@ -251,6 +279,8 @@ class LinearEvaluation(NamedTuple):
         factor = self.reduction.factor(self.backend, cotangent, self.layer.dtype)
         if isinstance(factor, (int, float)):
             return self.backend.full((1, 1), factor, self.layer.dtype, like=like)
+        if len(factor.shape) != 0:
+            factor = self.plan.cotangent_to_column(factor)
         return xp.reshape(factor, (-1, 1))
 
     def _check(self, wrt: tuple[str, ...]) -> None:

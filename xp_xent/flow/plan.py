@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from xp_xent.flow.options import placed
+from xp_xent.kernels.row_metrics import LossStats
 
 Array = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -217,6 +218,10 @@ class Loss:
             if len(self._plans) >= MOST:
                 del self._plans[next(iter(self._plans))]
             self._plans[key] = plan
+
+    def with_stats(self, loss: Array, *stats: Array) -> tuple[Array, LossStats]:
+        """Return what ``return_stats=True`` does, of its arrays."""
+        return loss, LossStats(*stats)
 
     def settled(self, options: dict[str, Any]) -> bool:
         """Return whether all options that are numbers of the kernel have their defaults."""

@@ -8,7 +8,7 @@ import numpy as np
 from xp_xent.backends import to_numpy
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
-from xp_xent.flow.execute import Evaluation, Reduction
+from xp_xent.flow.execute import Evaluation, EvaluationWithStats, Reduction
 from xp_xent.flow.options import (
     AT_LEAST_0,
     SOFTCAP,
@@ -23,6 +23,7 @@ from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.validate import BINARY
 from xp_xent.kernels.elementary import is_zero
 from xp_xent.kernels.label_smoothing import Smoothing
+from xp_xent.kernels.row_metrics import SoftmaxWithMetrics
 from xp_xent.kernels.rows import Rows
 from xp_xent.kernels.softmax import Softmax
 
@@ -77,6 +78,7 @@ class RowLoss(Loss):
     def prepare(self, plan: RowPlan, arrays: tuple[Array, ...], options: Options) -> Evaluation:
         """Return the evaluation of a call, or refuse its values."""
         (logits, targets), backend = arrays, plan.backend
+        evaluation = EvaluationWithStats if options.get("return_stats") else Evaluation
         if plan.moves_axis:
             logits = plan.to_kernel(logits)
         if plan.reduction is not None and backend.can_read_values(targets):
@@ -85,13 +87,14 @@ class RowLoss(Loss):
                 label = backend.cast(label, plan.index_dtype)
             if backend.all_between(label, 0, plan.classes - 1):
                 rows = Rows(logits, label=label[plan.column], weighted=False)
-                return Evaluation(plan, plan.kernel, rows, plan.reduction)
+                return evaluation(plan, plan.kernel, rows, plan.reduction)
         options = numbers(self.ranges, backend, plan.dtype, arrays[0], options)
         kernel = plan.kernel or self._checked_kernel(plan, options)
         targets, aligned = self.aligned(plan, targets, masks(backend, options))
         rows, weight = target_rows(plan, arrays[0], targets, aligned, self.shift)
         reduction = Reduction.of(plan, options, weight)
-        return Evaluation(plan, kernel, rows._replace(logits=logits), reduction)
+        rows = rows._replace(logits=logits)
+        return evaluation(plan, kernel, rows, reduction)
 
     def _checked_kernel(self, plan: RowPlan, options: Options) -> Any:
         smoothing_of(options, plan.classes)
@@ -122,9 +125,8 @@ def smoothing_of(options: Options, classes: int | None = None) -> Smoothing:
 def softmax_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
     """Return cross-entropy's formulas with these options."""
     names = ("z_loss", "softcap", "temperature")
-    return Softmax(
-        dtype, smoothing=smoothing_of(options), **{name: options[name] for name in names}
-    )
+    kind = SoftmaxWithMetrics if check.flag("return_stats", options["return_stats"]) else Softmax
+    return kind(dtype, smoothing=smoothing_of(options), **{name: options[name] for name in names})
 
 
 def target_rows(

@@ -34,6 +34,7 @@ def cross_entropy(
     temperature: float | Array = 1.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
+    return_stats: bool = False,
 ) -> Array:
     """Cross-entropy between logits and class labels or probabilities.
 
@@ -78,12 +79,19 @@ def cross_entropy(
         the number of rows that count with probabilities.
     normalizer : float or 0-d array, optional
         Replaces the mean's denominator: the number of tokens in an accumulated batch, say.
+    return_stats : bool, default False
+        Also return what a trainer logs, of the same walk over the logits: see Returns.
 
     Returns
     -------
     array
         The loss in nats: 0-d, or of the labels' shape with ``reduction="none"``. Its dtype is the
         logits', but float32 for float16 and bfloat16. NaN where no row counts.
+        With ``return_stats=True`` a pair of the loss and a named tuple of arrays, none of which
+        carries a gradient: `nll`, `logsumexp` and `correct` of each row (the negative
+        log-likelihood of its label, log Σ exp, and whether the label's logit is the largest; 0 and
+        False where a row does not count), and `z_loss`, Σ ``z_loss``·lse² over the rows that
+        count, weighted by sample, before the denominator.
 
     Raises
     ------
@@ -131,7 +139,7 @@ def cross_entropy(
         "class_where": class_where, "ignore_index": ignore_index,
         "label_smoothing": label_smoothing, "smoothing": smoothing, "z_loss": z_loss,
         "softcap": softcap, "temperature": temperature, "reduction": reduction,
-        "normalizer": normalizer,
+        "normalizer": normalizer, "return_stats": return_stats,
     }  # fmt: skip
     return compute(_CROSS_ENTROPY, None, (logits, targets), options)
 

@@ -23,6 +23,7 @@ def linear_cross_entropy(
     /,
     *,
     bias: Array | None = None,
+    shift: bool = False,
     weight: Array | None = None,
     sample_weight: Array | None = None,
     where: Array | None = None,
@@ -35,6 +36,7 @@ def linear_cross_entropy(
     temperature: float | Array = 1.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
+    return_stats: bool = False,
 ) -> Array:
     """Cross-entropy of the logits ``features @ classifier.T + bias``.
 
@@ -48,13 +50,17 @@ def linear_cross_entropy(
         Integer labels of shape (...), or floating probabilities of shape (..., K).
     bias : array, shape (K,), optional
         Added to the logits.
+    shift : bool, default False
+        Each position of features (..., T, D) is scored by the target after it, as in
+        `next_token_cross_entropy`: the last one has no loss, and gradient 0, and weights and masks
+        are given for the token that is predicted.
     class_where : boolean array, optional
         As in `cross_entropy`: it broadcasts against the logits, (..., K).
     weight, sample_weight, where, ignore_index, label_smoothing, smoothing
         As in `cross_entropy`.
     z_loss, softcap, temperature
         As in `cross_entropy`.
-    reduction, normalizer
+    reduction, normalizer, return_stats
         As in `cross_entropy`.
 
     Returns
@@ -89,10 +95,10 @@ def linear_cross_entropy(
     0.239545
     """
     options = {
-        "bias": bias, "weight": weight, "sample_weight": sample_weight, "where": where,
-        "class_where": class_where, "ignore_index": ignore_index,
+        "bias": bias, "shift": shift, "weight": weight, "sample_weight": sample_weight,
+        "where": where, "class_where": class_where, "ignore_index": ignore_index,
         "label_smoothing": label_smoothing, "smoothing": smoothing, "z_loss": z_loss,
         "softcap": softcap, "temperature": temperature, "reduction": reduction,
-        "normalizer": normalizer,
+        "normalizer": normalizer, "return_stats": return_stats,
     }  # fmt: skip
     return compute(_LINEAR, None, (features, classifier, targets), options)

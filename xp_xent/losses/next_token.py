@@ -2,70 +2,17 @@
 
 from typing import Any
 
-from xp_xent.flow import checks as check
 from xp_xent.flow.execute import compute
-from xp_xent.flow.plan import RowPlan, public
-from xp_xent.flow.prepare import SOFTMAX_NUMBERS, RowLoss, softmax_kernel
-from xp_xent.flow.validate import common_backend
+from xp_xent.flow.next_token import NextTokenLoss
+from xp_xent.flow.plan import public
+from xp_xent.flow.prepare import SOFTMAX_NUMBERS, softmax_kernel
 
 Array = Any
 
 __all__ = ["next_token_cross_entropy"]
 
 
-class _NextTokenPlan(RowPlan):
-    """Hide the last position, which predicts nothing, from what the user sees of the losses."""
-
-    def losses_shape(self) -> tuple[int, ...]:
-        *texts, length = self.rows_shape
-        return (*texts, length if check.known(length, 0) else length - 1)
-
-    def from_column(self, losses: Array) -> Array:
-        found = super().from_column(losses)
-        # Without a position there is none to hide.
-        return found if check.known(found.shape[-1], 0) else found[..., :-1]
-
-    def cotangent_to_column(self, cotangent: Array) -> Array:
-        xp = self.backend.xp
-        padding = xp.zeros_like(xp.sum(cotangent, axis=-1, keepdims=True))
-        return super().cotangent_to_column(xp.concat([cotangent, padding], axis=-1))
-
-
-class _NextTokenLoss(RowLoss):
-    """Each position's label is the token after it; so are its weight and whether it counts."""
-
-    shift = 1
-    plan_type = _NextTokenPlan
-
-    def validate(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> RowPlan:
-        logits, tokens = arrays
-        optional = {name: options[name] for name in ("sample_weight", "where")}
-        given = {name: array for name, array in optional.items() if array is not None}
-        common_backend(logits=logits, tokens=tokens, **given)
-        check.labels("tokens", tokens)
-        if len(logits.shape) < 2:
-            raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
-        for name, array in {"tokens": tokens, **given}.items():
-            check.shape(name, array, logits.shape[:-1], "the logits' without the vocabulary")
-        plan = super().validate(arrays, options | {"axis": -1})
-        plan.reduction = None  # each text has a position that does not count
-        return plan
-
-    def aligned(
-        self, plan: RowPlan, tokens: Array, options: dict[str, Any]
-    ) -> tuple[Array, dict[str, Any]]:
-        where, sample_weight, xp = options["where"], options["sample_weight"], plan.backend.xp
-        position = plan.backend.indices(tokens, -1)
-        predicts = xp.broadcast_to(position < tokens.shape[-1] - 1, tokens.shape)
-        if where is not None:
-            predicts = predicts & _following(xp, where)
-        if sample_weight is not None:
-            sample_weight = _following(xp, sample_weight)
-        options = options | {"where": predicts, "sample_weight": sample_weight}
-        return _following(xp, tokens), options
-
-
-_NEXT_TOKEN = _NextTokenLoss(softmax_kernel, ("logits", "tokens"), ranges=SOFTMAX_NUMBERS)
+_NEXT_TOKEN = NextTokenLoss(softmax_kernel, ("logits", "tokens"), ranges=SOFTMAX_NUMBERS)
 
 
 @public(_NEXT_TOKEN)
@@ -86,6 +33,7 @@ def next_token_cross_entropy(
     temperature: float | Array = 1.0,
     reduction: str = "mean",
     normalizer: float | Array | None = None,
+    return_stats: bool = False,
 ) -> Array:
     """Cross-entropy of a language model: the logits at position t predict the token at t + 1.
 
@@ -104,7 +52,7 @@ def next_token_cross_entropy(
         As in `cross_entropy`: it broadcasts against the logits, whose positions predict.
     weight, ignore_index, label_smoothing, smoothing, z_loss, softcap, temperature
         As in `cross_entropy`.
-    reduction, normalizer
+    reduction, normalizer, return_stats
         As in `cross_entropy`.
 
     Returns
@@ -135,16 +83,6 @@ def next_token_cross_entropy(
         "class_where": class_where, "ignore_index": ignore_index,
         "label_smoothing": label_smoothing, "smoothing": smoothing, "z_loss": z_loss,
         "softcap": softcap, "temperature": temperature, "reduction": reduction,
-        "normalizer": normalizer,
+        "normalizer": normalizer, "return_stats": return_stats,
     }  # fmt: skip
     return compute(_NEXT_TOKEN, None, (logits, tokens), options)
-
-
-def _following(xp: Any, array: Array) -> Array:
-    """Return each position what the next one has, and the last, which is not used, the first's.
-
-    It is a roll; but PyTorch's asks if there is any position, which a compiler may not know.
-    """
-    if check.known(array.shape[-1], 0):
-        return array
-    return xp.concat([array[..., 1:], array[..., :1]], axis=-1)

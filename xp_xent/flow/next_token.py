@@ -1,0 +1,88 @@
+"""Scoring each position of a text by the token after it: labels, weights and masks, shifted."""
+
+from typing import Any
+
+from xp_xent.flow import checks as check
+from xp_xent.flow.plan import RowPlan
+from xp_xent.flow.prepare import RowLoss
+from xp_xent.flow.validate import common_backend
+
+Array = Any
+Options = dict[str, Any]
+
+SHIFT = 1  # what is added to a label's position in a message
+
+
+class NextTokenPlan(RowPlan):
+    """Hide the last position, which predicts nothing, from what the user sees of the losses."""
+
+    def losses_shape(self) -> tuple[int, ...]:
+        """Return the shape of the losses: a position less."""
+        *texts, length = self.rows_shape
+        return (*texts, length if check.known(length, 0) else length - 1)
+
+    def from_column(self, losses: Array) -> Array:
+        """View one number a row as the user does."""
+        found = super().from_column(losses)
+        # Without a position there is none to hide.
+        return found if check.known(found.shape[-1], 0) else found[..., :-1]
+
+    def cotangent_to_column(self, cotangent: Array) -> Array:
+        """Add a cotangent of 0 for the last position."""
+        xp = self.backend.xp
+        padding = xp.zeros_like(xp.sum(cotangent, axis=-1, keepdims=True))
+        return super().cotangent_to_column(xp.concat([cotangent, padding], axis=-1))
+
+
+class NextTokenLoss(RowLoss):
+    """Each position's label is the token after it; so are its weight and whether it counts."""
+
+    shift = SHIFT
+    plan_type = NextTokenPlan
+
+    def validate(self, arrays: tuple[Array, ...], options: Options) -> RowPlan:
+        """Return the plan of a call, or refuse it."""
+        logits, tokens = arrays
+        if len(logits.shape) < 2:
+            raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
+        check_tokens("logits", logits, "tokens", tokens, options)
+        plan = super().validate(arrays, options | {"axis": -1})
+        plan.reduction = None  # each text has a position that does not count
+        return plan
+
+    def aligned(self, plan: RowPlan, tokens: Array, options: Options) -> tuple[Array, Options]:
+        """Return what comes after each position."""
+        return following(plan, tokens, options)
+
+
+def check_tokens(first: str, like: Array, name: str, tokens: Array, options: Options) -> None:
+    """Refuse tokens, weights and masks that are not of each position."""
+    optional = {name: options[name] for name in ("sample_weight", "where")}
+    given = {name: tokens, **{name: x for name, x in optional.items() if x is not None}}
+    common_backend(**{first: like}, **given)
+    check.labels(name, tokens)
+    wide = "vocabulary" if first == "logits" else "last axis"
+    for name, array in given.items():
+        check.shape(name, array, like.shape[:-1], f"the {first}' without the {wide}")
+
+
+def following(plan: RowPlan, tokens: Array, options: Options) -> tuple[Array, Options]:
+    """Return the token after each position, with its weight and whether it is to be predicted."""
+    where, sample_weight, xp = options["where"], options["sample_weight"], plan.backend.xp
+    position = plan.backend.indices(tokens, -1)
+    predicts = xp.broadcast_to(position < tokens.shape[-1] - 1, tokens.shape)
+    if where is not None:
+        predicts = predicts & _next(xp, where)
+    if sample_weight is not None:
+        sample_weight = _next(xp, sample_weight)
+    return _next(xp, tokens), options | {"where": predicts, "sample_weight": sample_weight}
+
+
+def _next(xp: Any, array: Array) -> Array:
+    """Return each position what the next one has, and the last, which is not used, the first's.
+
+    It is a roll; but PyTorch's asks if there is any position, which a compiler may not know.
+    """
+    if check.known(array.shape[-1], 0):
+        return array
+    return xp.concat([array[..., 1:], array[..., :1]], axis=-1)
