@@ -111,19 +111,23 @@ class Evaluation(NamedTuple):
         return self._reduced(run(self, "value"))
 
     def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Compute the reduced loss, and its derivative by each of the arguments named."""
+        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
+    ) -> tuple[Array, tuple[Array | None, ...]]:
+        """Compute the reduced loss, and its derivative by each of the arguments named.
+
+        A derivative is None where it was written into its array of `out`.
+        """
         plan = self.plan
         factor = self.reduction.rate if cotangent is None else None
         factor = self._factor(cotangent) if factor is None else factor
-        if wrt == plan.names[:1]:
+        if wrt == plan.names[:1] and not out:
             losses, gradient = run(self, "value_and_gradient", factor)
             return self._reduced(losses), (plan.to_user(gradient) if plan.moves_axis else gradient,)
         methods, gradients = [self._derivative_by(name) for name in wrt], []
-        for method in methods:
-            losses, gradient = run(self, method, factor)
-            gradients.append(plan.to_user(gradient))
+        for method, given in zip(methods, out or (None,) * len(wrt), strict=True):
+            target = None if given is None else plan.to_kernel(given)
+            losses, gradient = run(self, method, factor, out=target)
+            gradients.append(plan.to_user(gradient) if target is None else fill(target, gradient))
         return self._reduced(losses), tuple(gradients)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
@@ -174,12 +178,24 @@ class Evaluation(NamedTuple):
         raise ValueError(f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, names))}")
 
 
+def fill(target: Array, gradient: Array) -> None:
+    """Copy a gradient to where it was asked for, unless it was written there block by block."""
+    if gradient is not target:
+        target[...] = gradient
+
+
 def run(
-    evaluation: Any, method: str, *others: Any, rows: Any = None, overwrite: bool = False
+    evaluation: Any,
+    method: str,
+    *others: Any,
+    rows: Any = None,
+    overwrite: bool = False,
+    out: Array | None = None,
 ) -> Any:
     """Call the kernel's method on rows, the evaluation's if not given, block by block.
 
-    With `overwrite` a result may be written over the logits, which are needed no more.
+    With `overwrite` a result may be written over the logits, which are needed no more; into `out`
+    the last result may be, which then is returned for it.
     """
     rows = evaluation.rows if rows is None else rows
     count, kernel, backend = len(rows), evaluation.kernel, evaluation.plan.backend
@@ -189,7 +205,8 @@ def run(
         return call(backend, Rows(*parts[:count]), *parts[count:])
 
     whole = method in kernel.by_sums and rows.label is not None and rows.smoothing_mass is None
-    return backend.map_blocks(on_block, *rows, *others, overwrite=overwrite, whole=whole)
+    how: dict[str, Any] = {} if out is None else {"out": out}  # not every adapter knows of it
+    return backend.map_blocks(on_block, *rows, *others, overwrite=overwrite, whole=whole, **how)
 
 
 def compute(

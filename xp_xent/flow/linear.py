@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from xp_xent.backends import dtype_name, same_shape
 from xp_xent.flow import checks as check
-from xp_xent.flow.execute import Reduction, run
+from xp_xent.flow.execute import Reduction, fill, run
 from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.prepare import smoothing_of, target_rows
 from xp_xent.flow.validate import common_backend, is_labels, no_label_to_ignore, row_plan
@@ -117,31 +117,34 @@ class LinearEvaluation(NamedTuple):
         return self._reduced(losses)
 
     def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Compute the reduced loss, and its derivative by each of the arguments named."""
+        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
+    ) -> tuple[Array, tuple[Array | None, ...]]:
+        """Compute the reduced loss, and its derivative by each of the arguments named.
+
+        A derivative is None where it was copied into its array of `out`.
+        """
         self._check(wrt)
         xp, layer, backend = self.backend.xp, self.layer, self.backend
 
         def step(
             totals: dict[str, Array], features: Array, rows: Rows, factor: Array
         ) -> tuple[dict[str, Array], tuple[Array, ...]]:
-            rows, out = rows._replace(logits=layer.logits(features)), {}
+            rows, parts = rows._replace(logits=layer.logits(features)), {}
             losses = slope = None
             if "targets" in wrt:
                 method = "value_and_target_gradient"
-                losses, out["targets"] = run(self, method, factor, rows=rows)
+                losses, parts["targets"] = run(self, method, factor, rows=rows)
             if set(wrt) - {"targets"}:
                 method = "value_and_gradient"
                 losses, slope = run(self, method, factor, rows=rows, overwrite=True)
             if "features" in wrt:
-                out["features"] = layer.by_features(slope)
+                parts["features"] = layer.by_features(slope)
             if "classifier" in wrt:
                 total = backend.add_product(totals["classifier"], slope, features)
                 totals = totals | {"classifier": total}
             if "bias" in wrt:
                 totals = totals | {"bias": totals["bias"] + xp.sum(slope, axis=0)}
-            return totals, (losses, *(out[name] for name in wrt if name in out))
+            return totals, (losses, *(parts[name] for name in wrt if name in parts))
 
         size = {"classifier": tuple(layer.weights.shape), "bias": (layer.weights.shape[0],)}
         totals = {
@@ -156,7 +159,10 @@ class LinearEvaluation(NamedTuple):
         arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}
         for name, gradient in zip((n for n in wrt if n in arrays), by_row, strict=True):
             found[name] = xp.reshape(gradient, arrays[name].shape)
-        return self._reduced(losses), tuple(found[name] for name in wrt)
+        gradients = [found[name] for name in wrt]
+        for at, target in enumerate(out):
+            gradients[at] = gradients[at] if target is None else fill(target, gradients[at])
+        return self._reduced(losses), tuple(gradients)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
         """Return the Hessian of the reduced loss by the features, times a vector."""
