@@ -178,10 +178,11 @@ class Evaluation(NamedTuple):
         raise ValueError(f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, names))}")
 
 
-def fill(target: Array, gradient: Array) -> None:
+def fill(target: Array, gradient: Array) -> Array | None:
     """Copy a gradient to where it was asked for, unless it was written there block by block."""
     if gradient is not target:
         target[...] = gradient
+    return None
 
 
 def run(

@@ -37,8 +37,8 @@ def value_and_grad(
     -------
     callable
         ``f(*arrays, cotangent=None, out=None, **options) -> (value, gradient)``: arrays and
-        options as the loss takes them; `gradient` is one array, or a tuple for a tuple of `argnums`, each of the
-        shape and dtype of its argument. With ``reduction="none"`` it is the gradient of each
+        options as the loss takes them; `gradient` is one array, or a tuple for a tuple of
+        `argnums`, each of the shape and dtype of its argument. With ``reduction="none"`` it is the gradient of each
         row's own loss, and `cotangent`, of the loss's shape, weighs the rows. `out`, an array of
         the gradient's shape and dtype, is written into and returned as the gradient: memory in
         use is quicker to write than new memory. For a tuple of `argnums` it is a tuple, with None
@@ -245,9 +245,7 @@ def _of_one_library(arrays: tuple[Array, ...], **more: Array) -> None:
     common_backend(**{f"argument {i}": array for i, array in enumerate(arrays)}, **more)
 
 
-def _check_out(
-    names: tuple[str, ...], given: dict[str, Any], cotangent: Any, out: tuple[Array | None, ...]
-) -> None:
+def _check_out(names: tuple[str, ...], given: dict[str, Any], cotangent: Any, out: Any) -> None:
     """Refuse arrays into which the gradients by the arguments named cannot be written."""
     if not isinstance(out, tuple) or len(out) != len(names):
         got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
