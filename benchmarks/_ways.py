@@ -208,7 +208,8 @@ def _jit(loss: Loss, floats: list[Array], labels: Array) -> Calls:
 
 
 HOW: Final[dict[str, Callable[[Loss, list[Array], Array], Calls]]] = {
-    "value_and_grad": _closed, "out": _closed_out, "backward": _backward, "compiled": _compiled, "jit": _jit,
+    "value_and_grad": _closed, "out": _closed_out,
+    "backward": _backward, "compiled": _compiled, "jit": _jit,
 }  # fmt: skip
 
 

@@ -38,12 +38,12 @@ def value_and_grad(
     callable
         ``f(*arrays, cotangent=None, out=None, **options) -> (value, gradient)``: arrays and
         options as the loss takes them; `gradient` is one array, or a tuple for a tuple of
-        `argnums`, each of the shape and dtype of its argument. With ``reduction="none"`` it is the gradient of each
-        row's own loss, and `cotangent`, of the loss's shape, weighs the rows. `out`, an array of
-        the gradient's shape and dtype, is written into and returned as the gradient: memory in
-        use is quicker to write than new memory. For a tuple of `argnums` it is a tuple, with None
-        for a gradient that needs none. NumPy, CuPy and PyTorch have it. It is not touched where a
-        call is refused.
+        `argnums`, each of the shape and dtype of its argument. With ``reduction="none"`` it is
+        the gradient of each row's own loss, and `cotangent`, of the loss's shape, weighs the
+        rows. `out`, an array of the gradient's shape and dtype, is written into and returned as
+        the gradient: memory in use is quicker to write than new memory. For a tuple of `argnums`
+        it is a tuple, with None for a gradient that needs none. NumPy, CuPy and PyTorch have it.
+        It is not touched where a call is refused.
 
     Raises
     ------
