@@ -73,6 +73,10 @@ class Backend(RowSums):
         """Return whether values are in host memory and known now: not on a device, not traced."""
         return False
 
+    def _not_writable(self, out: Array, others: tuple[Array, ...]) -> str | None:
+        """Return why results cannot be written into an array while others are read, or None."""
+        return f"got an array of {self.name}, into which no results are written; leave out= away"
+
     def all_between(self, x: Array, low: float, high: float) -> bool:
         """Return whether readable numbers all lie in [low, high], none of them NaN."""
         return bool(self.xp.all((x >= low) & (x <= high)))
@@ -174,14 +178,15 @@ class Backend(RowSums):
     evaluate: Callable[..., Any] | None = None
 
     def map_blocks(
-        self, function: Callable[..., Any], rows: Array, *operands: Any, **_: bool
+        self, function: Callable[..., Any], rows: Array, *operands: Any, **_: Any
     ) -> Any:
         """Apply a function that treats each row alone to rows (..., K) and what belongs to them.
 
         The operands broadcast against the rows, are numbers or None. The function returns an array
         or a tuple of arrays of shape (..., 1) or (..., K). A backend may cut the rows into blocks.
         With ``overwrite=True`` it may write a result over the rows. ``whole=True`` says that the
-        function makes nothing of the rows' shape but by `exp_sums` and `exp_gradient`.
+        function makes nothing of the rows' shape but by `exp_sums` and `exp_gradient`. Into `out`,
+        an array of the rows' shape, the last result may be written, and `out` returned for it.
         """
         return function(rows, *operands)
 

@@ -44,6 +44,20 @@ def cut(shape: tuple[int, ...], most: int, axis: int = -1) -> Iterator[Index]:
             yield tuple(index)
 
 
+def folded(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Return whether several entries of an array may lie in one place of its memory."""
+    span = 0
+    for stride, n in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1):
+        if stride <= span:
+            return True
+        span += stride * (n - 1)
+    return False
+
+
+FOLDED = "got an array several of whose entries lie, or may lie, in one place of memory"
+SHARED = "got an array that shares memory, or may, with an input or another output"
+
+
 def part(array: Any, index: Index, shape: tuple[int, ...]) -> Any:
     """View a block of an operand of rows; an axis along which it broadcasts is kept whole."""
     # A number is the same in each, as None is; NumPy's scalars are numbers that have a shape.
@@ -63,6 +77,7 @@ def walk(
     *operands: Any,
     overwrite: bool = False,
     whole: bool = False,
+    out: Array | None = None,
 ) -> Any:
     """Do as `Backend.map_blocks` on blocks of ROOM bytes, one after the other, without waiting.
 
@@ -83,7 +98,10 @@ def walk(
         single = not isinstance(results, tuple)
         results = (results,) if single else results
         if not outputs:
-            outputs = [_output(backend, rows, found, overwrite) for found in results]
+            new = results if out is None else results[:-1]
+            outputs = [_output(backend, rows, found, overwrite) for found in new]
+            if out is not None:
+                outputs.append(out)
         for output, found in zip(outputs, results, strict=True):
             output[index] = found
         del found, results  # or the next block's would come beside them

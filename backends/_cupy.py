@@ -44,6 +44,12 @@ class CuPy(Adapter):
         with self.xp.cuda.Device(device):
             return self.xp.asarray(np.asarray(host, dtype=dtype))
 
+    def _not_writable(self, out: Array, others: tuple[Array, ...]) -> str | None:
+        if _blocks.folded(out.shape, out.strides):
+            return _blocks.FOLDED
+        shared = any(self.xp.may_share_memory(out, x) for x in others)
+        return _blocks.SHARED if shared else None
+
     def to_numpy(self, array: Array) -> np.ndarray:
         return array.get()
 
@@ -73,7 +79,7 @@ class CuPy(Adapter):
         return self._at_axis(axis)
 
     def map_blocks(
-        self, function: Callable[..., Any], rows: Array, *operands: Any, **how: bool
+        self, function: Callable[..., Any], rows: Array, *operands: Any, **how: Any
     ) -> Any:
         return _blocks.walk(self, function, rows, *operands, **how)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from xp_xent.backends import _blocks
 from xp_xent.backends._base import MOST, Array
 from xp_xent.backends._numpy_layout import Located, few, located, memory
 from xp_xent.backends._numpy_walk import Walked
@@ -23,6 +24,15 @@ class NumPy(Walked):
         if isinstance(array, np.matrix):
             return "got a numpy.matrix, wanted a numpy.ndarray; use numpy.asarray"
         return None
+
+    def _not_writable(self, out: Array, others: tuple[Array, ...]) -> str | None:
+        if not out.flags.writeable:
+            return "got a read-only array, wanted one to write into"
+        if not out.dtype.isnative:
+            return f"got dtype {out.dtype.str}, wanted the machine's byte order"
+        if _blocks.folded(out.shape, out.strides):
+            return _blocks.FOLDED
+        return _blocks.SHARED if any(_share(out, x) for x in others) else None
 
     def device(self, array: Array) -> str:
         return "cpu"
@@ -92,6 +102,13 @@ class NumPy(Walked):
         np.subtract(whole, p, out=p)
         line[large] = summed[:, 0]
         return p
+
+
+def _share(a: Array, b: Array) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=1000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
 
 
 BACKEND = NumPy()

@@ -158,6 +158,7 @@ class Walked(Adapter):
         rows: Array,
         *operands: Any,
         overwrite: bool = False,
+        out: Array | None = None,
         **_: bool,
     ) -> Any:
         walk = self._walk
@@ -176,13 +177,16 @@ class Walked(Adapter):
         shape, outputs = rows.shape, list[np.ndarray]()
         # With one class, losses would have that shape as well.
         over = rows if overwrite and shape[-1] > 1 else None
+        target = None if out is None else np.asarray(out)
+        room_in = [] if target is None else [target]
         single, lock = True, threading.Lock()
 
         def work(index: tuple[Any, ...]) -> None:
             nonlocal single
             parts = [_blocks.part(x, index, shape) for x in given]
             # Not over the rows: a kernel may read them again after their exponentials are made.
-            room = self._walk.room = _gradient(outputs, index, shape) if over is None else None
+            found = room_in or outputs
+            room = self._walk.room = _gradient(found, index, shape) if over is None else None
             try:
                 results = self._computed(function, parts)
             finally:
@@ -191,12 +195,16 @@ class Walked(Adapter):
             results = (results,) if single else results
             with lock:
                 if not outputs:
-                    outputs.extend(like_rows(rows, part, over) for part in results)
+                    new = results if target is None else results[:-1]
+                    outputs.extend(like_rows(rows, part, over) for part in new)
+                    outputs.extend(room_in)
             for output, part in zip(outputs, results, strict=True):
                 if part is not room:
                     output[index] = part
 
         _threads.each(work, blocks, len(blocks))
+        if out is not None:
+            outputs[-1] = out  # of its own type
         return outputs[0] if single else tuple(outputs)
 
     def _computed(self, function: Callable[..., Any], operands: Sequence[Any]) -> Any:

@@ -43,6 +43,23 @@ class Torch(_torch_eager.EagerLosses):
             return f"got a tensor of layout {array.layout}, wanted a dense one; use to_dense()"
         return None
 
+    def _not_writable(self, out: Array, others: tuple[Array, ...]) -> str | None:
+        if not _torch_eager.is_eager(out, *others):
+            return "got a tensor under a transform or compiler, where none is written into"
+        if out.requires_grad:
+            return "got a tensor that requires grad, wanted one that does not; use detach()"
+        if self.torch.is_grad_enabled() and any(x.requires_grad for x in others):
+            return (
+                "got a tensor beside inputs that require grad, but what is written into it cannot "
+                "be differentiated; call inside torch.no_grad()"
+            )
+        if out.is_inference() and not self.torch.is_inference_mode_enabled():
+            return "got an inference tensor, wanted one that may be written into; use clone()"
+        if _blocks.folded(tuple(out.shape), out.stride()):
+            return _blocks.FOLDED
+        shared = any(_torch_memory.may_share(out, x) for x in others)
+        return _blocks.SHARED if shared else None
+
     def devices(self) -> tuple[Any, ...]:
         accelerator = self.torch.accelerator
         return (
@@ -121,7 +138,7 @@ class Torch(_torch_eager.EagerLosses):
     # Evaluation
 
     def map_blocks(
-        self, function: Callable[..., Any], rows: Array, *operands: Any, **how: bool
+        self, function: Callable[..., Any], rows: Array, *operands: Any, **how: Any
     ) -> Any:
         # What autograd, a transform, a compiler or a tracer sees is one formula of whole tensors.
         if not self._may_write(rows, *operands):

@@ -114,6 +114,9 @@ def closed_form(
             shared = shared and settings[name] is not None
         elif hasattr(x, "dtype") and not isinstance(x, np.generic):
             shared = False  # an array of another library, for the loss to refuse
+    for given in more:  # a tuple is what to write into
+        for x in given if isinstance(given, tuple) else ():
+            shared = shared and (x is None or _torch_memory.on_host(x) is not None)
     if shared:
         operands = map(_torch_memory.operand_to_numpy, more)
         threads = _threads.ceiling.set(torch.get_num_threads())

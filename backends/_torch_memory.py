@@ -60,6 +60,19 @@ def on_host(tensor: torch.Tensor) -> np.ndarray | None:
         return None
 
 
+def may_share(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Return whether tensors' ranges of memory overlap."""
+    if a.device != b.device or a.numel() == 0 or b.numel() == 0:
+        return False
+    (first, end), (other, other_end) = _range(a), _range(b)
+    return first < other_end and other < end
+
+
+def _range(x: torch.Tensor) -> tuple[int, int]:
+    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    return x.data_ptr(), x.data_ptr() + (last + 1) * x.itemsize
+
+
 def copied(tensor: torch.Tensor) -> np.ndarray:
     """Copy a tensor to NumPy; bfloat16, which NumPy alone has not, as float32."""
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
@@ -70,6 +83,8 @@ def copied(tensor: torch.Tensor) -> np.ndarray:
 
 def operand_to_numpy(given: Any) -> Any:
     """Return NumPy what is asked for beside a loss's own arrays: converted where not shared."""
+    if isinstance(given, tuple):  # to be written into
+        return tuple([x if x is None else on_host(x) for x in given])
     if not isinstance(given, torch.Tensor):
         return given
     view = on_host(given)
@@ -120,6 +135,8 @@ def _ask_for_huge_pages(tensor: torch.Tensor) -> None:
 
 def from_host(found: Any) -> Any:
     """Return NumPy's results as tensors: an array, a number, or a nest of tuples of these."""
+    if found is None:  # it was written into a tensor that was given for it
+        return None
     if isinstance(found, tuple):
         parts = map(from_host, found)
         return type(found)(*parts) if hasattr(found, "_fields") else tuple(parts)

@@ -69,6 +69,7 @@ class Way(NamedTuple):
 
 _WAYS: Final = (
     Way("xp_xent, NumPy", "xp_xent", "numpy", "value_and_grad"),
+    Way("xp_xent, NumPy, out=", "xp_xent", "numpy", "out"),
     Way("xp_xent, CuPy", "xp_xent", "cupy", "value_and_grad"),
     Way("xp_xent, PyTorch", "xp_xent", "torch", "backward"),
     Way("xp_xent, PyTorch compiled", "xp_xent", "torch", "compiled"),
@@ -106,6 +107,7 @@ class Line(NamedTuple):
 
 CASES: Final = (
     Line("numpy", "NumPy, value_and_grad", "xp_xent, NumPy", ("PyTorch",)),
+    Line("numpy-out", "NumPy, value_and_grad, out=", "xp_xent, NumPy, out=", ("PyTorch",)),
     Line("torch", "PyTorch, loss.backward()", "xp_xent, PyTorch", ("PyTorch",),
          ("PyTorch compiled", "Liger")),
     Line("torch-compiled", "PyTorch compiled", "xp_xent, PyTorch compiled", ("PyTorch compiled",),
@@ -163,6 +165,13 @@ def _closed(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     return lambda: both(*floats, labels), lambda: loss(*floats, labels)
 
 
+def _closed_out(loss: Loss, floats: list[Array], labels: Array) -> Calls:
+    """Take this library's closed form, into memory that was written to before."""
+    both = xp_xent.value_and_grad(loss, argnums=(0, 1)[: len(floats)])
+    out = tuple([x.copy() for x in floats])
+    return lambda: both(*floats, labels, out=out), lambda: loss(*floats, labels)
+
+
 def _backward(loss: Loss, floats: list[Array], labels: Array) -> Calls:
     """Differentiate with PyTorch's autograd."""
     import torch
@@ -199,7 +208,8 @@ def _jit(loss: Loss, floats: list[Array], labels: Array) -> Calls:
 
 
 HOW: Final[dict[str, Callable[[Loss, list[Array], Array], Calls]]] = {
-    "value_and_grad": _closed, "backward": _backward, "compiled": _compiled, "jit": _jit,
+    "value_and_grad": _closed, "out": _closed_out,
+    "backward": _backward, "compiled": _compiled, "jit": _jit,
 }  # fmt: skip
 
 

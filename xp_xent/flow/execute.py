@@ -115,20 +115,28 @@ class Evaluation(NamedTuple):
         return self._reduced(run(self, "value"))
 
     def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Compute the reduced loss, and its derivative by each of the arguments named."""
+        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
+    ) -> tuple[Array, tuple[Array | None, ...]]:
+        """Compute the reduced loss, and its derivative by each of the arguments named.
+
+        A derivative is None where it was written into its array of `out`.
+        """
         plan = self.plan
         factor = self.reduction.rate if cotangent is None else None
         factor = self._factor(cotangent) if factor is None else factor
-        if wrt == plan.names[:1]:
+        if wrt == plan.names[:1] and not out:
             losses, gradient = run(self, "value_and_gradient", factor)
             return self._reduced(losses), (plan.to_user(gradient) if plan.moves_axis else gradient,)
         methods, gradients = [self._derivative_by(name) for name in wrt], []
-        for name, method in zip(wrt, methods, strict=True):
-            losses, gradient, *_ = run(self, method, factor)
-            of_rows = name == "temperature"
-            gradients.append(self._summed(gradient) if of_rows else plan.to_user(gradient))
+        for name, method, given in zip(wrt, methods, out or (None,) * len(wrt), strict=True):
+            target = None if given is None else plan.to_kernel(given)
+            losses, gradient, *_ = run(self, method, factor, out=target)
+            if name == "temperature":
+                gradients.append(self._summed(gradient))
+            elif target is None:
+                gradients.append(plan.to_user(gradient))
+            else:
+                gradients.append(fill(target, gradient))
         return self._reduced(losses), tuple(gradients)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
@@ -186,6 +194,13 @@ class Evaluation(NamedTuple):
         raise ValueError(f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, names))}")
 
 
+def fill(target: Array, gradient: Array) -> Array | None:
+    """Copy a gradient to where it was asked for, unless it was written there block by block."""
+    if gradient is not target:
+        target[...] = gradient
+    return None
+
+
 class EvaluationWithStats(Evaluation):
     """The evaluation of a loss with what a trainer logs beside it."""
 
@@ -195,16 +210,17 @@ class EvaluationWithStats(Evaluation):
         return self._reduced(losses), loss_stats(self, tuple(metrics), self.plan.from_column)
 
     def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None
-    ) -> tuple[Any, tuple[Array, ...]]:
+        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
+    ) -> tuple[Any, tuple[Array | None, ...]]:
         """Compute the same, and the derivative by each of the arguments named."""
         plan = self.plan
         if wrt != plan.names[:1]:
-            return self.value(), super().value_and_grads(wrt, cotangent)[1]
-        factor = self._factor(cotangent)
-        losses, gradient, *metrics = run(self, "value_and_gradient", factor)
+            return self.value(), super().value_and_grads(wrt, cotangent, out)[1]
+        factor, target = self._factor(cotangent), plan.to_kernel(out[0]) if out else None
+        losses, gradient, *metrics = run(self, "value_and_gradient", factor, out=target)
+        gradient = plan.to_user(gradient) if target is None else fill(target, gradient)
         stats = loss_stats(self, tuple(metrics), plan.from_column)
-        return (self._reduced(losses), stats), (plan.to_user(gradient),)
+        return (self._reduced(losses), stats), (gradient,)
 
     def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
         """Refuse, for the kernel's metrics come with value and gradient alone."""
@@ -224,11 +240,17 @@ def loss_stats(
 
 
 def run(
-    evaluation: Any, method: str, *others: Any, rows: Any = None, overwrite: bool = False
+    evaluation: Any,
+    method: str,
+    *others: Any,
+    rows: Any = None,
+    overwrite: bool = False,
+    out: Array | None = None,
 ) -> Any:
     """Call the kernel's method on rows, the evaluation's if not given, block by block.
 
-    With `overwrite` a result may be written over the logits, which are needed no more.
+    With `overwrite` a result may be written over the logits, which are needed no more; into `out`
+    the last result may be, which then is returned for it.
     """
     rows = evaluation.rows if rows is None else rows
     count, kernel, backend = len(rows), evaluation.kernel, evaluation.plan.backend
@@ -239,7 +261,8 @@ def run(
 
     plain = rows.label is not None and rows.smoothing_mass is None and rows.class_valid is None
     whole = plain and method in kernel.by_sums
-    return backend.map_blocks(on_block, *rows, *others, overwrite=overwrite, whole=whole)
+    how: dict[str, Any] = {} if out is None else {"out": out}  # not every adapter knows of it
+    return backend.map_blocks(on_block, *rows, *others, overwrite=overwrite, whole=whole, **how)
 
 
 def compute(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from xp_xent.backends import dtype_name, same_shape
 from xp_xent.flow import checks as check
-from xp_xent.flow.execute import Reduction, loss_stats, run
+from xp_xent.flow.execute import Reduction, fill, loss_stats, run
 from xp_xent.flow.next_token import SHIFT, NextTokenPlan, check_tokens, following
 from xp_xent.flow.options import Range, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
@@ -135,34 +135,37 @@ class LinearEvaluation(NamedTuple):
         return self._result(losses, metrics)
 
     def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Compute the reduced loss, and its derivative by each of the arguments named."""
+        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
+    ) -> tuple[Array, tuple[Array | None, ...]]:
+        """Compute the reduced loss, and its derivative by each of the arguments named.
+
+        A derivative is None where it was copied into its array of `out`.
+        """
         self._check(wrt)
         xp, layer, backend = self.backend.xp, self.layer, self.backend
 
         def step(
             totals: dict[str, Array], features: Array, rows: Rows, factor: Array
         ) -> tuple[dict[str, Array], tuple[Array, ...]]:
-            rows, out = rows._replace(logits=layer.logits(features)), {}
+            rows, parts = rows._replace(logits=layer.logits(features)), {}
             losses, slope, metrics = None, None, []
             if "targets" in wrt:
                 method = "value_and_target_gradient"
-                losses, out["targets"], *_ = run(self, method, factor, rows=rows)
+                losses, parts["targets"], *_ = run(self, method, factor, rows=rows)
             if "temperature" in wrt:
                 method = "value_and_temperature_gradient"
-                losses, out["temperature"] = run(self, method, factor, rows=rows)
+                losses, parts["temperature"] = run(self, method, factor, rows=rows)
             if set(wrt) - {"targets", "temperature"}:
                 method = "value_and_gradient"
                 losses, slope, *metrics = run(self, method, factor, rows=rows, overwrite=True)
             if "features" in wrt:
-                out["features"] = layer.by_features(slope)
+                parts["features"] = layer.by_features(slope)
             if "classifier" in wrt:
                 total = backend.add_product(totals["classifier"], slope, features)
                 totals = totals | {"classifier": total}
             if "bias" in wrt:
                 totals = totals | {"bias": totals["bias"] + xp.sum(slope, axis=0)}
-            return totals, (losses, *(out[name] for name in wrt if name in out), *metrics)
+            return totals, (losses, *(parts[name] for name in wrt if name in parts), *metrics)
 
         size = {"classifier": tuple(layer.weights.shape), "bias": (layer.weights.shape[0],)}
         totals = {
@@ -183,7 +186,10 @@ class LinearEvaluation(NamedTuple):
                 found[name] = self._summed(gradient)
             else:
                 found[name] = xp.reshape(gradient, arrays[name].shape)
-        return self._result(losses, metrics), tuple(found[name] for name in wrt)
+        gradients = [found[name] for name in wrt]
+        for at, target in enumerate(out):
+            gradients[at] = gradients[at] if target is None else fill(target, gradients[at])
+        return self._result(losses, metrics), tuple(gradients)
 
     def _result(self, losses: Array, metrics: Sequence[Array]) -> Any:
         """Return the reduced loss, with its statistics if these are asked for."""
