@@ -45,9 +45,16 @@ ON_A_LIBRARY = {
     "threads": "test_threads.py::test_same_bits[B",  # of NumPy, and PyTorch on the CPU
 }
 LIBRARIES = ("numpy", "torch", "jax", "dpnp", "array_api_strict")
+WEIGHTED = "test_class_weights.py::TestWeightedSamples"
 # Options of functions that are no losses, in no registry
 OPTIONS = {
     ("balanced_class_weights", "ignore_index"): ON_A_LIBRARY["balanced_class_weights"],
+    ("balanced_class_weights", "sample_weight"): f"{WEIGHTED}::test_balanced[B",
+    ("balanced_class_weights", "absent"): f"{WEIGHTED}::test_absent[B",
+    ("effective_number_weights", "sample_weight"): f"{WEIGHTED}::test_effective_number[B",
+    ("effective_number_weights", "absent"): f"{WEIGHTED}::test_absent[B",
+    ("positive_class_weight", "sample_weight"): f"{WEIGHTED}::test_positive[B",
+    ("positive_class_weight", "absent"): f"{WEIGHTED}::test_absent[B",
     ("effective_number_weights", "beta"): ON_A_LIBRARY["effective_number_weights"],
     ("effective_number_weights", "ignore_index"): (
         "test_class_weights.py::TestEffectiveNumber::test_ignored_labels[B"
