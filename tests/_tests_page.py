@@ -30,6 +30,7 @@ ON_A_LIBRARY = {
     "CrossEntropyLoss": "test_objects.py::TestConfiguredLosses::test_is_the_function[B",
     "BCEWithLogitsLoss": "test_objects.py::TestConfiguredLosses::test_is_the_function[B",
     "LossAccumulator": "test_objects.py::TestLossAccumulator::test_is_the_mean_of_all[B",
+    "bits_per_byte": "test_objects.py::TestBitsPerByte::test_uniform[B",
     "perplexity": "test_objects.py::TestPerplexity::test_uniform[B",
     "balanced_class_weights": "test_class_weights.py::TestBalanced::test_ignored_labels[B",
     "effective_number_weights": "test_class_weights.py::TestEffectiveNumber::test_formula[B",
@@ -49,6 +50,10 @@ WEIGHTED = "test_class_weights.py::TestWeightedSamples"
 # Options of functions that are no losses, in no registry
 OPTIONS = {
     ("balanced_class_weights", "ignore_index"): ON_A_LIBRARY["balanced_class_weights"],
+    ("bits_per_byte", "over"): "test_objects.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "where"): "test_objects.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "ignore_index"): "test_objects.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "axis"): "test_objects.py::TestBitsPerByte::test_over[B",
     ("balanced_class_weights", "sample_weight"): f"{WEIGHTED}::test_balanced[B",
     ("balanced_class_weights", "absent"): f"{WEIGHTED}::test_absent[B",
     ("effective_number_weights", "sample_weight"): f"{WEIGHTED}::test_effective_number[B",

@@ -286,7 +286,8 @@ def _refused(backend: Backend, weights: Array, occurs: Array, absent: str) -> Ar
         missing = [c for c, found in enumerate(to_numpy(occurs)) if not found]
         raise ValueError(
             f"labels: got none of class {missing[0]} ({len(missing)} of {occurs.shape[0]} "
-            'classes), wanted at least one of each; is num_classes too large? absent="zero" gives them 0'
+            "classes), wanted at least one of each; is num_classes too large? "
+            'absent="zero" gives them 0'
         )
     return weights
 
