@@ -84,7 +84,7 @@ FORMS = (
     Form("sigmoid_focal_loss", "probabilities", ("alpha", "gamma", *ROW_OPTIONS[1:])),
     Form("kl_divergence", "probabilities", DISTRIBUTION),
     Form("entropy", None, DISTRIBUTION),
-    Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where")),
+    Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where", "over")),
     Form("softmax", None, ("axis",)),
     Form("log_softmax", None, ("axis",)),
     Form("logsumexp", None, ("axis", "keepdims")),
@@ -225,6 +225,7 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
         "sum": {"reduction": "sum"},
         "none": {"reduction": "none"},
         "axis": {"axis": 0},
+        "over": {"over": -1},
         "keepdims": {"keepdims": True},
     }
 

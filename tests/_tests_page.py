@@ -30,6 +30,7 @@ ON_A_LIBRARY = {
     "CrossEntropyLoss": "test_objects.py::TestConfiguredLosses::test_is_the_function[B",
     "BCEWithLogitsLoss": "test_objects.py::TestConfiguredLosses::test_is_the_function[B",
     "LossAccumulator": "test_objects.py::TestLossAccumulator::test_is_the_mean_of_all[B",
+    "bits_per_byte": "test_objects.py::TestBitsPerByte::test_uniform[B",
     "perplexity": "test_objects.py::TestPerplexity::test_uniform[B",
     "balanced_class_weights": "test_class_weights.py::TestBalanced::test_ignored_labels[B",
     "effective_number_weights": "test_class_weights.py::TestEffectiveNumber::test_formula[B",
@@ -45,9 +46,20 @@ ON_A_LIBRARY = {
     "threads": "test_threads.py::test_same_bits[B",  # of NumPy, and PyTorch on the CPU
 }
 LIBRARIES = ("numpy", "torch", "jax", "dpnp", "mlx", "array_api_strict")
+WEIGHTED = "test_class_weights.py::TestWeightedSamples"
 # Options of functions that are no losses, in no registry
 OPTIONS = {
     ("balanced_class_weights", "ignore_index"): ON_A_LIBRARY["balanced_class_weights"],
+    ("bits_per_byte", "over"): "test_objects.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "where"): "test_objects.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "ignore_index"): "test_objects.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "axis"): "test_objects.py::TestBitsPerByte::test_over[B",
+    ("balanced_class_weights", "sample_weight"): f"{WEIGHTED}::test_balanced[B",
+    ("balanced_class_weights", "absent"): f"{WEIGHTED}::test_absent[B",
+    ("effective_number_weights", "sample_weight"): f"{WEIGHTED}::test_effective_number[B",
+    ("effective_number_weights", "absent"): f"{WEIGHTED}::test_absent[B",
+    ("positive_class_weight", "sample_weight"): f"{WEIGHTED}::test_positive[B",
+    ("positive_class_weight", "absent"): f"{WEIGHTED}::test_absent[B",
     ("effective_number_weights", "beta"): ON_A_LIBRARY["effective_number_weights"],
     ("effective_number_weights", "ignore_index"): (
         "test_class_weights.py::TestEffectiveNumber::test_ignored_labels[B"

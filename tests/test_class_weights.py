@@ -12,6 +12,7 @@ from _truth import Array
 from xp_xent import balanced_class_weights, effective_number_weights, positive_class_weight
 from xp_xent.backends import Adapter
 
+SAMPLES = np.random.default_rng(5).integers(1, 40, 50) / 16  # exact in every dtype
 LABELS = np.repeat(np.arange(4), [40, 1, 7, 2])
 COUNTS = np.array([40, 1, 7, 2])
 
@@ -80,6 +81,92 @@ class TestEffectiveNumber:
     @pytest.mark.parametrize("beta", [1.0, 1.5, -0.1, np.nan])
     def test_beta(self, beta: float) -> None:
         assert "beta" in str(error_of(effective_number_weights, LABELS, 4, beta=beta))
+
+
+class TestWeightedSamples:
+    """Counts become sums of weights; `absent` says what becomes of classes that do not occur."""
+
+    WEIGHED = np.bincount(LABELS, SAMPLES)
+
+    def test_balanced(self, backend: Adapter) -> None:
+        want = self.WEIGHED.sum() / (4 * self.WEIGHED)
+        how: dict[str, Any] = {"sample_weight": SAMPLES}
+        near(call(backend, "float32", balanced_class_weights, LABELS, 4, **how), want)
+        order = np.random.default_rng(0).permutation(50)
+        how = {"sample_weight": SAMPLES[order].reshape(5, 10)}
+        shuffled = LABELS[order].reshape(5, 10)
+        near(call(backend, "float32", balanced_class_weights, shuffled, 4, **how), want)
+
+    def test_scikit_learn_agrees(self, backend: Adapter) -> None:
+        utils = pytest.importorskip("sklearn.utils.class_weight")
+        how: dict[str, Any] = {"sample_weight": SAMPLES}
+        want = utils.compute_class_weight("balanced", classes=np.arange(4), y=LABELS, **how)
+        near(call(backend, "float32", balanced_class_weights, LABELS, 4, **how), want)
+
+    def test_effective_number(self, backend: Adapter) -> None:
+        number = 1 - 0.9**self.WEIGHED
+        want = 4 / number / (1 / number).sum()
+        how: dict[str, Any] = {"sample_weight": SAMPLES, "beta": 0.9}
+        near(call(backend, "float32", effective_number_weights, LABELS, 4, **how), want)
+
+    def test_ones_are_none(self, backend: Adapter) -> None:
+        for function in (balanced_class_weights, effective_number_weights):
+            how: dict[str, Any] = {"sample_weight": np.ones(50), "ignore_index": 2}
+            want = call(backend, "float32", function, LABELS, 4, ignore_index=2)
+            near(call(backend, "float32", function, LABELS, 4, **how), want)
+
+    def test_what_is_not_counted_may_weigh_anything(self, backend: Adapter) -> None:
+        """And a rare class keeps its digits beside heavy ones."""
+        labels, weight = (
+            np.array([0, 1, 2, -100, 9]),
+            np.array([2.0**20, 2.0**-20, 3, np.nan, np.inf]),
+        )
+        how: dict[str, Any] = {"sample_weight": weight}
+        kept = weight[:3]
+        got = call(backend, "float32", balanced_class_weights, labels, 3, **how)
+        near(got, kept.sum() / (3 * kept))
+
+    def test_positive(self, backend: Adapter) -> None:
+        targets = np.random.default_rng(2).integers(0, 2, (50, 3)).astype(np.float32)
+        weighed = SAMPLES @ targets
+        want = (SAMPLES.sum() - weighed) / weighed
+        how: dict[str, Any] = {"sample_weight": SAMPLES}
+        near(call(backend, "float32", positive_class_weight, targets, **how), want)
+        near(call(backend, "float32", positive_class_weight, targets.T.copy(), axis=1, **how), want)
+
+    def test_absent(self, backend: Adapter) -> None:
+        got = call(backend, "float32", balanced_class_weights, LABELS, 6, absent="zero")
+        near(got, [*50 / (4 * COUNTS), 0, 0])
+        got = call(backend, "float32", effective_number_weights, LABELS, 6, absent="zero")
+        want = call(backend, "float32", effective_number_weights, LABELS, 4)
+        near(got, [*want, 0, 0])
+        weight = np.where(LABELS == 1, 0.0, 1.0)  # weighs nothing: does not occur
+        how: dict[str, Any] = {"sample_weight": weight, "absent": "zero"}
+        got = call(backend, "float32", balanced_class_weights, LABELS, 4, **how)
+        near(got, [49 / 120, 0, 49 / 21, 49 / 6])
+        targets = np.array([[1, 0], [0, 0]])
+        near(call(backend, "float32", positive_class_weight, targets, absent="zero"), [1, 0])
+
+    @pytest.mark.parametrize("function", [balanced_class_weights, effective_number_weights])
+    def test_refused(self, backend: Adapter, function: Any) -> None:
+        labels = backend.asarray(LABELS)
+        if backend.can_read_values(labels):
+            message = str(error_of(function, labels, 6, absent="error"))
+            assert "labels: got none of class 4 (2 of 6 classes)" in message
+        else:
+            got = backend.to_numpy(function(labels, 6, absent="error"))
+            assert np.isnan(got).tolist() == [False] * 4 + [True] * 2
+        assert function(labels, 4, absent="error").shape == (4,)
+        assert "absent" in str(error_of(function, labels, 4, absent="skip"))
+        short = backend.asarray(SAMPLES[:4])
+        assert "sample_weight" in str(error_of(function, labels, 4, sample_weight=short))
+
+    def test_compiled_by_jax(self) -> None:
+        jax = pytest.importorskip("jax")
+        weights = jax.jit(
+            lambda y, w: balanced_class_weights(y, 5, sample_weight=w, absent="error")
+        )(jax.numpy.asarray(LABELS), jax.numpy.asarray(SAMPLES))
+        near(np.asarray(weights), [*SAMPLES.sum() / (5 * self.WEIGHED), np.nan])
 
 
 class TestPositive:

@@ -20,7 +20,7 @@ from xp_xent.functions.derivatives import (
 )
 from xp_xent.functions.diagnose import diagnose
 from xp_xent.functions.maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
-from xp_xent.functions.metrics import LossAccumulator, perplexity
+from xp_xent.functions.metrics import LossAccumulator, bits_per_byte, perplexity
 from xp_xent.kernels.row_metrics import LossStats
 from xp_xent.losses.binary import binary_cross_entropy_with_logits, sigmoid_focal_loss
 from xp_xent.losses.cross_entropy import cross_entropy, nll_loss
@@ -39,6 +39,7 @@ __all__ = [
     "LossStats",
     "balanced_class_weights",
     "binary_cross_entropy_with_logits",
+    "bits_per_byte",
     "cross_entropy",
     "diagnose",
     "effective_number_weights",

@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from xp_xent.backends import Backend, backend_of
+from xp_xent.backends import Backend, to_numpy
 from xp_xent.flow import checks as check
 from xp_xent.flow.plan import no_warnings
-from xp_xent.flow.validate import loss_dtype
+from xp_xent.flow.validate import common_backend, loss_dtype
 
 Array = Any
 
@@ -14,7 +14,13 @@ __all__ = ["balanced_class_weights", "effective_number_weights", "positive_class
 
 
 def balanced_class_weights(
-    labels: Array, num_classes: int, /, *, ignore_index: int | None = -100
+    labels: Array,
+    num_classes: int,
+    /,
+    *,
+    sample_weight: Array | None = None,
+    ignore_index: int | None = -100,
+    absent: str = "counted",
 ) -> Array:
     """Class weights inversely proportional to the counts: N / (K·n_c).
 
@@ -24,19 +30,31 @@ def balanced_class_weights(
         Class labels of any shape.
     num_classes : int
         The number K of classes.
+    sample_weight : array, labels' shape, optional
+        How much each label counts: the counts n_c and their sum N are sums of these.
     ignore_index : int or None, default -100
         Labels that are not counted; nor are those outside 0 … K − 1.
+    absent : {"counted", "zero", "error"}, default "counted"
+        Classes without labels, or whose labels weigh nothing: they get 0 and are among the K;
+        they get 0, and K is the number of the others; or they are refused, as scikit-learn does.
+        Where Python cannot look, on a device or under tracing, they get NaN instead.
 
     Returns
     -------
     array, shape (num_classes,)
         Weights in the library's default floating dtype on the labels' device, for ``weight=`` of
-        `cross_entropy`. A class without labels gets 0.
+        `cross_entropy`.
 
     Raises
     ------
     TypeError, ValueError
-        `labels` are not integers, or `num_classes` is not positive.
+        `labels` are not integers, `num_classes` is not positive, `sample_weight` does not fit, or
+        with ``absent="error"`` a class has no labels.
+
+    References
+    ----------
+    .. [1] G. King, L. Zeng, "Logistic Regression in Rare Events Data", Political Analysis 9(2),
+       2001.
 
     Examples
     --------
@@ -44,14 +62,30 @@ def balanced_class_weights(
     >>> from xp_xent import balanced_class_weights
     >>> print(balanced_class_weights(np.asarray([0, 0, 0, 1]), 2))
     [0.66666667 2.        ]
+
+    Weighted samples, and a class that never occurs:
+
+    >>> weight = np.asarray([1.0, 1.0, 2.0, 2.0])
+    >>> labels = np.asarray([0, 0, 0, 2])
+    >>> print(balanced_class_weights(labels, 3, sample_weight=weight, absent="zero"))
+    [0.75 0.   1.5 ]
     """
-    xp, counts = _counts(labels, num_classes, ignore_index)
-    empty = counts == 0
-    return xp.where(empty, 0.0, xp.sum(counts) / (int(num_classes) * xp.where(empty, 1.0, counts)))
+    backend, counts = _counts(labels, num_classes, sample_weight, ignore_index)
+    xp, occurs = backend.xp, counts != 0
+    share = xp.sum(counts) / _classes(backend, occurs, num_classes, absent)
+    weights = xp.where(occurs, share / xp.where(occurs, counts, 1.0), 0.0)
+    return _refused(backend, weights, occurs, absent)
 
 
 def effective_number_weights(
-    labels: Array, num_classes: int, /, *, beta: float = 0.999, ignore_index: int | None = -100
+    labels: Array,
+    num_classes: int,
+    /,
+    *,
+    beta: float = 0.999,
+    sample_weight: Array | None = None,
+    ignore_index: int | None = -100,
+    absent: str = "counted",
 ) -> Array:
     """Class weights by the effective number of samples: ∝ (1 − β) / (1 − β^n_c).
 
@@ -63,19 +97,21 @@ def effective_number_weights(
         The number K of classes.
     beta : float in [0, 1), default 0.999
         0 weighs all classes alike; towards 1, weights approach the inverse counts.
+    sample_weight, absent
+        As in `balanced_class_weights`.
     ignore_index : int or None, default -100
         Labels that are not counted; nor are those outside 0 … K − 1.
 
     Returns
     -------
     array, shape (num_classes,)
-        Weights that sum to K, in the library's default floating dtype on the labels' device. A
-        class without labels gets 0.
+        Weights that sum to K, in the library's default floating dtype on the labels' device.
 
     Raises
     ------
     TypeError, ValueError
-        `labels` are not integers, `num_classes` is not positive, or `beta` is out of range.
+        `labels` are not integers, `num_classes` is not positive, `beta` is out of range,
+        `sample_weight` does not fit, or with ``absent="error"`` a class has no labels.
 
     References
     ----------
@@ -91,16 +127,25 @@ def effective_number_weights(
     beta = check.number("beta", beta, 0.0, 1.0)
     if beta == 1:
         raise ValueError("beta: got 1, wanted a number in [0, 1); see balanced_class_weights")
-    xp, counts = _counts(labels, num_classes, ignore_index)
-    empty = counts == 0
+    backend, counts = _counts(labels, num_classes, sample_weight, ignore_index)
+    xp, occurs = backend.xp, counts != 0
     # −expm1(n·log β) is 1 − βⁿ without cancellation; β = 0 has no logarithm, and gives 1.
     number = -xp.expm1(counts * math.log(beta)) if beta else xp.ones_like(counts)
-    weights = xp.where(empty, 0.0, (1 - beta) / xp.where(empty, 1.0, number))
+    weights = xp.where(occurs, (1 - beta) / xp.where(occurs, number, 1.0), 0.0)
     total = xp.sum(weights)
-    return int(num_classes) * weights / xp.where(total == 0, 1.0, total)
+    classes = _classes(backend, occurs, num_classes, absent)
+    weights = classes * weights / xp.where(total == 0, 1.0, total)
+    return _refused(backend, weights, occurs, absent)
 
 
-def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
+def positive_class_weight(
+    targets: Array,
+    /,
+    *,
+    axis: int = 0,
+    sample_weight: Array | None = None,
+    absent: str = "error",
+) -> Array:
     """Negatives per positive, for ``pos_weight=`` of `binary_cross_entropy_with_logits`.
 
     Parameters
@@ -109,20 +154,24 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
         Binary or multilabel targets, 0 or 1 (or probabilities of 1).
     axis : int, default 0
         The axis of the samples.
+    sample_weight : array, shape (number of samples,), optional
+        How much each sample counts.
+    absent : {"error", "zero"}, default "error"
+        Classes without a positive, which no weight can repair: they are refused, or get 0.
 
     Returns
     -------
     array
         Of the targets' shape without `axis`, in their dtype if it is floating, else in the
-        library's default floating dtype on their device; inf where nothing is positive and Python
-        cannot look.
+        library's default floating dtype on their device; inf where nothing is positive, is to be
+        refused, and Python cannot look.
 
     Raises
     ------
     TypeError
         `targets` are complex.
     ValueError
-        A class has no positive, which no weight can repair, there is no sample, or no such axis.
+        A class has no positive, there is no sample, no such axis, or `sample_weight` does not fit.
 
     Examples
     --------
@@ -131,7 +180,9 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
     >>> print(positive_class_weight(np.asarray([[1, 0], [0, 1], [0, 1], [0, 0]])))
     [3. 1.]
     """
-    backend = backend_of(targets=targets)
+    check.choice("absent", absent, ("error", "zero"))
+    given = {} if sample_weight is None else {"sample_weight": sample_weight}
+    backend = common_backend(targets=targets, **given)
     if check.kind(targets) == "other":
         check.numeric("targets", targets)
     xp, shape = backend.xp, tuple(targets.shape)
@@ -139,24 +190,44 @@ def positive_class_weight(targets: Array, /, *, axis: int = 0) -> Array:
     if check.kind(targets) != "floating":
         targets = backend.cast(targets, _default_float(backend, targets))
     # Counts of half precision stop at 2048.
-    positives = xp.sum(backend.cast(targets, loss_dtype(xp, targets)), axis=axis)
+    positive = backend.cast(targets, loss_dtype(xp, targets))
+    if sample_weight is None:
+        positives = xp.sum(positive, axis=axis)
+        negatives = shape[axis] - positives
+    else:
+        check.numeric("sample_weight", sample_weight)
+        check.shape("sample_weight", sample_weight, shape[axis : axis + 1], "one number a sample")
+        weight = backend.cast(sample_weight, positive.dtype)
+        weight = xp.reshape(weight, (-1, *(1,) * (len(shape) - 1 - axis)))
+        positives = xp.sum(weight * positive, axis=axis)
+        negatives = xp.sum(weight * (1 - positive), axis=axis)
+    if absent == "zero":
+        occurs = positives != 0
+        ratio = xp.where(occurs, negatives / xp.where(occurs, positives, 1.0), 0.0)
+        return backend.cast(ratio, targets.dtype)
     if backend.can_read_values(positives) and not bool(xp.all(positives > 0)):
         raise ValueError(
             "targets: got a class without a positive sample, wanted at least one each; "
-            "leave the class out, or give its pos_weight yourself"
+            'leave the class out, give its pos_weight yourself, or pass absent="zero"'
         )
     with no_warnings(backend):  # of endless or absent positives
-        return backend.cast((shape[axis] - positives) / positives, targets.dtype)
+        return backend.cast(negatives / positives, targets.dtype)
 
 
-def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[Any, Array]:
-    """Count each class, in the default floating dtype."""
-    backend = backend_of(labels=labels)
+def _counts(
+    labels: Array, num_classes: int, sample_weight: Array | None, ignore_index: int | None
+) -> tuple[Backend, Array]:
+    """Count each class, or sum its labels' weights, in the default floating dtype."""
+    given = {} if sample_weight is None else {"sample_weight": sample_weight}
+    backend = common_backend(labels=labels, **given)
     xp = backend.xp
     check.labels("labels", labels)
     num_classes = check.integer("num_classes", num_classes)
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}, wanted at least 1")
+    if sample_weight is not None:
+        check.numeric("sample_weight", sample_weight)
+        check.shape("sample_weight", sample_weight, tuple(labels.shape), "the labels'")
     classes = backend.indices(backend.full((num_classes + 1,), 0, labels.dtype, like=labels), -1)
     labels = backend.kernel_layout(labels, classes.dtype)
     flat = xp.reshape(labels, (-1,))
@@ -164,9 +235,61 @@ def _counts(labels: Array, num_classes: int, ignore_index: int | None) -> tuple[
         ignored = check.integer("ignore_index", ignore_index)
         if 0 <= ignored < num_classes:  # no other label is counted in any case
             flat = xp.where(flat == ignored, -1, flat)
+    dtype = _default_float(backend, labels)
     # In sorted labels each class is one run, found by bisection: no table of N × K.
-    edges = xp.searchsorted(xp.sort(flat), classes)
-    return xp, backend.cast(edges[1:] - edges[:-1], _default_float(backend, labels))
+    if sample_weight is None:
+        edges = xp.searchsorted(xp.sort(flat), classes)
+        return backend, backend.cast(edges[1:] - edges[:-1], dtype)
+    order = xp.argsort(flat)
+    flat = xp.take(flat, order, axis=0)
+    edges = xp.searchsorted(flat, classes)
+    if flat.shape[0] == 0:
+        return backend, backend.cast(edges[1:] - edges[:-1], dtype)
+    weight = xp.reshape(backend.cast(sample_weight, dtype), (-1,))
+    sums = _sums_of_runs(xp, flat, xp.take(weight, order, axis=0))
+    last, some = edges[1:] - 1, edges[1:] > edges[:-1]
+    return backend, xp.where(some, xp.take(sums, xp.where(some, last, 0), axis=0), 0.0)
+
+
+def _sums_of_runs(xp: Any, labels: Array, weight: Array) -> Array:
+    """Sum weights from the beginning of each run of equal labels to each of its positions.
+
+    In steps of doubled length, so that nothing is taken away again: a running sum over all would
+    leave its rounding errors to a rare class.
+    """
+    step, count = 1, labels.shape[0]
+    while step < count:
+        same = labels[step:] == labels[:-step]
+        grown = weight[step:] + xp.where(same, weight[:-step], 0.0)
+        weight = xp.concat([weight[:step], grown], axis=0)
+        step *= 2
+    return weight
+
+
+def _classes(backend: Backend, occurs: Array, num_classes: int, absent: str) -> Array | int:
+    """Return how many classes share the weight."""
+    check.choice("absent", absent, ("counted", "zero", "error"))
+    if absent != "zero":
+        return num_classes
+    dtype = _default_float(backend, occurs)
+    count = backend.xp.sum(backend.cast(occurs, dtype))
+    return backend.xp.where(count == 0, 1.0, count)
+
+
+def _refused(backend: Backend, weights: Array, occurs: Array, absent: str) -> Array:
+    """Refuse classes that do not occur, or make them NaN where Python cannot look."""
+    if absent != "error":
+        return weights
+    if not backend.can_read_values(occurs):
+        return backend.xp.where(occurs, weights, backend.xp.nan)
+    if not bool(backend.xp.all(occurs)):
+        missing = [c for c, found in enumerate(to_numpy(occurs)) if not found]
+        raise ValueError(
+            f"labels: got none of class {missing[0]} ({len(missing)} of {occurs.shape[0]} "
+            "classes), wanted at least one of each; is num_classes too large? "
+            'absent="zero" gives them 0'
+        )
+    return weights
 
 
 def _default_float(backend: Backend, like: Array) -> Any:
