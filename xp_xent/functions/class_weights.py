@@ -270,7 +270,7 @@ def _classes(backend: Backend, occurs: Array, num_classes: int, absent: str) -> 
     """Return how many classes share the weight."""
     check.choice("absent", absent, ("counted", "zero", "error"))
     if absent != "zero":
-        return num_classes
+        return int(num_classes)  # MLX takes no integer of NumPy
     dtype = _default_float(backend, occurs)
     count = backend.xp.sum(backend.cast(occurs, dtype))
     return backend.xp.where(count == 0, 1.0, count)

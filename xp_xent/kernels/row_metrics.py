@@ -19,7 +19,7 @@ Array = Any
 class LossStats(NamedTuple):
     """What ``return_stats=True`` gives beside a loss; none of it carries a gradient.
 
-    Attributes
+    Parameters
     ----------
     nll : array, shape of the labels
         Negative log-likelihood of each row's label, in nats, without smoothing and weights.
