@@ -1,0 +1,185 @@
+"""JAX outside `jit`: each loss through a function that is compiled once a signature, and kept.
+
+Operation by operation, a loss would take some thirty dispatches, each of them compiled for each
+shape: a first call takes longer so than by one program. That program sees no values, so the same
+call is prepared on NumPy before, which shares memory with JAX's arrays on the CPU, and refuses.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from xp_xent.backends._base import Array
+from xp_xent.backends._numbers import dtype_kind
+
+# Signatures that are kept, the oldest of which makes room.
+MOST = 512
+# Values of an option that is a number, for each of which a program is compiled: who changes one in
+# every call is not to wait for a compiler in every call.
+MOST_NUMBERS = 8
+
+_NUMBERS = frozenset((int, float))
+_PLAIN = frozenset((int, float, bool, str, type(None)))
+Evaluate = Callable[..., Any]  # (loss, ask, arrays, options, *more)
+
+
+class Compiled(NamedTuple):
+    """What is kept of a signature: no array of a call."""
+
+    refuse: Callable[..., None]
+    call: Callable[..., Any]
+
+
+class Plans:
+    """Compiled functions by the signatures of calls."""
+
+    def __init__(self, evaluate: Evaluate, can_read_values: Callable[[Array], bool]) -> None:
+        self._evaluate, self._can_read_values = evaluate, can_read_values
+        self._kept: dict[Any, dict[Any, Compiled]] = {}
+        self._lock = threading.Lock()
+
+    def run(
+        self,
+        loss: Any,
+        ask: Any,
+        arrays: tuple[Array, ...],
+        options: dict[str, Any],
+        more: tuple[Any, ...],
+    ) -> Any:
+        """Refuse a call, or answer it by what is compiled; leave what has no signature to JAX."""
+        key, numbers = _signature(loss, ask, arrays, options, more)
+        kept = self._kept.get(key, {})
+        found = kept.get(numbers)
+        if key is None or (found is None and len(kept) >= MOST_NUMBERS):
+            return self._evaluate(loss, ask, arrays, options, *more)
+        if found is None:
+            loss.validate(arrays, options)
+            refuse = _refusing(loss, arrays, options, self._can_read_values)
+            call = _compiled(self._evaluate, loss, ask, arrays, options, more)
+            found = Compiled(refuse, call)
+        found.refuse(arrays, options)
+        values = (*arrays, *options.values(), *more)
+        result = found.call(*[x for x in values if isinstance(x, jax.Array)])
+        if numbers not in kept:
+            self._keep(key, numbers, found)
+        return result
+
+    def _keep(self, key: Any, numbers: Any, found: Compiled) -> None:
+        with self._lock:
+            if key not in self._kept and len(self._kept) >= MOST:
+                del self._kept[next(iter(self._kept))]
+            self._kept.setdefault(key, {}).setdefault(numbers, found)
+
+
+def _signature(
+    loss: Any,
+    ask: Any,
+    arrays: tuple[Array, ...],
+    options: dict[str, Any],
+    more: tuple[Any, ...],
+) -> tuple[Any, Any]:
+    """Return the key of a call, and its options that are numbers; None for what has none."""
+    key = [loss, ask, jax.config.jax_enable_x64, jax.config.jax_default_device]
+    numbers: list[Any] = []
+    for x in arrays:
+        if not isinstance(x, jax.Array):  # `validate` refuses it
+            return None, None
+    for name, x in (*enumerate(arrays), *options.items(), *enumerate(more)):
+        kind = type(x)
+        if name in options and x is loss.defaults[name]:
+            continue
+        if isinstance(x, jax.Array):
+            about = _about(x)
+            if about is None:
+                return None, None
+            key += (name, *about)
+        elif kind in _NUMBERS and (name in loss.numbers or name not in options):
+            numbers += (name, kind, x)
+        elif kind in _PLAIN:
+            key += (name, kind, x)
+        elif isinstance(x, np.generic):
+            numbers += (name, x.dtype, x.item())
+        else:
+            return None, None
+    return tuple(key), tuple(numbers)
+
+
+def _about(x: Array) -> tuple[Any, ...] | None:
+    """Return what plan and program depend on; None of what more than one derivative traces."""
+    if not isinstance(x, jax.core.Tracer):
+        return x.aval, x.sharding, x.committed
+    # Derivatives of a program that is compiled are compiled, too. Of further ones, and of what is
+    # mapped, JAX would make a program for each nesting.
+    plain = isinstance(getattr(x, "primal", x), jax.core.Tracer)
+    return None if plain else (type(x), x.aval)
+
+
+def _refusing(
+    loss: Any,
+    arrays: tuple[Array, ...],
+    options: dict[str, Any],
+    can_read_values: Callable[[Array], bool],
+) -> Callable[..., None]:
+    """Return a function that refuses the values of calls of this signature, if it can read them."""
+    places = [
+        place
+        for place, (name, x) in enumerate(zip(loss.arguments, arrays, strict=True))
+        if dtype_kind(x.dtype) in ("integer", "bool") or name in loss.bounded
+    ]
+    looked_at = [arrays[place] for place in places]
+    names = [name for name, x in options.items() if name == "where" and x is not None]
+    looked_at += [options[name] for name in names]
+    if not places or not all(map(can_read_values, looked_at)):
+        return lambda arrays, options: None
+    # What is not looked at has its shape alone.
+    blank = [_blank(x) for x in arrays]
+    settings = {name: None if isinstance(x, jax.Array) else x for name, x in options.items()}
+
+    def given(arrays: tuple[Array, ...], options: dict[str, Any]) -> tuple[Any, Any]:
+        host = list(blank)
+        for place in places:
+            host[place] = np.asarray(arrays[place])
+        return tuple(host), settings | {name: np.asarray(options[name]) for name in names}
+
+    plan = loss.validate(*given(arrays, options))
+
+    def refuse(arrays: tuple[Array, ...], options: dict[str, Any]) -> None:
+        loss.prepare(plan, *given(arrays, options))
+
+    return refuse
+
+
+def _blank(x: Array) -> np.ndarray:
+    """Return an array of one number in the shape of x, and in a dtype that is not to be widened."""
+    dtype = x.dtype
+    if dtype_kind(dtype) == "floating" and dtype.itemsize < 4:
+        dtype = np.float32
+    return np.broadcast_to(np.zeros((), dtype), x.shape)
+
+
+def _compiled(
+    evaluate: Evaluate,
+    loss: Any,
+    ask: Any,
+    arrays: tuple[Array, ...],
+    options: dict[str, Any],
+    more: tuple[Any, ...],
+) -> Callable[..., Any]:
+    """Make a compiled function of the arrays among all that a call was given."""
+    given, count, names = (*arrays, *options.values(), *more), len(arrays), tuple(options)
+    places = [place for place, x in enumerate(given) if isinstance(x, jax.Array)]
+    others = [None if isinstance(x, jax.Array) else x for x in given]
+    end = count + len(names)
+
+    def call(*traced: Array) -> Any:
+        values = list(others)
+        for place, x in zip(places, traced, strict=True):
+            values[place] = x
+        named = dict(zip(names, values[count:end], strict=True))
+        return evaluate(loss, ask, tuple(values[:count]), named, *values[end:])
+
+    call.__name__ = call.__qualname__ = loss.function.__name__  # what profiles and logs show
+    return jax.jit(call)
