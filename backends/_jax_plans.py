@@ -1,8 +1,8 @@
 """JAX outside `jit`: each loss through a function that is compiled once a signature, and kept.
 
-Operation by operation, a loss would take some thirty dispatches, each of them compiled for each
-shape: a first call takes longer so than by one program. That program sees no values, so the same
-call is prepared on NumPy before, which shares memory with JAX's arrays on the CPU, and refuses.
+Operation by operation, a loss takes some thirty dispatches, each of which JAX compiles for each
+shape: by one program the first call is shorter, too. As that sees no values, the same call is
+prepared on NumPy before, which shares the memory of JAX's arrays on the CPU, and refuses them.
 """
 
 import threading
@@ -108,13 +108,13 @@ def _signature(
 
 
 def _about(x: Array) -> tuple[Any, ...] | None:
-    """Return what plan and program depend on; None of what more than one derivative traces."""
+    """Return what a program depends on; None of what is traced by more than one derivative."""
     if not isinstance(x, jax.core.Tracer):
         return x.aval, x.sharding, x.committed
-    # Derivatives of a program that is compiled are compiled, too. Of further ones, and of what is
-    # mapped, JAX would make a program for each nesting.
-    plain = isinstance(getattr(x, "primal", x), jax.core.Tracer)
-    return None if plain else (type(x), x.aval)
+    # JAX compiles a first derivative of what is compiled. Of further ones, and of what is mapped, it
+    # would make a program for each nesting.
+    nested = isinstance(getattr(x, "primal", x), jax.core.Tracer)
+    return None if nested else (type(x), x.aval)
 
 
 def _refusing(
@@ -136,7 +136,9 @@ def _refusing(
         return lambda arrays, options: None
     # What is not looked at has its shape alone.
     blank = [_blank(x) for x in arrays]
-    settings = {name: None if isinstance(x, jax.Array) else x for name, x in options.items()}
+    settings = {
+        name: loss.defaults[name] if isinstance(x, jax.Array) else x for name, x in options.items()
+    }
 
     def given(arrays: tuple[Array, ...], options: dict[str, Any]) -> tuple[Any, Any]:
         host = list(blank)
@@ -147,7 +149,8 @@ def _refusing(
     plan = loss.validate(*given(arrays, options))
 
     def refuse(arrays: tuple[Array, ...], options: dict[str, Any]) -> None:
-        loss.prepare(plan, *given(arrays, options))
+        with np.errstate(all="ignore"):  # as wherever NumPy prepares a call
+            loss.prepare(plan, *given(arrays, options))
 
     return refuse
 

@@ -242,6 +242,48 @@ def test_refused_by_the_first_call_and_by_later_ones(case: str) -> None:
     assert operation_by_operation(words) == first
 
 
+def test_a_label_out_of_range_is_refused_at_the_thousandth_call() -> None:
+    z, y = given()
+    both, wrong = value_and_grad(cross_entropy), given(OUTSIDE)[1]
+    for call in range(1, 1001):
+        both(z, y)
+        if call in (1, 2, 1000):
+            with pytest.raises(ValueError, match=r"got label 5 at position \(1,\)"):
+                both(z, wrong)
+
+
+def test_what_is_not_looked_at_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the arrays, labels alone go to NumPy, and they share their memory."""
+    z, y = given()
+    seen: list[Any] = []
+
+    class Watched:
+        """NumPy, as the module of plans sees it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+        def asarray(self, x: Any) -> np.ndarray:
+            seen.append(x)
+            return np.asarray(x)
+
+    monkeypatch.setattr(_jax_plans, "np", Watched())
+    for _ in range(2):
+        value_and_grad(cross_entropy)(z, y, weight=jnp.ones(5))
+    assert seen
+    assert all(x is y for x in seen)
+
+
+def test_what_is_mapped_or_differentiated_twice_goes_round() -> None:
+    plans = xp_xent.backends.get("jax").plans  # type: ignore[attr-defined]
+    z, y = given(dtype="float64")
+    jax.vmap(cross_entropy)(z[:, None], y[:, None])
+    jax.jvp(jax.grad(cross_entropy), (z, y), (z, np.zeros(6, jax.dtypes.float0)))
+    assert not plans._kept
+    jax.grad(cross_entropy)(z, y)
+    assert len(plans._kept) == 1
+
+
 @pytest.mark.parametrize("compiled_first", [False, True])
 def test_devices(compiled_first: bool) -> None:
     """Arrays committed to two devices are refused, and results stay where the arguments are."""
