@@ -111,8 +111,8 @@ def _about(x: Array) -> tuple[Any, ...] | None:
     """Return what a program depends on; None of what is traced by more than one derivative."""
     if not isinstance(x, jax.core.Tracer):
         return x.aval, x.sharding, x.committed
-    # JAX compiles a first derivative of what is compiled. Of further ones, and of what is mapped, it
-    # would make a program for each nesting.
+    # JAX compiles the first derivative of what is compiled. Of further ones, and of what is mapped,
+    # it would make a program for each nesting.
     nested = isinstance(getattr(x, "primal", x), jax.core.Tracer)
     return None if nested else (type(x), x.aval)
 

@@ -1,5 +1,6 @@
 """JAX outside `jit`, beside optax there: the loss, the closed form, and JAX's own derivative."""
 
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ def measure(what: str, shape: Shape, dtype: str, effort: Effort) -> list[Record]
     }
     calls, first = {}, {}
     for name, function in zip(("ours", "theirs"), pairs[what], strict=True):
-        calls[name] = Timed(lambda function=function: function(*arrays), jax.block_until_ready)
+        calls[name] = Timed(partial(function, *arrays), jax.block_until_ready)
         forget_compiled()
         start = perf_counter()
         jax.block_until_ready(function(*arrays))
