@@ -19,9 +19,10 @@ class Jax(Sums, Adapter):
         super().__init__()
         import jax
 
-        from xp_xent.backends import _jax_explicit, _jax_stated
+        from xp_xent.backends import _jax_explicit, _jax_plans, _jax_stated
 
         self.jax, self.stated, self.explicit = jax, _jax_stated, _jax_explicit
+        self.plans = _jax_plans.Plans(self._evaluate, self.can_read_values)
 
     def with_class_axis(self, axis: int) -> Backend:
         # XLA would write what it transposes, on the way in and on the way out.
@@ -76,7 +77,16 @@ class Jax(Sums, Adapter):
         mesh = self.explicit.mesh_of(*arrays, *options.values(), *more)
         if mesh is not None:
             return self.explicit.evaluate(mesh, self._evaluate, loss, ask, arrays, options, more)
+        if self._is_compilable():
+            return self.plans.run(loss, ask, arrays, options, more)
         return self._evaluate(loss, ask, arrays, options, *more)
+
+    def _is_compilable(self) -> bool:
+        """Return whether nobody compiles already, or asked for nothing compiled, or for shards."""
+        if self.jax.config.jax_disable_jit or self._is_staged():
+            return False
+        mesh = self.jax.sharding.get_abstract_mesh()
+        return not mesh.explicit_axes and not mesh.manual_axes
 
     def _evaluate(
         self,

@@ -14,7 +14,7 @@ from rich.progress import Progress
 import xp_xent
 from xp_xent import backends
 from xp_xent.backends._threads import allowed
-from xp_xent.benchmarks import _machine, _memory
+from xp_xent.benchmarks import _eager, _machine, _memory
 from xp_xent.benchmarks._measure import measure
 from xp_xent.benchmarks._shapes import ITEM_BYTES, Shape, goal, problem
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, spread
@@ -133,6 +133,15 @@ def overhead(given: Settings) -> Iterator[Task]:
         yield Task(f"tiny call, {line.title}", call)
 
 
+def eager(given: Settings) -> Iterator[Task]:
+    """Plan JAX's calls outside `jit`."""
+    if "jax" in given.cases and WAYS["xp_xent, JAX"].usable() and WAYS["optax"].usable():
+        for shape in _eager.SHAPES[: 1 if given.quick else None]:
+            for what in _eager.GOALS:
+                call = partial(_eager.measure, what, shape, given.dtype, given.effort)
+                yield Task(f"outside jit, {what}, {shape.name}", call)
+
+
 def threads(given: Settings) -> Iterator[Task]:
     """Plan the times by number of threads."""
     if "numpy" in given.cases:
@@ -186,7 +195,7 @@ def large(given: Settings) -> Iterator[Task]:
 
 SECTIONS: Final[dict[str, Callable[[Settings], Iterator[Task]]]] = {
     plan.__name__: plan
-    for plan in (limits, table, memory, linear, compiling, overhead, threads, scaling, large)
+    for plan in (limits, table, memory, linear, compiling, overhead, eager, threads, scaling, large)
 }
 
 

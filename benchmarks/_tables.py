@@ -171,6 +171,14 @@ def overhead(found: pd.DataFrame) -> str:
     })  # fmt: skip
 
 
+def eager(found: pd.DataFrame) -> str:
+    return markdown({
+        "outside jit": found["what"] + ", " + found["shape"], "ours": found["median"].map(seconds),
+        "optax": found["theirs"].map(seconds), "ratio": [ratio(x) for x in found.itertuples()],
+        "first call": found["first"].map(seconds), "optax's": found["their_first"].map(seconds),
+    })  # fmt: skip
+
+
 def compiling(found: pd.DataFrame) -> str:
     found = found.assign(line="compile time")
     return grid(found, lambda one: seconds(one.seconds), columns="rows")
@@ -212,6 +220,7 @@ BLOCKS: Final[dict[str, tuple[str, Any, Any]]] = {
     "profiles": ("table", frame, profiles),
     "overhead": ("overhead", beside, overhead),
     "overhead-profiles": ("overhead", frame, profiles),
+    "eager": ("eager", frame, eager),
     "threads": ("threads", frame, threads),
     "scaling": ("scaling", beside, scaling),
     "large": ("large", frame, large),

@@ -36,6 +36,8 @@ class ElementPlan(RowPlan):
 class ElementLoss(Loss):
     """A loss whose elements stand alone; `ranges` are of the kernel's options."""
 
+    bounded = ("targets",)
+
     def __init__(
         self,
         kernel: type[Any],

@@ -135,6 +135,8 @@ class Loss:
         Whether it is computed in steps, each of which would be taken again for a derivative.
     """
 
+    bounded: tuple[str, ...] = ()  # arguments whose values have limits, though they are no labels
+
     def __init__(
         self,
         arguments: tuple[str, ...],
