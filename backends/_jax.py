@@ -97,7 +97,8 @@ class Jax(Sums, Adapter):
         explicit, mesh = self.explicit, self.explicit.mesh_of(rows)
         if mesh is None:
             return function(rows, *operands)
-        return explicit.split_like(explicit.evaluated(mesh, function, rows, *operands), rows, mesh)
+        found = explicit.evaluated(mesh, function, rows, *operands)
+        return self.jax.tree.map(lambda x: explicit.split_like(x, rows, mesh), found)
 
     def kernel_layout(self, x: Array, dtype: Any) -> Array:
         # Over explicit axes, an operation that JAX has only for arrays in one piece.

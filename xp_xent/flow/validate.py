@@ -12,7 +12,7 @@ Array = Any
 IGNORED = -100  # the default of ignore_index
 BINARY = "; one logit a row, with targets 0 or 1, is for binary_cross_entropy_with_logits"
 ARRAYS = (*WEIGHTS, *MASKS, "normalizer")
-OR_NUMBERS = ("alpha", "pos_weight", "normalizer")
+OR_NUMBERS = ("alpha", "pos_weight", "normalizer", "b")
 REDUCTIONS = ("mean", "sum", "none")
 SMOOTHINGS = ("uniform", "others")
 
