@@ -44,9 +44,7 @@ def numeric(name: str, array: Array, of_mask: str = "; a mask is passed as where
         )
 
 
-def mask(
-    name: str, array: Array, true: str = "the row counts", hint: str = SAMPLE_WEIGHTS
-) -> None:
+def mask(name: str, array: Array, true: str = "the row counts", hint: str = SAMPLE_WEIGHTS) -> None:
     """Refuse anything but booleans, and integers, which are to be 0 and 1."""
     if kind(array) not in ("bool", "integer"):
         raise TypeError(
@@ -77,9 +75,7 @@ def broadcastable(
     # A length that a compiler does not know yet is the other's, not 1.
     shape = tuple(b if known(a, 1) else a for a, b in zip(got, aligned, strict=False))
     if len(got) > len(wanted) or not same_shape(shape, aligned):
-        raise ValueError(
-            f"{name}: got shape {got}, wanted one that broadcasts to {of} {wanted}"
-        )
+        raise ValueError(f"{name}: got shape {got}, wanted one that broadcasts to {of} {wanted}")
 
 
 def broadcast(name: str, array: Array, other: tuple[int, ...], of: str) -> tuple[int, ...]:

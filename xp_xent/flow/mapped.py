@@ -7,7 +7,7 @@ from xp_xent.backends import Backend, backend_of
 from xp_xent.flow import checks as check
 from xp_xent.flow.elements import ElementPlan
 from xp_xent.flow.folded import Folded
-from xp_xent.flow.options import TEMPERATURE, is_number, masks, numbers, placed
+from xp_xent.flow.options import TEMPERATURE, masks, numbers, placed
 from xp_xent.flow.plan import RowPlan, no_warnings
 from xp_xent.flow.validate import arrays_of, common_backend, loss_dtype
 

@@ -88,9 +88,7 @@ def masks(backend: Any, options: Options, hint: str = check.SAMPLE_WEIGHTS) -> O
         mask = options.get(name)
         if mask is not None and check.kind(mask) == "integer":
             if backend.can_read_values(mask) and not backend.all_between(mask, 0, 1):
-                raise ValueError(
-                    f"{name}: got integers other than 0 and 1, wanted a mask{hint}"
-                )
+                raise ValueError(f"{name}: got integers other than 0 and 1, wanted a mask{hint}")
             options = options | {name: mask != 0}
     return options
 

@@ -87,7 +87,7 @@ def arrays_of(options: dict[str, Any]) -> dict[str, Array]:
     for name, x in options.items():
         if x is None or name == "bias" or (name in OR_NUMBERS and check.is_number(x)):
             continue
-        is_array = hasattr(x, "dtype") and not check.is_number(x)
+        is_array = not check.is_number(x) and hasattr(x, "dtype")
         if is_array or (name in ARRAYS and name != "alpha"):
             found[name] = x
     return found

@@ -133,9 +133,9 @@ def logsumexp(
     Returns
     -------
     array
-        The logarithm, of the dtype of `x`: −inf where nothing adds to the sum, inf where an infinite
-        term does, NaN where `x` or `b` is, where infinite terms have both signs, and, without
-        `return_sign`, where the sum is negative.
+        The logarithm, of the dtype of `x`: −inf where nothing adds to the sum, inf where an
+        infinite term does, NaN where `x` or `b` is, where infinite terms have both signs, and,
+        without `return_sign`, where the sum is negative.
     array
         With `return_sign`, the sum's sign in the same dtype: 1, −1, 0 of a sum of 0, or NaN.
 

@@ -51,9 +51,7 @@ def signed_log_sum(backend: Any, x: Array, b: Array, part: Array | None) -> tupl
     return xp.where(lost, limit, value), xp.where(lost, limit_sign, sign)
 
 
-def _quotients(
-    xp: Any, y: Array, b: Array, unit: Array, log_unit: Array, void: Array
-) -> Array:
+def _quotients(xp: Any, y: Array, b: Array, unit: Array, log_unit: Array, void: Array) -> Array:
     """Compute b·exp(y)/unit, of which no factor is out of range where the result is not."""
     # Without weight, and beside others so large (∞ and NaN too) that it has no derivative either.
     most = 0.9 * math.log(float(xp.finfo(y.dtype).max))
