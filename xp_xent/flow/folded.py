@@ -12,8 +12,9 @@ class Folded:
     Of no axes it is one of length 1, at the end. Axes that follow each other stay where they are.
     """
 
-    def __init__(self, xp: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-        self.xp, self.given, self.axes = xp, shape, axes
+    def __init__(self, backend: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+        self.backend, self.xp = backend, backend.xp
+        self.given, self.axes = shape, axes
         ndim, count = len(shape), len(axes)
         self.is_one = count == 1
         self.axis = axes[0] if axes else ndim
@@ -32,28 +33,28 @@ class Folded:
             return array
         if self._order is not None:
             array = self.xp.permute_dims(array, self._order)
-        return self.xp.reshape(array, self.shape)
+        return self.backend.reshape(array, self.shape)
 
     def aligned(self, array: Array) -> Array:
         """View what broadcasts to the given shape as what broadcasts to the folded one."""
-        xp, given = self.xp, self.given
+        reshape, given = self.backend.reshape, self.given
         shape = (*(1,) * (len(given) - len(array.shape)), *array.shape)
         if self.is_one:
-            return array if len(array.shape) == len(given) else xp.reshape(array, shape)
-        array, count = xp.reshape(array, shape), len(self.axes)
+            return array if len(array.shape) == len(given) else reshape(array, shape)
+        array, count = reshape(array, shape), len(self.axes)
         if any(shape[at] != given[at] for at in self.axes):
             whole = [n if at in self.axes else shape[at] for at, n in enumerate(given)]
-            array = xp.broadcast_to(array, tuple(whole))
+            array = self.xp.broadcast_to(array, tuple(whole))
         if self._order is not None:
-            array = xp.permute_dims(array, self._order)
+            array = self.xp.permute_dims(array, self._order)
         shape, axis = array.shape, self.axis
-        return xp.reshape(array, (*shape[:axis], self.shape[axis], *shape[axis + count :]))
+        return reshape(array, (*shape[:axis], self.shape[axis], *shape[axis + count :]))
 
     def undo(self, array: Array) -> Array:
         """View a result of the folded shape as one of the given shape."""
         if self.is_one:
             return array
-        array = self.xp.reshape(array, self._unfolded)
+        array = self.backend.reshape(array, self._unfolded)
         if self._order is None:
             return array
         places = [self._order.index(at) for at in range(len(self._order))]
@@ -67,4 +68,4 @@ class Folded:
         if not keepdims:
             return array
         kept = [1 if at in self.axes else n for at, n in enumerate(self.given)]
-        return self.xp.reshape(array, tuple(kept))
+        return self.backend.reshape(array, tuple(kept))

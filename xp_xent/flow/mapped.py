@@ -56,7 +56,7 @@ def map_rows(
         check.broadcastable("where", where, shape, "x's")
     options = {"where": where, "temperature": options.get("temperature", 1.0)}
     options = numbers({"temperature": TEMPERATURE}, backend, dtype, x, options)
-    folded = Folded(backend.xp, shape, check.axes(axis, shape, "x"))
+    folded = Folded(backend, shape, check.axes(axis, shape, "x"))
     backend = backend.with_class_axis(folded.axis - len(folded.shape))
     plan = RowPlan(backend, folded.axis, folded.shape, dtype, ("x",))
     where = masks(backend, options, hint)["where"]
