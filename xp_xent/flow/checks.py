@@ -131,7 +131,9 @@ def axes(value: Any, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 def _counted_from_0(axis: int, shape: tuple[int, ...], name: str) -> int:
     ndim = len(shape)
     if ndim == 0:
-        raise ValueError(f"axis: got {axis} for {name} of shape (), wanted None")
+        raise ValueError(
+            f"axis: got {axis} for {name} of shape (), wanted an array with a class axis, or None"
+        )
     if not -ndim <= axis < ndim:
         raise ValueError(
             f"axis: got {axis}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
