@@ -45,24 +45,18 @@ def map_rows(
     """
     backend: Backend = backend_of(x=x)
     check.floating("x", x)
-    dtype = loss_dtype(backend.xp, x)
-    _, options = placed(None, ("x",), (x,), options)
-    backend = common_backend(x=x, **arrays_of(options))
-    x, b = _weighted(backend, x, options.get("b"), dtype)
-    shape, where = tuple(x.shape), options.get("where")
-    hint = "; weights are passed as b=" if "b" in options else ""
-    if where is not None:
-        check.mask("where", where, "the entry takes part", hint)
-        check.broadcastable("where", where, shape, "x's")
-    options = {"where": where, "temperature": options.get("temperature", 1.0)}
-    options = numbers({"temperature": TEMPERATURE}, backend, dtype, x, options)
+    dtype, operands, temperature = loss_dtype(backend.xp, x), (None, None), 1.0
+    given = {name: option for name, option in options.items() if not _is_default(option)}
+    if given:
+        hint = "; weights are passed as b=" if "b" in options else ""
+        x, operands, temperature = _prepared(backend, x, dtype, given, hint)
+    shape = tuple(x.shape)
     folded = Folded(backend, shape, check.axes(axis, shape, "x"))
     backend = backend.with_class_axis(folded.axis - len(folded.shape))
     plan = RowPlan(backend, folded.axis, folded.shape, dtype, ("x",))
-    where = masks(backend, options, hint)["where"]
-    operands = [
-        None if array is None else plan.to_kernel(folded.aligned(array)) for array in (where, b)
-    ]
+    operands = tuple(
+        [None if array is None else plan.to_kernel(folded.aligned(array)) for array in operands]
+    )
 
     def on_block(rows: Array, where: Array, b: Array, temperature: Any) -> Any:
         if check.known(plan.classes, 0):
@@ -75,11 +69,32 @@ def map_rows(
 
     with no_warnings(backend):
         rows = plan.to_kernel(folded(x))
-        results = backend.map_blocks(on_block, rows, *operands, options["temperature"])
+        results = backend.map_blocks(on_block, rows, *operands, temperature)
         results = results if isinstance(results, tuple) else (results,)
         if keepdims is None:
             return tuple([folded.undo(plan.to_user(result)) for result in results])
         return tuple([folded.reduced(plan.to_user(result), keepdims) for result in results])
+
+
+def _is_default(option: Any) -> bool:
+    return option is None or (type(option) is float and option == 1)
+
+
+def _prepared(
+    backend: Backend, x: Array, dtype: Any, options: dict[str, Any], hint: str
+) -> tuple[Array, tuple[Array | None, Array | None], Any]:
+    """Return x, the mask and the weights beside it, and the temperature, or refuse them."""
+    _, options = placed(None, ("x",), (x,), options)
+    backend = common_backend(x=x, **arrays_of(options))
+    x, b = _weighted(backend, x, options.get("b"), dtype)
+    where = options.get("where")
+    if where is not None:
+        check.mask("where", where, "the entry takes part", hint)
+        check.broadcastable("where", where, tuple(x.shape), "x's")
+        where = masks(backend, options, hint)["where"]
+    temperature = {"temperature": options.get("temperature", 1.0)}
+    temperature = numbers({"temperature": TEMPERATURE}, backend, dtype, x, temperature)
+    return x, (where, b), temperature["temperature"]
 
 
 def _weighted(backend: Backend, x: Array, b: Any, dtype: Any) -> tuple[Array, Array | None]:

@@ -5,7 +5,12 @@ from typing import Any
 from xp_xent.backends import Backend
 from xp_xent.flow.mapped import map_elements, map_rows
 from xp_xent.kernels.elementary import sigmoid_pair, softplus_parts
-from xp_xent.kernels.maps import log_softmax_rows, log_sum_rows, softmax_rows, without_sign
+from xp_xent.kernels.maps import (
+    log_softmax_rows,
+    log_sum_and_sign_rows,
+    log_sum_rows,
+    softmax_rows,
+)
 
 Array = Any
 Axis = int | tuple[int, ...] | None
@@ -155,7 +160,7 @@ def logsumexp(
     >>> print(value.round(6), sign)
     0.693147 -1.0
     """
-    function = log_sum_rows if return_sign else without_sign
+    function = log_sum_and_sign_rows if return_sign else log_sum_rows
     found = map_rows(function, x, axis, keepdims=keepdims, where=where, b=b)
     return found if return_sign else found[0]
 

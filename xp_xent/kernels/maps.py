@@ -38,32 +38,35 @@ def log_softmax_rows(
 
 def log_sum_rows(
     backend: Any, x: Array, part: Array | None, b: Array | None, _: Any
+) -> tuple[Array, ...]:
+    """Compute log Σ b exp(x), NaN where the sum is negative; so are the derivatives then."""
+    if b is None or x.shape[backend.class_axis] == 0:
+        return (_log_sum(backend, x, part),)
+    value, sign = signed_log_sum(backend, x, b, part)
+    return (value * backend.xp.where(sign < 0, backend.xp.nan, backend.xp.ones_like(sign)),)
+
+
+def log_sum_and_sign_rows(
+    backend: Any, x: Array, part: Array | None, b: Array | None, _: Any
 ) -> tuple[Array, Array]:
     """Compute log |Σ b exp(x)| and the sign of Σ b exp(x)."""
+    if b is not None and x.shape[backend.class_axis] != 0:
+        return signed_log_sum(backend, x, b, part)
+    xp, value = backend.xp, _log_sum(backend, x, part)
+    known = backend.stop_gradient(value)
+    sign = xp.where(xp.isnan(known), known, xp.ones_like(known))
+    return value, xp.where(known == -xp.inf, 0.0, sign)
+
+
+def _log_sum(backend: Any, x: Array, part: Array | None) -> Array:
     xp, axis = backend.xp, backend.class_axis
     if x.shape[axis] == 0:
-        nothing = xp.sum(x, axis=axis, keepdims=True)
-        return nothing - xp.inf, nothing
-    if b is not None:
-        return signed_log_sum(backend, x, b, part)
+        return xp.sum(x, axis=axis, keepdims=True) - xp.inf
     z = _logits(backend, x, part, 1.0)
     largest = backend.stop_gradient(xp.max(z, axis=axis, keepdims=True))
     endless = xp.isinf(largest)  # the result is the largest entry itself
     row = row_stats(backend, xp.where(endless, 0.0, z), None, z.dtype)
-    value = xp.where(endless, largest, row.lse)
-    one = xp.ones_like(largest)
-    sign = xp.where(largest == -xp.inf, 0.0, xp.where(xp.isnan(largest), largest, one))
-    return value, sign
-
-
-def without_sign(
-    backend: Any, x: Array, part: Array | None, b: Array | None, _: Any
-) -> tuple[Array, ...]:
-    """Compute log Σ b exp(x), NaN where the sum is negative; so are the derivatives then."""
-    value, sign = log_sum_rows(backend, x, part, b, _)
-    if b is not None:
-        value = value * backend.xp.where(sign < 0, backend.xp.nan, backend.xp.ones_like(sign))
-    return (value,)
+    return xp.where(endless, largest, row.lse)
 
 
 def _logits(backend: Any, x: Array, part: Array | None, temperature: Any) -> Array:
