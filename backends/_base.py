@@ -108,6 +108,10 @@ class Backend(RowSums):
         """Return the same values in a dtype: x itself where it has that dtype."""
         return self.xp.astype(x, dtype, copy=False)
 
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Return the same values in another shape, several axes merged into one or back."""
+        return self.xp.reshape(x, shape)
+
     def kernel_layout(self, x: Array, dtype: Any) -> Array:
         """Return rows (..., K) in a dtype, laid out in memory for a kernel's operations."""
         return self.cast(x, dtype)

@@ -107,7 +107,13 @@ class Jax(Sums, Adapter):
         explicit, mesh = self.explicit, self.explicit.mesh_of(rows)
         if mesh is None:
             return function(rows, *operands)
-        return explicit.split_like(explicit.evaluated(mesh, function, rows, *operands), rows, mesh)
+        found = explicit.evaluated(mesh, function, rows, *operands)
+        return self.jax.tree.map(lambda x: explicit.split_like(x, rows, mesh), found)
+
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        # Over explicit axes, JAX does not decide how what is merged is split.
+        mesh = self.explicit.mesh_of(x)
+        return self.xp.reshape(x if mesh is None else self.explicit.split(x, mesh), shape)
 
     def kernel_layout(self, x: Array, dtype: Any) -> Array:
         # Over explicit axes, an operation that JAX has only for arrays in one piece.

@@ -19,13 +19,14 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 def is_eager(*tensors: Any) -> bool:
     """Return whether operations on the tensors run now and are seen by nobody but autograd."""
+    if torch.compiler.is_compiling():  # Dynamo, reading a map, gets no further
+        return False
     # Fake, functional and distributed tensors are other types; those of torch.func are wrapped.
     for x in tensors:
         if type(x) not in PLAIN or is_legacy_batchedtensor(x):
             return False
     return (
-        not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
+        not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch.autograd.forward_ad._current_level < 0
         and not torch._C._is_tracing()

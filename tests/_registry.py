@@ -16,7 +16,7 @@ from _cases import Case, send
 from _truth import Array
 
 import xp_xent
-from xp_xent.backends import Adapter
+from xp_xent.backends import Adapter, backend_of
 
 ROWS, CLASSES, FEATURES = 3, 4, 2  # one shape for all: JAX compiles every operation for each shape
 ROW_OPTIONS = ("sample_weight", "where", "normalizer", "normalizer array", "sum", "none")
@@ -85,9 +85,9 @@ FORMS = (
     Form("kl_divergence", "probabilities", DISTRIBUTION),
     Form("entropy", None, DISTRIBUTION),
     Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where", "over")),
-    Form("softmax", None, ("axis",)),
-    Form("log_softmax", None, ("axis",)),
-    Form("logsumexp", None, ("axis", "keepdims")),
+    Form("softmax", None, ("axis", "entries where", "temperature", "temperature array")),
+    Form("log_softmax", None, ("axis", "entries where", "temperature", "temperature array")),
+    Form("logsumexp", None, ("axis", "entries where", "b", "return_sign", "keepdims")),
     Form("sigmoid", None, ()),
     Form("log_sigmoid", None, ()),
 )
@@ -96,7 +96,19 @@ MAPS = ("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid")
 # Without value_and_grad and its relatives
 NOT_LOSSES = ("perplexity", *MAPS)
 # "all": every option at once; these three exclude one another, or the rest of the shape.
-ALONE = ("axis", "sum", "none", "alpha", "normalizer", "keepdims")
+ALONE = ("axis", "sum", "none", "alpha", "normalizer", "temperature", "keepdims")
+
+
+def logarithm(*arrays: Any, **options: Any) -> Any:
+    """Give the logarithm, without the sign, which has no derivative."""
+    return xp_xent.logsumexp(*arrays, **options)[0]
+
+
+def finite_log_softmax(*arrays: Any, **options: Any) -> Any:
+    """Give 0 where an entry takes no part."""
+    found = xp_xent.log_softmax(*arrays, **options)
+    xp = backend_of(found).xp
+    return xp.where(found == -xp.inf, 0.0, found)
 
 
 @dataclass(eq=False)
@@ -105,6 +117,15 @@ class Entry(Case):
 
     form: Form = FORMS[0]
     option: str = "plain"
+
+    @property
+    def function(self) -> Any:
+        """The public function, or one that gives the finite part of its result."""
+        if self.options.get("return_sign"):
+            return logarithm
+        if self.loss == "log_softmax" and "where" in self.options:
+            return finite_log_softmax
+        return super().function
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -190,6 +211,10 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
     shape = (rows, CLASSES) if form.function in ELEMENTWISE else (rows,)
     where = np.ones(shape, dtype=bool)
     where[-1] = False
+    entries = np.ones((rows, CLASSES), dtype=bool)
+    entries[-1, 1:] = False
+    entries[0, 0] = False
+    signed = np.linspace(-0.5, 2.0, CLASSES)
     return {
         "plain": {},
         "weight": {"weight": rng.uniform(0.5, 2.0, CLASSES)},
@@ -227,6 +252,10 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
         "axis": {"axis": 0},
         "over": {"over": -1},
         "keepdims": {"keepdims": True},
+        "entries where": {"where": entries},
+        "temperature": {"temperature": 0.7},
+        "b": {"b": rng.uniform(0.5, 2.0, CLASSES)},
+        "return_sign": {"b": signed, "return_sign": True},
     }
 
 

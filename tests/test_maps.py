@@ -132,9 +132,9 @@ class TestErrors:
 
     @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
     def test_axis(self, name: str) -> None:
-        for axis in (2, -3, 1.0, None):
+        for axis in (2, -3, 1.0, "all", (0, 2), (0, -2), (0, 1.0), True):
             assert "axis" in str(error_of(getattr(xp_xent, name), np.zeros((2, 2)), axis=axis))
-        assert "(2, 0)" in str(error_of(getattr(xp_xent, name), np.zeros((2, 0))))
+        assert "shape ()" in str(error_of(getattr(xp_xent, name), np.zeros(())))
 
 
 class TestDerivatives:

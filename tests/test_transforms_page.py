@@ -35,7 +35,7 @@ def test_every_option_is_in_the_registry(name: str) -> None:
     public = inspect.signature(getattr(xp_xent, name)).parameters.values()
     keywords = {p.name for p in public if p.kind is inspect.Parameter.KEYWORD_ONLY}
     options = {o.split()[0] for form in FORMS if form.function == name for o in form.options}
-    known = {"element": "weight", "sum": "reduction", "none": "reduction"}
+    known = {"element": "weight", "entries": "where", "sum": "reduction", "none": "reduction"}
     found = {known.get(option, option) for option in options}
     assert found == keywords
 

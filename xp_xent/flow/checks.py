@@ -15,6 +15,7 @@ from xp_xent.backends._numbers import (
 Array = Any
 
 CLASSES, SAMPLES = ("class", "classes"), ("sample", "samples")
+SAMPLE_WEIGHTS = "; weights are passed as sample_weight="
 # Labels are floating where they come from a table of numbers, as those of boosting libraries do.
 CAST_LABELS = "; convert labels that are whole numbers to an integer dtype, int64 for example"
 
@@ -43,12 +44,11 @@ def numeric(name: str, array: Array, of_mask: str = "; a mask is passed as where
         )
 
 
-def mask(name: str, array: Array, true: str = "the row counts") -> None:
+def mask(name: str, array: Array, true: str = "the row counts", hint: str = SAMPLE_WEIGHTS) -> None:
     """Refuse anything but booleans, and integers, which are to be 0 and 1."""
     if kind(array) not in ("bool", "integer"):
         raise TypeError(
-            f"{name}: got dtype {dtype_name(array.dtype)}, wanted bool (True: {true}); "
-            "weights are passed as sample_weight="
+            f"{name}: got dtype {dtype_name(array.dtype)}, wanted bool (True: {true}){hint}"
         )
 
 
@@ -66,16 +66,29 @@ def shape(name: str, array: Array, wanted: tuple[int, ...], of: str) -> None:
         )
 
 
-def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
+def broadcastable(
+    name: str, array: Array, wanted: tuple[int, ...], of: str = "the logits'"
+) -> None:
     """Refuse a shape that does not broadcast to the one wanted."""
     got = tuple(array.shape)
     aligned = wanted[max(len(wanted) - len(got), 0) :]
     # A length that a compiler does not know yet is the other's, not 1.
     shape = tuple(b if known(a, 1) else a for a, b in zip(got, aligned, strict=False))
     if len(got) > len(wanted) or not same_shape(shape, aligned):
-        raise ValueError(
-            f"{name}: got shape {got}, wanted one that broadcasts to the logits' {wanted}"
-        )
+        raise ValueError(f"{name}: got shape {got}, wanted one that broadcasts to {of} {wanted}")
+
+
+def broadcast(name: str, array: Array, other: tuple[int, ...], of: str) -> tuple[int, ...]:
+    """Return the shape that an array and one of another shape broadcast to, or refuse it."""
+    got = tuple(array.shape)
+    ndim = max(len(got), len(other))
+    one, two = ((1,) * (ndim - len(shape)) + shape for shape in (got, other))
+    shape = tuple(b if known(a, 1) else a for a, b in zip(one, two, strict=True))
+    if not same_shape(
+        shape, tuple(a if known(b, 1) else b for a, b in zip(shape, two, strict=True))
+    ):
+        raise ValueError(f"{name}: got shape {got}, wanted one that broadcasts with {of} {other}")
+    return shape
 
 
 def labels(name: str, array: Array) -> None:
@@ -89,21 +102,43 @@ def axis(
     value: Any, shape: tuple[int, ...], name: str = "logits", of: tuple[str, str] = CLASSES
 ) -> int:
     """Return an axis counted from 0; it must exist and not be empty. `of`: what is along it."""
-    ndim, (one, many) = len(shape), of
+    one, many = of
     value = integer("axis", value, "one integer")
-    if ndim == 0:
+    if len(shape) == 0:
         raise ValueError(
             f"axis: got {value} for {name} of shape (), wanted an array with a {one} axis"
         )
-    if not -ndim <= value < ndim:
-        raise ValueError(
-            f"axis: got {value}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
-        )
-    if known(shape[value], 0):
+    found = _counted_from_0(value, shape, name)
+    if known(shape[found], 0):
         raise ValueError(
             f"{name}: got no {many} (shape {shape}, axis={value}), wanted at least one"
         )
-    return value % ndim
+    return found
+
+
+def axes(value: Any, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Return the axes that an integer, a tuple of integers or None (all) names, from 0 upwards."""
+    if value is None:
+        return tuple(range(len(shape)))
+    wanted = "an integer, a tuple of integers, or None for all axes"
+    given = value if isinstance(value, (tuple, list)) else (value,)
+    found = [_counted_from_0(integer("axis", one, wanted), shape, name) for one in given]
+    if len(set(found)) < len(found):
+        raise ValueError(f"axis: got {value}, wanted each axis once for {name} of shape {shape}")
+    return tuple(sorted(found))
+
+
+def _counted_from_0(axis: int, shape: tuple[int, ...], name: str) -> int:
+    ndim = len(shape)
+    if ndim == 0:
+        raise ValueError(
+            f"axis: got {axis} for {name} of shape (), wanted an array with a class axis, or None"
+        )
+    if not -ndim <= axis < ndim:
+        raise ValueError(
+            f"axis: got {axis}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
+        )
+    return axis % ndim
 
 
 def integer(name: str, value: Any, wanted: str = "an integer") -> int:

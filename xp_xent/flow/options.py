@@ -13,7 +13,7 @@ Options = dict[str, Any]
 
 # What may have to be placed beside the logits.
 FOREIGN = frozenset((list, tuple, np.ndarray))
-WEIGHTS = ("weight", "pos_weight", "sample_weight", "alpha")
+WEIGHTS = ("weight", "pos_weight", "sample_weight", "alpha", "b")
 MASKS = ("where", "class_where")
 
 
@@ -83,16 +83,13 @@ def _number(name: str, value: Any, within: Range, backend: Any, dtype: Any, like
     return backend.xp.where(within.holds(value), value, backend.xp.nan)
 
 
-def masks(backend: Any, options: Options) -> Options:
+def masks(backend: Any, options: Options, hint: str = check.SAMPLE_WEIGHTS) -> Options:
     """Return options whose masks are booleans, or refuse integers other than 0 and 1."""
     for name in MASKS:
         mask = options.get(name)
         if mask is not None and check.kind(mask) == "integer":
             if backend.can_read_values(mask) and not backend.all_between(mask, 0, 1):
-                raise ValueError(
-                    f"{name}: got integers other than 0 and 1, wanted a mask; weights are passed "
-                    "as sample_weight="
-                )
+                raise ValueError(f"{name}: got integers other than 0 and 1, wanted a mask{hint}")
             options = options | {name: mask != 0}
     return options
 

@@ -12,7 +12,7 @@ Array = Any
 IGNORED = -100  # the default of ignore_index
 BINARY = "; one logit a row, with targets 0 or 1, is for binary_cross_entropy_with_logits"
 ARRAYS = (*WEIGHTS, *MASKS, "normalizer")
-OR_NUMBERS = ("alpha", "pos_weight", "normalizer")
+OR_NUMBERS = ("alpha", "pos_weight", "normalizer", "b")
 REDUCTIONS = ("mean", "sum", "none")
 SMOOTHINGS = ("uniform", "others")
 
@@ -87,7 +87,7 @@ def arrays_of(options: dict[str, Any]) -> dict[str, Array]:
     for name, x in options.items():
         if x is None or name == "bias" or (name in OR_NUMBERS and check.is_number(x)):
             continue
-        is_array = hasattr(x, "dtype") and not check.is_number(x)
+        is_array = not check.is_number(x) and hasattr(x, "dtype")
         if is_array or (name in ARRAYS and name != "alpha"):
             found[name] = x
     return found
