@@ -26,8 +26,8 @@ SECTIONS = {
     "closed": """\
 ## Closed forms, on every library
 
-`value_and_grad`, `hvp`, `hessian_diagonal` and `value_grad_and_hessian_diagonal` on NumPy,
-array-api-strict, dpnp, PyTorch and JAX arrays, in float64, to 1e-12 of PyTorch's automatic
+`value_and_grad`, `hvp`, `hessian_diagonal`, `hessian` and `value_grad_and_hessian_diagonal` on
+NumPy, array-api-strict, dpnp, PyTorch and JAX arrays, in float64, to 1e-12 of PyTorch's automatic
 differentiation. CuPy runs the same code; it has not been run on a GPU yet.
 """,
     "torch": """\

@@ -1,18 +1,22 @@
 """Gradients and curvature of every loss, in closed form, on every array library."""
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 from xp_xent.flow import checks as check
-from xp_xent.flow.execute import compute
 from xp_xent.flow.plan import Ask, loss_of
-from xp_xent.flow.validate import common_backend
+from xp_xent.functions.callables import HVP, Derivative, ValueAndGrad
 
 Array = Any
 Argument = int | str
 
-__all__ = ["hessian_diagonal", "hvp", "value_and_grad", "value_grad_and_hessian_diagonal"]
+__all__ = [
+    "hessian",
+    "hessian_diagonal",
+    "hvp",
+    "value_and_grad",
+    "value_grad_and_hessian_diagonal",
+]
 
 
 def value_and_grad(
@@ -38,7 +42,9 @@ def value_and_grad(
         ``f(*arrays, cotangent=None, **options) -> (value, gradient)``: arrays and options as the
         loss takes them; `gradient` is one array, or a tuple for a tuple of `argnums`, each of the
         shape and dtype of its argument. With ``reduction="none"`` it is the gradient of each
-        row's own loss, and `cotangent`, of the loss's shape, weighs the rows.
+        row's own loss, and `cotangent`, of the loss's shape, weighs the rows. It can be pickled,
+        printed, compared and hashed, as those of the other functions here: by the loss and the
+        settings, arrays that a partial holds by identity.
 
     Raises
     ------
@@ -60,25 +66,17 @@ def value_and_grad(
     >>> value, gradient = value_and_grad(cross_entropy)(logits, np.asarray(0))
     >>> print(f"{value:.5g} {gradient[0]:.5g}")
     4.1223e-09 -4.1223e-09
+    >>> value_and_grad(cross_entropy, "logits")
+    value_and_grad(cross_entropy, argnums='logits')
     """
-    found, first, settings = loss_of(loss)
+    found, _, _ = loss_of(loss)
     single = not isinstance(argnums, tuple)
     wanted = argnums if isinstance(argnums, tuple) else (argnums,)
     names = tuple([_name(found, one) for one in wanted])
     if not names:
         raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
-
     ask = Ask("value_and_grads", (names,))
-
-    def call(*arrays: Array, cotangent: Any = None, **options: Any) -> tuple[Array, Any]:
-        arrays = (*first, *arrays)
-        if cotangent is not None and not isinstance(cotangent, Real):
-            _of_one_library(arrays, cotangent=cotangent)
-        options = found.with_defaults(arrays, settings | options)
-        value, gradients = compute(found, ask, arrays, options, cotangent)
-        return value, gradients[0] if single else gradients
-
-    return call
+    return ValueAndGrad(value_and_grad, loss, ask, single=single, argnums=argnums)
 
 
 def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
@@ -109,19 +107,7 @@ def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hvp(cross_entropy)(logits, np.asarray([0]), vector))
     [[ 0.25 -0.25]]
     """
-    found, first, settings = loss_of(loss)
-    ask = Ask("hvp")
-
-    def call(*arrays: Array, **options: Any) -> Array:
-        if len(arrays) < 2:
-            raise TypeError("hvp: wanted the loss's arrays and then the vector, all positional")
-        _of_one_library(arrays[:-1], vector=arrays[-1])
-        *given, vector = arrays
-        arrays = (*first, *given)
-        options = found.with_defaults(arrays, settings | options)
-        return compute(found, ask, arrays, options, vector)
-
-    return call
+    return HVP(hvp, loss, Ask("hvp"))
 
 
 def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
@@ -151,7 +137,52 @@ def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hessian_diagonal(binary_cross_entropy_with_logits)(logits, targets, reduction="sum"))
     [0.25 0.25]
     """
-    return _asking(loss, Ask("hessian_diagonal"))
+    return Derivative(hessian_diagonal, loss, Ask("hessian_diagonal"))
+
+
+def hessian(loss: Callable[..., Array]) -> Callable[..., Array]:
+    """Make a function that computes the Hessian of each row: a matrix of its K logits.
+
+    Logits of different rows have no second derivatives by each other, so these matrices are the
+    whole of the loss's Hessian by the logits.
+
+    Parameters
+    ----------
+    loss : callable
+        As for `value_and_grad`, but no binary loss and not `linear_cross_entropy`.
+
+    Returns
+    -------
+    callable
+        ``f(*arrays, **options) -> array``, of the first array's shape without the class axis, and
+        then (K, K), whatever `axis`; of its dtype, symmetric to the last bit. Reductions scale it
+        as they do the gradient (with ``reduction="none"`` it is of each row's own loss); it is 0
+        where a row does not count.
+
+    Raises
+    ------
+    TypeError
+        `loss` is not one of this package, or not one of rows of logits; or as the loss.
+    ValueError
+        As the loss.
+
+    See Also
+    --------
+    hessian_diagonal, hvp : the diagonal, and products with vectors, in the memory of the logits.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, *Pattern Recognition and Machine Learning*, Springer, 2006, §4.3.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import cross_entropy, hessian
+    >>> print(hessian(cross_entropy)(np.log(np.asarray([[0.2, 0.8]])), np.asarray([0])).round(6))
+    [[[ 0.16 -0.16]
+      [-0.16  0.16]]]
+    """
+    return Derivative(hessian, loss, Ask("hessian"))
 
 
 def value_grad_and_hessian_diagonal(
@@ -207,23 +238,8 @@ def value_grad_and_hessian_diagonal(
     """
     check.choice("curvature", curvature, ("diagonal", "upper_bound"))
     bound = curvature == "upper_bound"
-    return _asking(loss, Ask("value_gradient_and_curvature", (bound,)))
-
-
-def _asking(loss: Any, ask: Ask) -> Callable[..., Any]:
-    """Make a function that asks the evaluation of a loss for something."""
-    found, first, settings = loss_of(loss)
-
-    def call(*arrays: Array, **options: Any) -> Any:
-        arrays = (*first, *arrays)
-        return compute(found, ask, arrays, found.with_defaults(arrays, settings | options))
-
-    return call
-
-
-def _of_one_library(arrays: tuple[Array, ...], **more: Array) -> None:
-    """Refuse arrays of several libraries or devices."""
-    common_backend(**{f"argument {i}": array for i, array in enumerate(arrays)}, **more)
+    ask = Ask("value_gradient_and_curvature", (bound,))
+    return Derivative(value_grad_and_hessian_diagonal, loss, ask, curvature=curvature)
 
 
 def _name(loss: Any, argument: Argument) -> str:

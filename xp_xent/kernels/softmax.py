@@ -19,7 +19,7 @@ from xp_xent.kernels.label_smoothing import Smoothing
 from xp_xent.kernels.nll_transforms import NLL
 from xp_xent.kernels.row_stats import RowStats, StatsWithoutMax, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor, valid_rows
-from xp_xent.kernels.softmax_hessian import Hessian, plain_gradient_and_curvature
+from xp_xent.kernels.softmax_hessian import Hessian, plain_gradient_and_curvature, with_diagonal
 
 Array = Any
 
@@ -102,6 +102,15 @@ class Softmax:
         row, targets = self._stats(backend, rows, "exps", (factor,))
         _, diagonal = self._gradient_and_curvature(row, targets, factor, bound=False)
         return self._rounded(row, rows, diagonal)
+
+    def hessian(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
+        """Compute each row's Hessian of Σ cotangent·loss, (..., K²); the classes are last."""
+        factor = row_factor(rows, cotangent)
+        row, targets = self._stats(backend, rows, "exps", (factor,))
+        entries = self._hessian(row, targets).entries(factor)
+        # Last, for it uses up the row's exponentials.
+        _, diagonal = self._gradient_and_curvature(row, targets, factor, bound=False)
+        return self._rounded(row, rows, with_diagonal(backend, entries, diagonal))
 
     def value_gradient_and_curvature(
         self, backend: Any, rows: Rows, cotangent: Array | float, bound: bool
@@ -236,18 +245,21 @@ class Softmax:
         backend = row.backend
         if isinstance(row, StatsWithoutMax) and self.z_loss == 0 and self.softcap is None:
             return plain_gradient_and_curvature(row, targets.label_mass, factor, bound=bound)
-        second, scale = None, 1.0
-        if not self.transform.is_linear:
-            second = targets.label_mass * self.transform.second(row)
-            scale = self.transform.scale(row)
-        push, mass = 2 * self.z_loss, self._mass(row, targets)
-        hessian = Hessian(row, mass, push, second, scale, targets.slope)
+        hessian = self._hessian(row, targets)
         curvature = backend.scale_rows(hessian.diagonal(), factor)
         off_diagonal = backend.scale_rows(hessian.off_diagonal(), abs(factor)) if bound else None
         gradient = self._by_capped_logits(row, targets, factor)
         if targets.slope is not None:
             curvature = curvature + gradient * _cap_second(targets)
         return gradient, curvature if off_diagonal is None else abs(curvature) + off_diagonal
+
+    def _hessian(self, row: RowStats, targets: Targets) -> Hessian:
+        second, scale = None, 1.0
+        if not self.transform.is_linear:
+            second = targets.label_mass * self.transform.second(row)
+            scale = self.transform.scale(row)
+        push, mass = 2 * self.z_loss, self._mass(row, targets)
+        return Hessian(row, mass, push, second, scale, targets.slope)
 
     def _target_gradient(self, row: RowStats, targets: Targets, rows: Rows) -> Array:
         return self.smoothing.by_probabilities(row.backend, rows, row.surprisals)
