@@ -40,6 +40,7 @@ ON_A_LIBRARY = {
     "value_and_grad": "test_gradients.py::test_random_calls[B",
     "hvp": "test_curvature.py::test_random_calls[B",
     "hessian_diagonal": "test_curvature.py::test_random_calls[B",
+    "hessian": "test_hessian.py::test_random_calls[B",
     "value_grad_and_hessian_diagonal": (
         "test_value_grad_and_curvature.py::test_is_each_function_of_one[B"
     ),

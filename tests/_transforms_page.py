@@ -26,9 +26,9 @@ SECTIONS = {
     "closed": """\
 ## Closed forms, on every library
 
-`value_and_grad`, `hvp`, `hessian_diagonal` and `value_grad_and_hessian_diagonal` on NumPy,
-array-api-strict, dpnp, MLX, PyTorch and JAX arrays, in float64, to 1e-12 of PyTorch's automatic
-differentiation. CuPy runs the same code; it has not been run on a GPU yet.
+`value_and_grad`, `hvp`, `hessian_diagonal`, `hessian` and `value_grad_and_hessian_diagonal` on
+NumPy, array-api-strict, dpnp, MLX, PyTorch and JAX arrays, in float64, to 1e-12 of PyTorch's
+automatic differentiation. CuPy runs the same code; it has not been run on a GPU yet.
 """,
     "torch": """\
 ## PyTorch

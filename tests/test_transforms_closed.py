@@ -26,6 +26,8 @@ NOT_A_LOSS = {
 }
 INTEGERS = "Its targets are integer labels, and integers have no derivative."
 LABELS_ONLY = ("next_token_cross_entropy", "softmax_focal_loss", "poly_cross_entropy")
+NO_ROWS = "Its Hessian is no matrix for each row of logits."
+ELEMENTWISE_COLUMNS = tuple(column(name) for name in ELEMENTWISE)
 NOT_LINEAR = (
     "cross_entropy nll_loss next_token_cross_entropy softmax_focal_loss poly_cross_entropy "
     "kl_divergence entropy"
@@ -112,6 +114,22 @@ def test_hessian_diagonal(case: Entry) -> None:
         arrays, options = case.on(backend, "float64")
         got = xp_xent.hessian_diagonal(case.function)(*arrays, **options)
         assert_same(got, np.diag(hessian(case).reshape(size, size)).reshape(shape))
+
+
+@transform(
+    "closed",
+    "`hessian`",
+    without=dict.fromkeys((*ELEMENTWISE_COLUMNS, "linear_cross_entropy"), NO_ROWS) | NOT_A_LOSS,
+)
+def test_hessian(case: Entry) -> None:
+    """A matrix of each row: all that the dense one has."""
+    logits, axis = case.arrays[0], case.options.get("axis", -1)
+    places = np.moveaxis(np.arange(logits.size).reshape(logits.shape), axis, -1)
+    dense = hessian(case).reshape(logits.size, logits.size)
+    want = dense[places[..., :, None], places[..., None, :]]
+    for name in backends.installed():
+        arrays, options = case.on(backends.get(name), "float64")
+        assert_same(xp_xent.hessian(case.function)(*arrays, **options), want)
 
 
 @transform("closed", "`value_grad_and_hessian_diagonal`", without=NOT_A_LOSS)

@@ -13,6 +13,7 @@ from xp_xent.functions.class_weights import (
 )
 from xp_xent.functions.configured import BCEWithLogitsLoss, CrossEntropyLoss
 from xp_xent.functions.derivatives import (
+    hessian,
     hessian_diagonal,
     hvp,
     value_and_grad,
@@ -44,6 +45,7 @@ __all__ = [
     "diagnose",
     "effective_number_weights",
     "entropy",
+    "hessian",
     "hessian_diagonal",
     "hvp",
     "kl_divergence",

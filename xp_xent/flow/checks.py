@@ -195,6 +195,14 @@ def no_row_sums(why: str) -> ValueError:
     )
 
 
+def no_matrix(why: str) -> TypeError:
+    """Return the error of a loss that is asked for a row's Hessian."""
+    return TypeError(
+        f"loss: got one {why}, wanted one of rows of logits, each of which has its own Hessian; "
+        "hessian_diagonal gives the diagonal, hvp products with vectors"
+    )
+
+
 def fits_another_axis(
     logits_shape: tuple[int, ...], targets_shape: tuple[int, ...]
 ) -> tuple[int, ...]:

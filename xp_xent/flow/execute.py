@@ -150,6 +150,21 @@ class Evaluation(NamedTuple):
         """Compute the diagonal of the Hessian of the reduced loss by the logits."""
         return self.plan.to_user(run(self, "hessian_diagonal", self._factor(cotangent)))
 
+    def hessian(self, cotangent: Any = None) -> Array:
+        """Compute each row's Hessian by its logits, the two class axes last."""
+        if not hasattr(self.kernel, "hessian"):
+            raise check.no_matrix("whose elements stand alone")
+        plan, count = self.plan, len(self.rows)
+        axis, backend = plan.backend.class_axis, plan.backend.with_class_axis(-1)
+        operands = (*self.rows, self._factor(cotangent))
+        arrays = [_classes_last(backend, x, axis) for x in operands]
+
+        def on_block(*parts: Any) -> Array:
+            return self.kernel.hessian(backend, Rows(*parts[:count]), parts[count])
+
+        matrices = backend.map_blocks(on_block, *arrays)
+        return backend.xp.reshape(matrices, (*matrices.shape[:-1], plan.classes, plan.classes))
+
     def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
         """Compute the reduced loss, its gradient, and the Hessian's diagonal by the logits.
 
@@ -192,6 +207,15 @@ class Evaluation(NamedTuple):
         if wrt == "temperature" and hasattr(self.kernel, "value_and_temperature_gradient"):
             return "value_and_temperature_gradient"
         raise ValueError(f"argnums: got {wrt!r}, wanted one of {', '.join(map(repr, names))}")
+
+
+def _classes_last(backend: Any, x: Any, axis: int) -> Any:
+    """Bring the class axis, counted from the end, of an operand of rows to the end."""
+    if axis == -1 or not getattr(x, "shape", ()):
+        return x
+    ndim = len(x.shape)
+    others = [at for at in range(ndim) if at != axis % ndim]
+    return backend.xp.permute_dims(x, (*others, axis % ndim))
 
 
 def fill(target: Array, gradient: Array) -> Array | None:

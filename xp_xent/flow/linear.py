@@ -233,6 +233,10 @@ class LinearEvaluation(NamedTuple):
             columns.append(self.hvp(vector, cotangent)[..., entry])
         return xp.stack(columns, axis=-1) if columns else xp.zeros_like(features)
 
+    def hessian(self) -> Array:
+        """Refuse it: it would be of the features, not of rows of logits."""
+        raise check.no_matrix("behind a linear layer")
+
     def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
         """Compute the reduced loss, its gradient, and the Hessian's diagonal by the features."""
         if isinstance(self.kernel, SoftmaxWithMetrics):

@@ -45,7 +45,8 @@ def map_rows(
     """
     backend: Backend = backend_of(x=x)
     check.floating("x", x)
-    dtype, operands, temperature = loss_dtype(backend.xp, x), (None, None), 1.0
+    dtype, temperature = loss_dtype(backend.xp, x), 1.0
+    operands: tuple[Array | None, ...] = (None, None)
     given = {name: option for name, option in options.items() if not _is_default(option)}
     if given:
         hint = "; weights are passed as b=" if "b" in options else ""

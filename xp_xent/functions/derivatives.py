@@ -1,19 +1,22 @@
 """Gradients and curvature of every loss, in closed form, on every array library."""
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
-from xp_xent.backends import dtype_name
 from xp_xent.flow import checks as check
-from xp_xent.flow.execute import compute
 from xp_xent.flow.plan import Ask, loss_of
-from xp_xent.flow.validate import common_backend
+from xp_xent.functions.callables import HVP, Derivative, ValueAndGrad
 
 Array = Any
 Argument = int | str
 
-__all__ = ["hessian_diagonal", "hvp", "value_and_grad", "value_grad_and_hessian_diagonal"]
+__all__ = [
+    "hessian",
+    "hessian_diagonal",
+    "hvp",
+    "value_and_grad",
+    "value_grad_and_hessian_diagonal",
+]
 
 
 def value_and_grad(
@@ -43,7 +46,9 @@ def value_and_grad(
         rows. `out`, an array of the gradient's shape and dtype, is written into and returned as
         the gradient: memory in use is quicker to write than new memory. For a tuple of `argnums`
         it is a tuple, with None for a gradient that needs none. NumPy, CuPy and PyTorch have it.
-        It is not touched where a call is refused.
+        It is not touched where a call is refused. The function can be pickled, printed, compared
+        and hashed, as those of the other functions here: by the loss and the settings, arrays
+        that a partial holds by identity.
 
     Raises
     ------
@@ -71,34 +76,17 @@ def value_and_grad(
     >>> value, gradient = value_and_grad(cross_entropy)(logits, np.asarray(0), out=room)
     >>> gradient is room
     True
+    >>> value_and_grad(cross_entropy, "logits")
+    value_and_grad(cross_entropy, argnums='logits')
     """
-    found, first, settings = loss_of(loss)
+    found, _, _ = loss_of(loss)
     single = not isinstance(argnums, tuple)
     wanted = argnums if isinstance(argnums, tuple) else (argnums,)
     names = tuple([_name(found, one) for one in wanted])
     if not names:
         raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
-
     ask = Ask("value_and_grads", (names,))
-
-    def call(
-        *arrays: Array, cotangent: Any = None, out: Any = None, **options: Any
-    ) -> tuple[Array, Any]:
-        arrays = (*first, *arrays)
-        if cotangent is not None and not isinstance(cotangent, Real):
-            _of_one_library(arrays, cotangent=cotangent)
-        options = found.with_defaults(arrays, settings | options)
-        if out is None:
-            value, gradients = compute(found, ask, arrays, options, cotangent)
-            return value, gradients[0] if single else gradients
-        out = (out,) if single else out
-        arrays, options = found.placed(arrays, options)
-        _check_out(names, dict(zip(found.arguments, arrays, strict=True)) | options, cotangent, out)
-        value, gradients = compute(found, ask, arrays, options, cotangent, out)
-        gradients = tuple([a if b is None else b for a, b in zip(gradients, out, strict=True)])
-        return value, gradients[0] if single else gradients
-
-    return call
+    return ValueAndGrad(value_and_grad, loss, ask, single=single, argnums=argnums)
 
 
 def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
@@ -129,19 +117,7 @@ def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hvp(cross_entropy)(logits, np.asarray([0]), vector))
     [[ 0.25 -0.25]]
     """
-    found, first, settings = loss_of(loss)
-    ask = Ask("hvp")
-
-    def call(*arrays: Array, **options: Any) -> Array:
-        if len(arrays) < 2:
-            raise TypeError("hvp: wanted the loss's arrays and then the vector, all positional")
-        _of_one_library(arrays[:-1], vector=arrays[-1])
-        *given, vector = arrays
-        arrays = (*first, *given)
-        options = found.with_defaults(arrays, settings | options)
-        return compute(found, ask, arrays, options, vector)
-
-    return call
+    return HVP(hvp, loss, Ask("hvp"))
 
 
 def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
@@ -171,7 +147,52 @@ def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
     >>> print(hessian_diagonal(binary_cross_entropy_with_logits)(logits, targets, reduction="sum"))
     [0.25 0.25]
     """
-    return _asking(loss, Ask("hessian_diagonal"))
+    return Derivative(hessian_diagonal, loss, Ask("hessian_diagonal"))
+
+
+def hessian(loss: Callable[..., Array]) -> Callable[..., Array]:
+    """Make a function that computes the Hessian of each row: a matrix of its K logits.
+
+    Logits of different rows have no second derivatives by each other, so these matrices are the
+    whole of the loss's Hessian by the logits.
+
+    Parameters
+    ----------
+    loss : callable
+        As for `value_and_grad`, but no binary loss and not `linear_cross_entropy`.
+
+    Returns
+    -------
+    callable
+        ``f(*arrays, **options) -> array``, of the first array's shape without the class axis, and
+        then (K, K), whatever `axis`; of its dtype, symmetric to the last bit. Reductions scale it
+        as they do the gradient (with ``reduction="none"`` it is of each row's own loss); it is 0
+        where a row does not count.
+
+    Raises
+    ------
+    TypeError
+        `loss` is not one of this package, or not one of rows of logits; or as the loss.
+    ValueError
+        As the loss.
+
+    See Also
+    --------
+    hessian_diagonal, hvp : the diagonal, and products with vectors, in the memory of the logits.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, *Pattern Recognition and Machine Learning*, Springer, 2006, §4.3.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import cross_entropy, hessian
+    >>> print(hessian(cross_entropy)(np.log(np.asarray([[0.2, 0.8]])), np.asarray([0])).round(6))
+    [[[ 0.16 -0.16]
+      [-0.16  0.16]]]
+    """
+    return Derivative(hessian, loss, Ask("hessian"))
 
 
 def value_grad_and_hessian_diagonal(
@@ -227,51 +248,8 @@ def value_grad_and_hessian_diagonal(
     """
     check.choice("curvature", curvature, ("diagonal", "upper_bound"))
     bound = curvature == "upper_bound"
-    return _asking(loss, Ask("value_gradient_and_curvature", (bound,)))
-
-
-def _asking(loss: Any, ask: Ask) -> Callable[..., Any]:
-    """Make a function that asks the evaluation of a loss for something."""
-    found, first, settings = loss_of(loss)
-
-    def call(*arrays: Array, **options: Any) -> Any:
-        arrays = (*first, *arrays)
-        return compute(found, ask, arrays, found.with_defaults(arrays, settings | options))
-
-    return call
-
-
-def _of_one_library(arrays: tuple[Array, ...], **more: Array) -> None:
-    """Refuse arrays of several libraries or devices."""
-    common_backend(**{f"argument {i}": array for i, array in enumerate(arrays)}, **more)
-
-
-def _check_out(names: tuple[str, ...], given: dict[str, Any], cotangent: Any, out: Any) -> None:
-    """Refuse arrays into which the gradients by the arguments named cannot be written."""
-    if not isinstance(out, tuple) or len(out) != len(names):
-        got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
-        raise TypeError(f"out: got {got}, wanted a tuple of {len(names)}, one for each of argnums")
-    inputs = {name: x for name, x in given.items() if hasattr(x, "shape") and hasattr(x, "dtype")}
-    if hasattr(cotangent, "shape"):
-        inputs["cotangent"] = cotangent
-    inputs = {name: x for name, x in inputs.items() if not isinstance(x, Real)}
-    outputs = [x for x in out if x is not None]
-    for name, x in zip(names, out, strict=True):
-        if x is None:
-            continue
-        if name == "temperature":
-            raise TypeError("out: got an array for the gradient by a number, wanted None there")
-        backend = common_backend(**inputs, out=x)
-        if (like := inputs.get(name)) is not None:
-            check.shape("out", x, tuple(like.shape), f"that of {name}")
-            if dtype_name(x.dtype) != dtype_name(like.dtype):
-                wanted = dtype_name(like.dtype)
-                raise TypeError(f"out: got dtype {dtype_name(x.dtype)}, wanted {wanted}, {name}'s")
-        others = (*inputs.values(), *(other for other in outputs if other is not x))
-        if sum(other is x for other in outputs) > 1:
-            raise ValueError("out: got one array twice, wanted one for each gradient")
-        if why := backend._not_writable(x, others):
-            raise ValueError(f"out: {why}")
+    ask = Ask("value_gradient_and_curvature", (bound,))
+    return Derivative(value_grad_and_hessian_diagonal, loss, ask, curvature=curvature)
 
 
 def _name(loss: Any, argument: Argument) -> str:

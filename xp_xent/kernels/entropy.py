@@ -7,6 +7,7 @@ from xp_xent.kernels.elementary import is_one, product
 from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.row_stats import RowStats, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor
+from xp_xent.kernels.softmax_hessian import outer, with_diagonal
 
 Array = Any
 
@@ -68,6 +69,18 @@ class Entropy:
         """Compute the diagonal of the Hessian of Σ cotangent·entropy."""
         diagonal = self._by_temperature(self._diagonal(*self._open(backend, rows)))
         return finish_gradient(backend, rows, diagonal, cotangent)
+
+    def hessian(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
+        """Compute each row's Hessian of Σ cotangent·entropy, (..., K²); the classes are last.
+
+        Off the diagonal it is p_j p_k (1 − d_j − d_k).
+        """
+        row, below, mean = self._open(backend, rows)
+        deviation = below - mean
+        pull = 1 - (deviation[..., :, None] + deviation[..., None, :])
+        entries = outer(row.probabilities) * pull
+        matrix = with_diagonal(backend, entries, self._diagonal(row, below, mean))
+        return finish_gradient(backend, rows, self._by_temperature(matrix), cotangent)
 
     def _value_and_gradient(
         self,

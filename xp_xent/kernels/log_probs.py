@@ -7,6 +7,7 @@ from xp_xent.kernels.elementary import product
 from xp_xent.kernels.label_smoothing import Smoothing
 from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, valid_rows
+from xp_xent.kernels.softmax_hessian import with_diagonal
 
 Array = Any
 
@@ -57,6 +58,11 @@ class LogProbs:
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Return 0, of the logits' shape."""
         return self.hvp(backend, rows, cotangent, rows.logits)
+
+    def hessian(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
+        """Return 0, (..., K²); the classes are last."""
+        zero = self.hvp(backend, rows, cotangent, rows.logits)
+        return with_diagonal(backend, zero[..., None] * zero[..., None, :], zero)
 
     def _loss(self, backend: Any, rows: Rows, x: Array, q: Array) -> Array:
         return finish_loss(backend, rows, backend.row_sum(product(backend.xp, q, -x)))

@@ -6,8 +6,9 @@ the rows are seen as they are.
 
 from typing import Any
 
+from xp_xent.kernels.elementary import is_one
 from xp_xent.kernels.log_sum import signed_log_sum
-from xp_xent.kernels.logit_map import is_mapped, mapped_logits
+from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.row_stats import row_stats
 from xp_xent.kernels.rows import Rows
 
@@ -70,7 +71,7 @@ def _log_sum(backend: Any, x: Array, part: Array | None) -> Array:
 
 
 def _logits(backend: Any, x: Array, part: Array | None, temperature: Any) -> Array:
-    rows = Rows(x, class_valid=part)
-    if not is_mapped(rows, None, temperature):
+    if part is None and is_one(temperature):
         return x
-    return mapped_logits(backend, rows, x.dtype, None, temperature).u
+    rows = Rows(x, class_valid=part)
+    return mapped_logits(backend, rows, x.dtype, temperature=temperature).u

@@ -20,7 +20,7 @@ from xp_xent.kernels.logit_map import MappedLogits, mapped_logits
 from xp_xent.kernels.nll_transforms import NLL
 from xp_xent.kernels.row_stats import RowStats, StatsWithoutMax, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor
-from xp_xent.kernels.softmax_hessian import Hessian, plain_gradient_and_curvature
+from xp_xent.kernels.softmax_hessian import Hessian, plain_gradient_and_curvature, with_diagonal
 
 Array = Any
 
@@ -141,6 +141,17 @@ class Softmax:
         row, targets = self._stats(backend, rows, "exps", (factor,))
         _, diagonal = self._gradient_and_curvature(row, targets, factor, bound=False)
         return self._rounded(row, rows, diagonal)
+
+    def hessian(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
+        """Compute each row's Hessian of Σ cotangent·loss, (..., K²); the classes are last."""
+        factor = row_factor(rows, cotangent)
+        row, targets = self._stats(backend, rows, "exps", (factor,))
+        twice = self._over_temperature(self._over_temperature(factor))
+        entries = self._hessian(row, targets).entries(twice)
+        # Last, for it uses up the row's exponentials.
+        _, diagonal = self._gradient_and_curvature(row, targets, factor, bound=False)
+        matrix = with_diagonal(backend, entries, diagonal)
+        return self._rounded(row, rows._replace(class_valid=None), matrix)
 
     def value_gradient_and_curvature(
         self, backend: Any, rows: Rows, cotangent: Array | float, bound: bool
@@ -282,12 +293,7 @@ class Softmax:
         plain = not (self.maps_logits or self.has_z_loss)
         if isinstance(row, StatsWithoutMax) and plain:
             return plain_gradient_and_curvature(row, targets.label_mass, factor, bound=bound)
-        second, scale = None, 1.0
-        if not self.transform.is_linear:
-            second = targets.label_mass * self.transform.second(row)
-            scale = self.transform.scale(row)
-        push, mass = 2 * self.z_loss, self._mass(row, targets)
-        hessian, of = Hessian(row, mass, push, second, scale, targets.of.slope), targets.of
+        hessian, of = self._hessian(row, targets), targets.of
         factor = self._over_temperature(factor)
         twice = self._over_temperature(factor)
         curvature = backend.scale_rows(hessian.diagonal(), twice)
@@ -296,6 +302,14 @@ class Softmax:
         if of.slope is not None:
             curvature = curvature + gradient * _cap_second(of)
         return gradient, curvature if off_diagonal is None else abs(curvature) + off_diagonal
+
+    def _hessian(self, row: RowStats, targets: Targets) -> Hessian:
+        second, scale = None, 1.0
+        if not self.transform.is_linear:
+            second = targets.label_mass * self.transform.second(row)
+            scale = self.transform.scale(row)
+        push, mass = 2 * self.z_loss, self._mass(row, targets)
+        return Hessian(row, mass, push, second, scale, targets.of.slope)
 
     def _target_gradient(self, row: RowStats, targets: Targets, rows: Rows) -> Array:
         return self.smoothing.by_probabilities(row.backend, rows, row.surprisals)

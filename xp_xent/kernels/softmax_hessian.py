@@ -1,4 +1,4 @@
-"""The Hessian of a row's loss by its logits: its diagonal, and the magnitudes off it.
+"""The Hessian of a row's loss by its logits: its diagonal, what is off it, and its magnitudes.
 
 By the capped logits, with d = p − δ_y and the names of `softmax`,
 
@@ -26,7 +26,7 @@ Array = Any
 
 
 class Hessian(NamedTuple):
-    """The Hessian of rows, of which no more than a number a class is ever made."""
+    """The Hessian of rows; but for `entries`, no more than a number a class is ever made of it."""
 
     row: Any  # RowStats
     mass: Any  # c, (..., 1) or a number
@@ -46,6 +46,21 @@ class Hessian(NamedTuple):
             distance = backend.set_at_label(row.probabilities, row.reference, -row.one_minus_p)
             result = result + self.second * (distance / self.scale) * distance
         return result if self.slope is None else result * self.slope * self.slope
+
+    def entries(self, factor: Array | float) -> Array:
+        """Return factor·H_jk off the diagonal, (..., K, K), with the classes along the last axis.
+
+        Both entries of a pair have the same bits: each product is of a class's own two numbers.
+        """
+        row, xp = self.row, self.row.xp
+        p = row.probabilities if self.slope is None else row.probabilities * self.slope
+        result = outer(p) * _of_matrix((self.push - self.mass) * factor)
+        if self.second is None:
+            return result
+        # The scale is shared by the two distances, as each square of one might underflow.
+        distance = row.backend.set_at_label(row.probabilities, row.reference, -row.one_minus_p)
+        scale = self.scale if isinstance(self.scale, float) else xp.sqrt(self.scale)
+        return result + outer(distance / scale) * _of_matrix(self.second * factor)
 
     def off_diagonal(self) -> Array:
         """Return Σ_{k≠j} |H_jk|."""
@@ -79,6 +94,25 @@ class Hessian(NamedTuple):
         others = factor * scaled * backend.other_sums(+scaled, 0.0)
         p = backend.set_at_label(row.probabilities, row.reference, row.one_minus_p)
         return others + by_label * p
+
+
+def outer(x: Array) -> Array:
+    """Return x_j x_k of rows (..., K)."""
+    return x[..., :, None] * x[..., None, :]
+
+
+def _of_matrix(x: Any) -> Any:
+    """View one number a row (..., 1) as (..., 1, 1)."""
+    return x[..., None] if hasattr(x, "shape") and len(x.shape) else x
+
+
+def with_diagonal(backend: Any, matrix: Array, diagonal: Array) -> Array:
+    """Return matrices (..., K, K) with another diagonal (..., K), each as one row (..., K²)."""
+    xp, index = backend.xp, backend.indices(diagonal, -1)
+    index = xp.reshape(index, (-1,))
+    at_diagonal = index[:, None] == index[None, :]
+    matrix = xp.where(at_diagonal, diagonal[..., None], matrix)
+    return xp.reshape(matrix, (*diagonal.shape[:-1], diagonal.shape[-1] ** 2))
 
 
 def plain_gradient_and_curvature(
