@@ -37,6 +37,7 @@ ON_A_LIBRARY = {
     "positive_class_weight": "test_class_weights.py::TestPositive::test_multilabel[B",
     "diagnose": "test_diagnose.py::test_mistakes[B",
     "Finding": "test_diagnose.py::test_mistakes[B",
+    "LossStats": "test_return_stats.py::test_they_are_what_they_say[B",
     "value_and_grad": "test_gradients.py::test_random_calls[B",
     "hvp": "test_curvature.py::test_random_calls[B",
     "hessian_diagonal": "test_curvature.py::test_random_calls[B",
