@@ -108,7 +108,7 @@ class Backend(RowSums):
         """Return the same values in a dtype: x itself where it has that dtype."""
         return self.xp.astype(x, dtype, copy=False)
 
-    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+    def _reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Return the same values in another shape, several axes merged into one or back."""
         return self.xp.reshape(x, shape)
 

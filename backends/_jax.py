@@ -110,7 +110,7 @@ class Jax(Sums, Adapter):
         found = explicit.evaluated(mesh, function, rows, *operands)
         return self.jax.tree.map(lambda x: explicit.split_like(x, rows, mesh), found)
 
-    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+    def _reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         # Over explicit axes, JAX does not decide how what is merged is split.
         mesh = self.explicit.mesh_of(x)
         return self.xp.reshape(x if mesh is None else self.explicit.split(x, mesh), shape)

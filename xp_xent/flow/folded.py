@@ -33,7 +33,7 @@ class Folded:
             return array
         if self._order is not None:
             array = self.xp.permute_dims(array, self._order)
-        return self.backend.reshape(array, self.shape)
+        return self.backend._reshape(array, self.shape)
 
     def aligned(self, array: Array) -> Array:
         """View what broadcasts to the given shape as what broadcasts to the folded one."""
@@ -54,7 +54,7 @@ class Folded:
         """View a result of the folded shape as one of the given shape."""
         if self.is_one:
             return array
-        array = self.backend.reshape(array, self._unfolded)
+        array = self.backend._reshape(array, self._unfolded)
         if self._order is None:
             return array
         places = [self._order.index(at) for at in range(len(self._order))]
@@ -68,4 +68,4 @@ class Folded:
         if not keepdims:
             return array
         kept = [1 if at in self.axes else n for at, n in enumerate(self.given)]
-        return self.backend.reshape(array, tuple(kept))
+        return self.backend._reshape(array, tuple(kept))
