@@ -35,9 +35,9 @@ def assert_matrices(backend: Adapter, case: Case) -> None:
     got = backend.to_numpy(result)
     assert np.array_equal(got, np.swapaxes(got, -1, -2), equal_nan=True)
     diagonal = np.moveaxis(host(hessian_diagonal(case.function)(*arrays, **options)), axis, -1)
-    slack = 8 * FORMATS["float64"].eps
+    slack = 64 * FORMATS["float64"].eps
     # A transform's has terms of both signs, which a compiler rounds in one way or the other.
-    size = np.abs(got).sum(axis=-1)
+    size = np.abs(got).max(axis=(-1, -2), initial=0)[..., None]
     assert (abs(np.einsum("...ii->...i", got) - diagonal) <= slack * size + 1e-300).all()
     if case.loss == "next_token_cross_entropy":
         assert (got[..., -1, :, :] == 0).all()
