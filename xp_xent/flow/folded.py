@@ -37,7 +37,7 @@ class Folded:
 
     def aligned(self, array: Array) -> Array:
         """View what broadcasts to the given shape as what broadcasts to the folded one."""
-        reshape, given = self.backend.reshape, self.given
+        reshape, given = self.backend._reshape, self.given
         shape = (*(1,) * (len(given) - len(array.shape)), *array.shape)
         if self.is_one:
             return array if len(array.shape) == len(given) else reshape(array, shape)
