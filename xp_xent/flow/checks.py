@@ -99,11 +99,21 @@ def axis(
         raise ValueError(
             f"axis: got {value}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
         )
+    known_number(name, shape, value, many)
     if known(shape[value], 0):
         raise ValueError(
             f"{name}: got no {many} (shape {shape}, axis={value}), wanted at least one"
         )
     return value % ndim
+
+
+def known_number(name: str, shape: tuple[int, ...], axis: int, many: str) -> None:
+    """Refuse a length that a model leaves open where the formula has it as a number."""
+    if shape[axis] is None:
+        raise ValueError(
+            f"{name}: got an unknown number of {many} (shape {shape}, axis={axis}), wanted one "
+            "that is known; other axes may have symbolic lengths"
+        )
 
 
 def integer(name: str, value: Any, wanted: str = "an integer") -> int:

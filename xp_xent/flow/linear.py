@@ -51,9 +51,11 @@ class LinearLoss(Loss):
                 f"classifier: got shape {tuple(classifier.shape)}, wanted (K, "
                 f"{features.shape[-1]}), a row for each class; is it transposed?"
             )
+        check.known_number("features", tuple(features.shape), -1, "features")
         classes = classifier.shape[0]
         if options["bias"] is not None:
             check.shape("bias", options["bias"], (classes,), "one number a class")
+            check.known_number("bias", tuple(options["bias"].shape), -1, "classes")
         named = {"features": features, "targets": targets}
         plan = row_plan(named, options, ("logits", "targets"), classes)
         has_labels = is_labels(plan, targets, -1)
@@ -137,10 +139,11 @@ class LinearEvaluation(NamedTuple):
             if "features" in wrt:
                 out["features"] = layer.by_features(slope)
             if "classifier" in wrt:
-                total = backend.add_product(totals["classifier"], slope, features)
+                parts = layer.flat(slope), layer.flat(features)
+                total = backend.add_product(totals["classifier"], *parts)
                 totals = totals | {"classifier": total}
             if "bias" in wrt:
-                totals = totals | {"bias": totals["bias"] + xp.sum(slope, axis=0)}
+                totals = totals | {"bias": totals["bias"] + xp.sum(layer.flat(slope), axis=0)}
             return totals, (losses, *(out[name] for name in wrt if name in out))
 
         size = {"classifier": tuple(layer.weights.shape), "bias": (layer.weights.shape[0],)}
@@ -155,7 +158,7 @@ class LinearEvaluation(NamedTuple):
         }
         arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}
         for name, gradient in zip((n for n in wrt if n in arrays), by_row, strict=True):
-            found[name] = xp.reshape(gradient, arrays[name].shape)
+            found[name] = self._in_shape(gradient, tuple(arrays[name].shape))
         return self._reduced(losses), tuple(found[name] for name in wrt)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
@@ -172,9 +175,8 @@ class LinearEvaluation(NamedTuple):
             slope = run(self, "hvp", factor, change, rows=rows)
             return total, (self.layer.by_features(slope),)
 
-        change = self.layer.flat(vector)
-        _, (found,) = self._walk(step, (), self._factor(cotangent), change)
-        return self.backend.xp.reshape(found, features.shape)
+        _, (found,) = self._walk(step, (), self._factor(cotangent), vector)
+        return self._in_shape(found, tuple(features.shape))
 
     def hessian_diagonal(self, cotangent: Any = None) -> Array:
         """Compute the diagonal of the Hessian of the reduced loss by the features."""
@@ -197,11 +199,8 @@ class LinearEvaluation(NamedTuple):
     def _walk(self, step: Callable[..., Any], totals: Any, *others: Array) -> Any:
         """Take steps over groups of rows: features, `Rows`, and other arrays beside them."""
         backend, layer, xp = self.backend, self.layer, self.backend.xp
-        arrays, classes = self.rows[:-1], layer.classifier.shape[0]
-        count = len(arrays)
-
-        def flat(array: Array | None) -> Array | None:
-            return None if array is None else xp.reshape(array, (-1, array.shape[-1]))
+        arrays, classes = (layer.features, *self.rows[:-1], *others), layer.classifier.shape[0]
+        count = len(self.rows) - 1
 
         def on_rows(totals: Any, features: Array, *parts: Any) -> Any:
             rows, features = Rows(*parts[:count]), layer.widened(features)
@@ -210,21 +209,26 @@ class LinearEvaluation(NamedTuple):
                 features = xp.where(rows.valid, features, xp.zeros_like(features))
             return step(totals, features, rows, *parts[count:])
 
-        features = layer.flat(layer.features)
-        walked = (features, *(flat(x) for x in arrays), *others)
-        return backend.map_steps(on_rows, totals, walked, max(1, STEP // classes))
+        # Where a length is not known yet, rows that were put in one line could not be put back.
+        if all(x is None or None not in x.shape for x in arrays):
+            arrays = tuple(None if x is None else layer.flat(x) for x in arrays)
+        return backend.map_steps(on_rows, totals, arrays, max(1, STEP // classes))
+
+    def _in_shape(self, found: Array, shape: tuple[int, ...]) -> Array:
+        """Undo what `_walk` does to a shape."""
+        return found if None in shape else self.backend.xp.reshape(found, shape)
 
     def _reduced(self, losses: Array) -> Array:
-        xp, shape = self.backend.xp, tuple(self.layer.features.shape[:-1])
-        return self.reduction.reduce(self.backend, xp.reshape(losses, shape))
+        losses = self._in_shape(losses, (*self.layer.features.shape[:-1], 1))
+        return self.reduction.reduce(self.backend, self.plan.from_column(losses))
 
     def _factor(self, cotangent: Any) -> Array:
         """Compute the derivative of the reduced loss by each row's loss, (n, 1) or (1, 1)."""
-        xp, like = self.backend.xp, self.layer.features
+        like = self.layer.features
         factor = self.reduction.factor(self.backend, cotangent, self.layer.dtype)
         if isinstance(factor, (int, float)):
             return self.backend.full((1, 1), factor, self.layer.dtype, like=like)
-        return xp.reshape(factor, (-1, 1))
+        return factor[None, None] if len(factor.shape) == 0 else factor[..., None]
 
     def _check(self, wrt: tuple[str, ...]) -> None:
         given = self.arguments if self.layer.bias is None else (*self.arguments, "bias")

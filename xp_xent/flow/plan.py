@@ -73,6 +73,13 @@ class RowPlan:
         """Return the shape in which the user sees the losses."""
         return self.rows_shape
 
+    def counts(self, like: Array) -> Array | None:
+        """Return 1 for each row of an array (..., K, ...) where how many is not known yet."""
+        if None not in self.rows_shape:
+            return None
+        rows = like[(*(slice(None),) * self.axis, 0, ...)]
+        return self.backend.xp.ones_like(rows, dtype=self.dtype)
+
     def one_row(self) -> tuple[int, ...]:
         """Return the shape (1, …, K)."""
         shape = [1] * len(self.shape)

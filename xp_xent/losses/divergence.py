@@ -28,6 +28,7 @@ class _DistributionLoss(Loss):
         for name, targets in list(named.items())[1:]:
             check.floating(name, targets)
             check.shape(name, targets, tuple(arrays[0].shape), "the logits'")
+            check.known_number(name, tuple(targets.shape), plan.axis, "classes")
         plan.kernel = self._kernel(plan.dtype)
         return plan
 
@@ -35,7 +36,7 @@ class _DistributionLoss(Loss):
         self, plan: RowPlan, arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> Evaluation:
         targets = arrays[1] if len(arrays) > 1 else None
-        rows, weight = probability_rows(plan, targets, options)
+        rows, weight = probability_rows(plan, arrays[0], targets, options)
         rows = rows._replace(logits=plan.to_kernel(arrays[0]))
         return Evaluation(plan, plan.kernel, rows, Reduction.of(plan, options, weight))
 

@@ -18,7 +18,7 @@ class _NextTokenPlan(RowPlan):
 
     def losses_shape(self) -> tuple[int, ...]:
         *texts, length = self.rows_shape
-        return (*texts, length if check.known(length, 0) else length - 1)
+        return (*texts, length if length is None or check.known(length, 0) else length - 1)
 
     def from_column(self, losses: Array) -> Array:
         found = super().from_column(losses)
@@ -55,8 +55,9 @@ class _NextTokenLoss(RowLoss):
         self, plan: RowPlan, tokens: Array, options: dict[str, Any]
     ) -> tuple[Array, dict[str, Any]]:
         where, sample_weight, xp = options["where"], options["sample_weight"], plan.backend.xp
-        position = plan.backend.indices(tokens, -1)
-        predicts = xp.broadcast_to(position < tokens.shape[-1] - 1, tokens.shape)
+        predicts = xp.ones_like(tokens, dtype=xp.bool)
+        if not check.known(tokens.shape[-1], 0):
+            predicts = xp.concat([predicts[..., 1:], ~predicts[..., :1]], axis=-1)
         if where is not None:
             predicts = predicts & _following(xp, where)
         if sample_weight is not None:
