@@ -256,6 +256,16 @@ def scikit_learn() -> Subject:
     return Subject("scikit-learn log_loss", "numpy", functions, {}, dtypes, packages=packages)
 
 
+# onnxruntime
+
+
+def onnx_operator() -> Subject:
+    """ONNX's own loss."""
+    from xp_xent.conformance import _onnx  # which imports this module
+
+    return _onnx.operator()
+
+
 # Name for the command line -> how to make it, which raises ImportError where it is not installed
 PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "PyTorch F.*": pytorch,
@@ -266,4 +276,5 @@ PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "scikit-learn log_loss": scikit_learn,
     "Transformers ForCausalLMLoss": transformers,
     "Liger": liger,
+    "ONNX SoftmaxCrossEntropyLoss in onnxruntime": onnx_operator,
 }

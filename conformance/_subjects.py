@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from xp_xent.conformance._derive import (
     torch_compiled,
     torch_gradient,
 )
+from xp_xent.conformance._onnx import written_down
 from xp_xent.conformance._peers import PEERS
 from xp_xent.conformance._subject import Subject
 
@@ -82,6 +84,8 @@ def own_subjects() -> Iterator[Subject]:
             {name: jitted(call) for name, call in calls.items()} for calls in (EVERY, derived)
         )
         yield _own("jax, jit", "jax", values, gradients, traced=True, forget=forget_jax)
+    with suppress(ImportError):
+        yield written_down(EVERY, closed)
 
 
 @cache
