@@ -1,6 +1,5 @@
 """ndonnx: what is done to its arrays is written down as an ONNX model, which others run."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,7 @@ class Ndonnx(Adapter):
         shape = (1,) * (len(x.shape) + axis) + (-1,) + (1,) * (-1 - axis)
         return self.xp.reshape(self.xp.arange(x.dynamic_shape[axis]), shape)
 
-    def map_blocks(
-        self, function: Callable[..., Any], rows: Array, *operands: Any, **_: bool
-    ) -> Any:
+    def map_blocks(self, function: Any, rows: Array, *operands: Any, **_: bool) -> Any:
         return function(rows, *(self._required(x, rows) for x in operands))
 
     def map_steps(self, step: Any, totals: Any, arrays: tuple[Array, ...], size: int) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 
 from xp_xent import backends
 from xp_xent.conformance._derive import jax_gradient, torch_gradient
+from xp_xent.conformance._onnx import operator
 from xp_xent.conformance._peer_options import (
     BINARY,
     along,
@@ -256,16 +257,6 @@ def scikit_learn() -> Subject:
     return Subject("scikit-learn log_loss", "numpy", functions, {}, dtypes, packages=packages)
 
 
-# onnxruntime
-
-
-def onnx_operator() -> Subject:
-    """ONNX's own loss."""
-    from xp_xent.conformance import _onnx  # which imports this module
-
-    return _onnx.operator()
-
-
 # Name for the command line -> how to make it, which raises ImportError where it is not installed
 PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "PyTorch F.*": pytorch,
@@ -276,5 +267,5 @@ PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "scikit-learn log_loss": scikit_learn,
     "Transformers ForCausalLMLoss": transformers,
     "Liger": liger,
-    "ONNX SoftmaxCrossEntropyLoss in onnxruntime": onnx_operator,
+    "ONNX SoftmaxCrossEntropyLoss in onnxruntime": operator,
 }

@@ -142,6 +142,20 @@ class TestLengths:
         with pytest.raises(Exception, match="Reshape"):
             gradient(x=Z[:1, :2], w=np.ones((5, 2)), y=Y)
 
+    def test_transposed_labels_of_known_features_are_refused_when_it_runs(self) -> None:
+        x, w, y = (
+            argument("float64", 2, 3, 2),
+            argument("float64", 5, 2),
+            argument("int64", "B", "T"),
+        )
+        loss = model(xp_xent.linear_cross_entropy(x, w, y), x=x, w=w, y=y)
+        arrays = {"x": RNG.normal(size=(2, 3, 2)), "w": RNG.normal(size=(5, 2))}
+        labels = RNG.integers(0, 5, (2, 3))
+        want = xp_xent.linear_cross_entropy(*arrays.values(), labels)
+        assert_agree(loss(**arrays, y=labels), want, 1.0)
+        with pytest.raises(Exception, match="Reshape"):
+            loss(**arrays, y=labels.T)
+
     def test_known_ones_that_differ_are_refused_at_once(self) -> None:
         z, y = argument("float32", "N", 7, 5), argument("int64", "N", 6)
         assert "wanted integer labels" in str(error_of(xp_xent.cross_entropy, z, y))
@@ -152,6 +166,39 @@ class TestLengths:
         assert "unknown number of classes" in str(error_of(xp_xent.softmax, z))
         z, q = argument("float32", 3, 5), argument("float32", 3, None)
         assert "target_probs: got an unknown number" in str(error_of(xp_xent.kl_divergence, z, q))
+
+    def test_class_weights_have_to_be_known_in_number(self) -> None:
+        """A model would else take one weight for five."""
+        z, y, w = argument("float64", "N", 5), argument("int64", "N"), argument("float64", None)
+        x, c, linear = (
+            argument("float64", "N", 2),
+            argument("float64", 5, 2),
+            "linear_cross_entropy",
+        )
+        assert "weight: got an unknown" in str(error_of(xp_xent.cross_entropy, z, y, weight=w))
+        assert "bias: got an unknown" in str(error_of(getattr(xp_xent, linear), x, c, y, bias=w))
+        x = argument("float64", "N", None)
+        assert "features: got an unknown" in str(error_of(getattr(xp_xent, linear), x, c, y))
+
+    def test_weights_of_binary_classes_are_as_many(self) -> None:
+        z, w = argument("float64", "N", None), argument("float64", None)
+        loss = xp_xent.binary_cross_entropy_with_logits
+        found = model(loss(z, z > 0, pos_weight=w), z=z, w=w)
+        assert_agree(found(z=Z, w=Z[0] ** 2), loss(Z, Z > 0, pos_weight=Z[0] ** 2), 1.0)
+        with pytest.raises(Exception, match="Reshape"):
+            found(z=Z, w=np.ones(1))
+
+    def test_class_weights_of_tokens(self) -> None:
+        """Where two lengths are open, no reshape finds both."""
+        z, y = argument("float64", None, None, 5), argument("int64", None, None)
+        weight, logits = np.linspace(0.5, 2.5, 5), RNG.normal(size=(2, 3, 5))
+        tokens = RNG.integers(0, 5, (2, 3))
+        loss = xp_xent.value_and_grad(xp_xent.cross_entropy)
+        want = loss(logits, tokens, weight=weight, label_smoothing=0.1)
+        found = loss(z, y, weight=nd.asarray(weight), label_smoothing=0.1)
+        for part in (0, 1):
+            got = model(found[part], z=z, y=y)(z=logits, y=tokens)
+            assert_agree(got, want[part], np.abs(want[part]).max())
 
     @pytest.mark.parametrize("known", ["logits", "targets", "neither"])
     def test_some_are_known(self, known: str) -> None:
@@ -165,16 +212,22 @@ class TestLengths:
     def test_of_tokens(self) -> None:
         """Neither the number of sequences nor their length is known."""
         z, y = argument("float64", None, None, 5), argument("int64", None, None)
-        names = ("next_token_cross_entropy", "linear_cross_entropy")
         logits, tokens = RNG.normal(size=(2, 3, 5)), RNG.integers(0, 5, (2, 3))
         classifier = RNG.normal(size=(5, 5))
-        for name, more in zip(names, ((), (classifier,)), strict=True):
-            both = xp_xent.value_and_grad(getattr(xp_xent, name))
+        ways = (
+            ("next_token_cross_entropy", (0,), ()),
+            ("linear_cross_entropy", (0, 1, "bias"), (classifier,)),
+        )
+        for name, wrt, more in ways:
+            both = xp_xent.value_and_grad(getattr(xp_xent, name), wrt)
             constants = [NDONNX.asarray(x) for x in more]
-            for part in (0, 1):
-                found = model(both(z, *constants, y)[part], z=z, y=y)(z=logits, y=tokens)
-                want = both(logits, *more, tokens)[part]
-                assert_agree(found, want, np.abs(want).max())
+            options = {"bias": classifier[0]} if more else {}
+            found = both(z, *constants, y, **{k: nd.asarray(x) for k, x in options.items()})
+            want = both(logits, *more, tokens, **options)
+            for one, right in zip((found[0], *found[1]), (want[0], *want[1]), strict=True):
+                got = model(one, z=z, y=y)(z=logits, y=tokens)
+                assert got.shape == right.shape
+                assert_agree(got, right, np.abs(right).max())
 
 
 class TestValues:

@@ -17,8 +17,10 @@ class _NextTokenPlan(RowPlan):
     """Hide the last position, which predicts nothing, from what the user sees of the losses."""
 
     def losses_shape(self) -> tuple[int, ...]:
-        *texts, length = self.rows_shape
-        return (*texts, length if length is None or check.known(length, 0) else length - 1)
+        length: Any = self.rows_shape[-1]
+        if length is None or check.known(length, 0):
+            return self.rows_shape
+        return (*self.rows_shape[:-1], length - 1)
 
     def from_column(self, losses: Array) -> Array:
         found = super().from_column(losses)
