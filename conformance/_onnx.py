@@ -26,7 +26,7 @@ ELEMENTWISE: Final = (
 
 
 def runner(model: Any) -> Callable[[Arrays], Array]:
-    """Give what computes a model's only result, on one thread."""
+    """Return what computes a model's only result, on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -49,7 +49,7 @@ def runner(model: Any) -> Callable[[Arrays], Array]:
 
 
 def shapes_of(name: str, given: Arrays, axis: int) -> dict[str, Any]:
-    """Give the shapes of arrays, None for lengths that are neither classes nor features.
+    """Return the shapes of arrays, None for lengths that are neither classes nor features.
 
     Only in arrays of the logits' shape or of the rows'. Where the logits and the targets do not
     fit, all lengths are known, so that the loss can refuse them.
@@ -85,7 +85,7 @@ def traced(
 
 
 def modelled(name: str, function: Call) -> Call:
-    """Give a function of NumPy's arrays that does as one of this library, by an ONNX model."""
+    """Return a function of NumPy's arrays that does as one of this library, by an ONNX model."""
     models: dict[str, Any] = {}
 
     def call(*arrays: Array, **options: Any) -> Array:
@@ -105,7 +105,7 @@ def modelled(name: str, function: Call) -> Call:
 
 
 def written_down(values: Mapping[str, Call], gradients: Mapping[str, Call]) -> Subject:
-    """Give functions of this library, and their gradients, as ONNX models."""
+    """Return functions of this library, and their gradients, as ONNX models."""
     for package in ("ndonnx", "onnxruntime"):
         import_module(package)  # ImportError where it is missing
     found, slopes = (
@@ -116,7 +116,7 @@ def written_down(values: Mapping[str, Call], gradients: Mapping[str, Call]) -> S
 
 
 def operator() -> Subject:
-    """Give ONNX's operator SoftmaxCrossEntropyLoss, which has no gradient outside of training."""
+    """Return ONNX's operator SoftmaxCrossEntropyLoss, which has no gradient outside of training."""
     from onnx import helper
 
     def model(inputs: Arrays, attributes: dict[str, Any]) -> Any:

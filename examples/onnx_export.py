@@ -63,7 +63,7 @@ def run(path: Path, logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Give the largest distance in ULP."""
+    """Return the largest distance in ULP."""
     return float(np.max(np.abs(one - other) / np.spacing(np.abs(other))))
 
 

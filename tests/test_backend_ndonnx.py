@@ -36,7 +36,7 @@ def model(outputs: Any, **inputs: Any) -> Callable[..., Any]:
 
 
 def closed_forms(case: Entry) -> dict[str, Callable[..., Any]]:
-    """Give each closed form of a loss as a function of the call's arrays, and the map itself."""
+    """Return each closed form of a loss as a function of the call's arrays, and the map itself."""
     loss = case.function
     if case.loss in NOT_LOSSES:
         return {"value": loss}
@@ -242,18 +242,15 @@ class TestValues:
             assert bad.tolist() == [False, True, True, False]
 
     def test_bad_labels_of_a_constant_are_refused(self) -> None:
-        message = str(
-            error_of(xp_xent.cross_entropy, argument("float64", "N", 5), nd.asarray(Y + 1))
-        )
-        assert "got label 5 at position (1,)" in message
+        z, y = argument("float64", "N", 5), nd.asarray(Y + 1)
+        assert "label 5 at position (1,)" in str(error_of(xp_xent.cross_entropy, z, y))
 
     def test_bad_binary_targets_of_a_constant_are_refused(self) -> None:
         loss, z = xp_xent.binary_cross_entropy_with_logits, argument("float64", "N", 5)
         assert "got 255.0 at position (0, 0)" in str(error_of(loss, z, nd.asarray(255 * np.eye(5))))
 
     def test_constants_are_computed(self) -> None:
-        got = xp_xent.cross_entropy(nd.asarray(Z), nd.asarray(Y))
-        want = xp_xent.cross_entropy(Z, Y)
+        got, want = xp_xent.cross_entropy(nd.asarray(Z), nd.asarray(Y)), xp_xent.cross_entropy(Z, Y)
         assert_agree(NDONNX.to_numpy(got), want, want)
 
     def test_constant_labels_belong_to_so_many_rows(self) -> None:
@@ -285,10 +282,14 @@ class TestAdapter:
     def test_no_other_library_beside_it(self) -> None:
         assert "numpy" in str(error_of(xp_xent.cross_entropy, argument("float64", "N", 5), Y))
 
-    def test_class_weights_are_models_too(self) -> None:
-        y = argument("int64", "N")
-        got = model(xp_xent.balanced_class_weights(y, 6), y=y)(y=Y)
-        assert_agree(got, xp_xent.balanced_class_weights(Y, 6), 1.0)
+    @pytest.mark.parametrize("name", ["balanced_class_weights", "effective_number_weights"])
+    def test_class_weights_are_models_too(self, name: str) -> None:
+        y, weights = argument("int64", "N"), getattr(xp_xent, name)
+        assert_agree(model(weights(y, 6), y=y)(y=Y), weights(Y, 6), 1.0)
+
+    def test_positive_class_weight_is_a_model_too(self) -> None:
+        y, weights = argument("float64", 4, None), xp_xent.positive_class_weight
+        assert_agree(model(weights(y), y=y)(y=Z**2), weights(Z**2), 1.0)
 
     def test_half_precision_is_computed_in_single(self) -> None:
         z, y = argument("float16", "N", 5), argument("int64", "N")
