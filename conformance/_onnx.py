@@ -67,8 +67,11 @@ def shapes_of(name: str, given: Arrays, axis: int) -> dict[str, Any]:
     free = {logits: tuple(n if i == place else None for i, n in enumerate(logits))}
     if rows is not None:
         free[rows] = (None,) * len(rows)
-    whole = {"argument_1", "bias"} if name == "linear_cross_entropy" else set()
-    if not whole and any(shapes[key] not in free for key in others):
+    linear = name == "linear_cross_entropy"
+    whole = {"argument_1", "bias"} if linear else set()
+    if rows is not None:  # of as many classes as there are rows, these have the rows' shape
+        whole |= {"weight", "alpha"}
+    if not linear and any(shapes[key] not in free for key in others):
         return shapes
     return {k: shape if k in whole else free.get(shape, shape) for k, shape in shapes.items()}
 
