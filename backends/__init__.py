@@ -65,6 +65,12 @@ def _load_mlx() -> Adapter:
     return BACKEND
 
 
+def _load_ndonnx() -> Adapter:
+    from xp_xent.backends._ndonnx import BACKEND
+
+    return BACKEND
+
+
 _BUILT_IN: dict[str, Callable[[], Adapter]] = {
     "numpy": _load_numpy,
     "array_api_strict": _load_strict,
@@ -74,8 +80,10 @@ _BUILT_IN: dict[str, Callable[[], Adapter]] = {
     "dpnp": _load_dpnp,
     "mlx": _load_mlx,
 }
+# It writes down what others are to compute, so that `installed` has no use for it.
+_NAMED = _BUILT_IN | {"ndonnx": _load_ndonnx}
 # By the top-level package of an array's type.
-_PACKAGES = _BUILT_IN | {"jaxlib": _load_jax}
+_PACKAGES = _NAMED | {"jaxlib": _load_jax}
 # Types of arrays that need no search: their backend evaluates losses as they are.
 direct_types = frozenset((np.ndarray,))
 
@@ -97,7 +105,7 @@ def get(name: str) -> Adapter:
     ----------
     name : str
         ``"numpy"``, ``"array_api_strict"``, ``"torch"``, ``"jax"``, ``"cupy"``, ``"dpnp"``,
-        ``"mlx"`` or the name of a registered entry point.
+        ``"mlx"``, ``"ndonnx"`` or the name of a registered entry point.
 
     Returns
     -------
@@ -117,12 +125,12 @@ def get(name: str) -> Adapter:
     'numpy'
     """
     if name not in _loaded:
-        if name in _BUILT_IN:
-            _loaded[name] = _BUILT_IN[name]()
+        if name in _NAMED:
+            _loaded[name] = _NAMED[name]()
         else:
             registered = _entry_points()
             if name not in registered:
-                known = ", ".join([*_BUILT_IN, *registered])
+                known = ", ".join([*_NAMED, *registered])
                 raise ValueError(f"name: no backend is called {name!r}; there are {known}")
             _loaded[name] = registered[name].load()()
     return _loaded[name]
@@ -130,6 +138,8 @@ def get(name: str) -> Adapter:
 
 def installed() -> tuple[str, ...]:
     """List the backends whose library can be used on this machine; imports them.
+
+    Those that compute: ndonnx, which writes models that others run, is not among them.
 
     Returns
     -------
@@ -170,7 +180,7 @@ def _backend_of_one(array: Any, argument: str) -> Adapter:
         kind = type(array)
         raise TypeError(
             f"{argument}: got {kind.__module__}.{kind.__qualname__}, wanted an array of "
-            f"{', '.join(_BUILT_IN)} or of a registered backend; convert it first, for example "
+            f"{', '.join(_NAMED)} or of a registered backend; convert it first, for example "
             "with numpy.asarray"
         )
     if reason := backend.unsupported_reason(array):

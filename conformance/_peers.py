@@ -15,6 +15,7 @@ import numpy as np
 
 from xp_xent import backends
 from xp_xent.conformance._derive import jax_gradient, torch_gradient
+from xp_xent.conformance._onnx import operator
 from xp_xent.conformance._peer_options import (
     BINARY,
     along,
@@ -266,4 +267,5 @@ PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "scikit-learn log_loss": scikit_learn,
     "Transformers ForCausalLMLoss": transformers,
     "Liger": liger,
+    "ONNX SoftmaxCrossEntropyLoss in onnxruntime": operator,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from xp_xent.conformance._derive import (
     torch_compiled,
     torch_gradient,
 )
+from xp_xent.conformance._onnx import written_down
 from xp_xent.conformance._peers import PEERS
 from xp_xent.conformance._subject import Subject
 
@@ -85,6 +87,8 @@ def own_subjects() -> Iterator[Subject]:
         yield _own("jax, jit", "jax", values, gradients, traced=True, forget=forget_jax)
     if "mlx" in backends.installed():
         yield _own("mlx, grad", "mlx", EVERY, {k: mlx_gradient(loss) for k, loss in EVERY.items()})
+    with suppress(ImportError):
+        yield written_down(EVERY, closed)
 
 
 @cache

@@ -75,8 +75,16 @@ OPTIONS = {
     ("value_and_grad", "argnums"): "test_gradients.py::TestArgnums::test_",
     ("value_and_grad", "cotangent"): "test_gradients.py::TestCotangent::test_weights_the_rows[B",
 }
+# What a test of an ONNX model asks of a function that is no loss
+AS_MODELS = {
+    "value_and_grad": "gradient by 0",
+    "hvp": "hvp",
+    "hessian_diagonal": "hessian_diagonal",
+    "value_grad_and_hessian_diagonal": "curvature",
+}
 FILES = {test.partition("::")[0] for test in (*ON_A_LIBRARY.values(), *OPTIONS.values())} | {
-    "test_maps.py", "test_backend_cupy.py", *(f"{name}.py" for name in TRANSFORMS.split()),
+    "test_maps.py", "test_backend_cupy.py", "test_backend_ndonnx.py",
+    *(f"{name}.py" for name in TRANSFORMS.split()),
 }  # fmt: skip
 
 
@@ -112,6 +120,8 @@ def on_library(tests: Tests, function: str, library: str) -> str:
         if function in NOT_LOSSES or function not in {form.function for form in FORMS}:
             return "not yet run on a GPU"
         return tests.first(f"test_backend_cupy.py::test_losses[{function}]")
+    if library == "ndonnx":
+        return as_model(tests, function)
     if function in ON_A_LIBRARY:
         beginning = ON_A_LIBRARY[function]
         if function == "threads" and library not in ("numpy", "torch"):
@@ -122,6 +132,21 @@ def on_library(tests: Tests, function: str, library: str) -> str:
     if function in MAPS:
         return tests.first("test_maps.py::TestValues", library, function)
     return tests.first(f"test_gradients.py::test_random_calls[{library}", function)
+
+
+def as_model(tests: Tests, function: str) -> str:
+    """Name the test of a function as an ONNX model."""
+    models = "test_backend_ndonnx.py::test_models["
+    if function in ("balanced_class_weights", "effective_number_weights"):
+        weights = "test_backend_ndonnx.py::TestAdapter::test_class_weights_are_models_too["
+        return tests.first(weights, function)
+    if function == "positive_class_weight":
+        return tests.first(f"test_backend_ndonnx.py::TestAdapter::test_{function}_is_a_model_too")
+    if function in AS_MODELS:
+        return tests.first(models, AS_MODELS[function])
+    if function in {form.function for form in FORMS}:
+        return tests.first(models, function, "value")
+    return "not asked"
 
 
 def options(tests: Tests) -> Iterator[str]:
@@ -146,10 +171,10 @@ def _draws(row: Row, form: Form, option: str) -> bool:
 
 def libraries(tests: Tests) -> Iterator[str]:
     """Give the lines of functions and libraries."""
-    yield f"| function | {' | '.join((*LIBRARIES, 'cupy'))} |"
-    yield "| --- |" + " --- |" * (len(LIBRARIES) + 1)
+    yield f"| function | {' | '.join((*LIBRARIES, 'cupy', 'ndonnx'))} |"
+    yield "| --- |" + " --- |" * (len(LIBRARIES) + 2)
     for function in xp_xent.__all__:
-        cells = [on_library(tests, function, name) for name in (*LIBRARIES, "cupy")]
+        cells = [on_library(tests, function, name) for name in (*LIBRARIES, "cupy", "ndonnx")]
         yield f"| `{function}` | {' | '.join(cells)} |"
 
 

@@ -132,6 +132,17 @@ def test_boosting_reproduces_the_built_in_objectives() -> None:
         assert float(row["custom loss"]) == pytest.approx(float(row["built-in loss"]), rel=5e-6)
 
 
+def test_onnx_models_agree_and_keep_confident_rows() -> None:
+    pytest.importorskip("ndonnx")
+    pytest.importorskip("onnxruntime")
+    finished = run("onnx_export.py")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "models agree with NumPy" in finished.stdout
+    row = re.split(r"\s{2,}", next(x for x in finished.stdout.splitlines() if x.startswith("40 ")))
+    *_, numpy, ours, operator = map(float, row)
+    assert max(numpy, ours) < 1e-6 < operator
+
+
 # In the first tier, each script on one library, and each library under one script at least.
 SCRIPTS = ("imbalanced.py", "segmentation.py", "language_model.py", "multilabel.py")
 

@@ -27,6 +27,7 @@ PUBLIC = """
 
 OPTIONAL = """
     torch jax cupy dpnp mlx dask array_api_strict scipy sklearn ml_dtypes optax rich typer pytest
+    ndonnx onnx onnxruntime
 """.split()
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from xp_xent.backends import Adapter
 # Adapter -> the extra of this package that installs its library.
 EXTRAS = {
     "numpy": "", "array_api_strict": "strict", "torch": "torch", "jax": "jax", "cupy": "cupy",
-    "dpnp": "dpnp", "mlx": "mlx",
+    "dpnp": "dpnp", "mlx": "mlx", "ndonnx": "onnx",
 }  # fmt: skip
 WORKS = ("loss", "gradient", "curvature")
 LOGITS = np.asarray([[2.0, 1.0, -0.5], [0.5, 2.5, 0.25], [4.0, -8.0, 0.0]])
@@ -139,7 +139,7 @@ def _name(device: Any, shown: Any) -> str:
     if "<" not in str(device) and "(" not in str(device):
         return str(device)
     inside = re.search(r"\(['\"]?(.*?)['\"]?\)", str(shown))
-    return inside[1] if inside else str(shown)
+    return inside[1] if inside else type(shown).__name__ if "<" in str(shown) else str(shown)
 
 
 def _judged(backend: Adapter, device: Any, dtype: str, ask: Callable[..., Any]) -> str:

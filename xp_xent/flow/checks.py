@@ -109,6 +109,7 @@ def axis(
             f"axis: got {value} for {name} of shape (), wanted an array with a {one} axis"
         )
     found = _counted_from_0(value, shape, name)
+    known_number(name, shape, found, many)
     if known(shape[found], 0):
         raise ValueError(
             f"{name}: got no {many} (shape {shape}, axis={value}), wanted at least one"
@@ -139,6 +140,15 @@ def _counted_from_0(axis: int, shape: tuple[int, ...], name: str) -> int:
             f"axis: got {axis}, wanted −{ndim} … {ndim - 1} for {name} of shape {shape}"
         )
     return axis % ndim
+
+
+def known_number(name: str, shape: tuple[int, ...], axis: int, many: str) -> None:
+    """Refuse a length that a model leaves open where the formula has it as a number."""
+    if shape[axis] is None:
+        raise ValueError(
+            f"{name}: got an unknown number of {many} (shape {shape}, axis={axis}), wanted one "
+            "that is known; other axes may have symbolic lengths"
+        )
 
 
 def integer(name: str, value: Any, wanted: str = "an integer") -> int:

@@ -32,6 +32,11 @@ class ElementPlan(RowPlan):
         """Undo `to_kernel`."""
         return self.backend.xp.squeeze(array, axis=-1)
 
+    def counts(self, like: Array) -> Array | None:
+        """Return 1 for each element where how many is not known yet."""
+        known = None not in self.rows_shape
+        return None if known else self.backend.xp.ones_like(like, dtype=self.dtype)
+
 
 class ElementLoss(Loss):
     """A loss whose elements stand alone; `ranges` are of the kernel's options."""
@@ -83,7 +88,7 @@ class ElementLoss(Loss):
             probabilities=plan.to_kernel(targets),
             class_weight=_broadcast(plan, _as_array(plan, options.get("pos_weight"), logits)),
         )
-        in_mean = None if where is None else backend.cast(where, plan.dtype)
+        in_mean = plan.counts(logits) if where is None else backend.cast(where, plan.dtype)
         return Evaluation(plan, kernel, rows, Reduction.of(plan, options, in_mean))
 
 
@@ -99,9 +104,8 @@ def _broadcast(plan: RowPlan, array: Array | None) -> Array | None:
     """View weights that broadcast against the elements beside them, in the loss's dtype."""
     if array is None:
         return None
-    aligned = (1,) * (len(plan.shape) - 1 - len(array.shape)) + tuple(array.shape)
-    backend = plan.backend
-    return plan.to_kernel(backend.xp.reshape(backend.cast(array, plan.dtype), aligned))
+    new_axes = (None,) * (len(plan.shape) - 1 - len(array.shape))
+    return plan.to_kernel(plan.backend.cast(array, plan.dtype)[(*new_axes, ...)])
 
 
 def _within(backend: Any, targets: Array, where: Array | None) -> bool:

@@ -36,7 +36,9 @@ class Reduction(NamedTuple):
             normalizer = check.number("normalizer", normalizer)
             if normalizer == 0:
                 raise ValueError("normalizer: got 0, wanted what to divide the sum of losses by")
-        count, rate = math.prod(shape) * 1.0, 1.0 if kind != "mean" else None
+        # Where a length is not known yet, the weights count the rows.
+        count = math.nan if None in shape else math.prod(shape) * 1.0
+        rate = 1.0 if kind != "mean" else None
         if kind == "mean" and weight is None and normalizer is None and type(count) is float:
             rate = 1.0 / count if count else math.nan
         return Reduction(kind, shape, weight, normalizer, count, rate)

@@ -54,9 +54,11 @@ class LinearLoss(Loss):
                 f"classifier: got shape {tuple(classifier.shape)}, wanted (K, "
                 f"{features.shape[-1]}), a row for each class; is it transposed?"
             )
+        check.known_number("features", tuple(features.shape), -1, "features")
         classes = classifier.shape[0]
         if options["bias"] is not None:
             check.shape("bias", options["bias"], (classes,), "one number a class")
+            check.known_number("bias", tuple(options["bias"].shape), -1, "classes")
         named = {"features": features, "targets": targets}
         shift = check.flag("shift", options["shift"])
         kind = NextTokenPlan if shift else RowPlan
@@ -161,10 +163,11 @@ class LinearEvaluation(NamedTuple):
             if "features" in wrt:
                 parts["features"] = layer.by_features(slope)
             if "classifier" in wrt:
-                total = backend.add_product(totals["classifier"], slope, features)
+                flat = layer.flat(slope), layer.flat(features)
+                total = backend.add_product(totals["classifier"], *flat)
                 totals = totals | {"classifier": total}
             if "bias" in wrt:
-                totals = totals | {"bias": totals["bias"] + xp.sum(slope, axis=0)}
+                totals = totals | {"bias": totals["bias"] + xp.sum(layer.flat(slope), axis=0)}
             return totals, (losses, *(parts[name] for name in wrt if name in parts), *metrics)
 
         size = {"classifier": tuple(layer.weights.shape), "bias": (layer.weights.shape[0],)}
@@ -185,7 +188,7 @@ class LinearEvaluation(NamedTuple):
             if name == "temperature":
                 found[name] = self._summed(gradient)
             else:
-                found[name] = xp.reshape(gradient, arrays[name].shape)
+                found[name] = self._in_shape(gradient, tuple(arrays[name].shape))
         gradients = [found[name] for name in wrt]
         for at, target in enumerate(out):
             gradients[at] = gradients[at] if target is None else fill(target, gradients[at])
@@ -201,8 +204,7 @@ class LinearEvaluation(NamedTuple):
         return self._reduced(losses), stats
 
     def _from_column(self, x: Array) -> Array:
-        shape = (*self.layer.features.shape[:-1], 1)
-        return self.plan.from_column(self.backend.xp.reshape(x, shape))
+        return self.plan.from_column(self._in_shape(x, (*self.layer.features.shape[:-1], 1)))
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
         """Return the Hessian of the reduced loss by the features, times a vector."""
@@ -218,9 +220,8 @@ class LinearEvaluation(NamedTuple):
             slope = run(self, "hvp", factor, change, rows=rows)
             return total, (self.layer.by_features(slope),)
 
-        change = self.layer.flat(vector)
-        _, (found,) = self._walk(step, (), self._factor(cotangent), change)
-        return self.backend.xp.reshape(found, features.shape)
+        _, (found,) = self._walk(step, (), self._factor(cotangent), vector)
+        return self._in_shape(found, tuple(features.shape))
 
     def hessian_diagonal(self, cotangent: Any = None) -> Array:
         """Compute the diagonal of the Hessian of the reduced loss by the features."""
@@ -249,11 +250,8 @@ class LinearEvaluation(NamedTuple):
     def _walk(self, step: Callable[..., Any], totals: Any, *others: Array) -> Any:
         """Take steps over groups of rows: features, `Rows`, and other arrays beside them."""
         backend, layer, xp = self.backend, self.layer, self.backend.xp
-        arrays, classes = self._flat_rows(), layer.classifier.shape[0]
-        count = len(arrays)
-
-        def flat(array: Array | None) -> Array | None:
-            return None if array is None else xp.reshape(array, (-1, array.shape[-1]))
+        arrays, classes = (layer.features, *self._arrays(), *others), layer.classifier.shape[0]
+        count = len(self.rows) - 1
 
         def on_rows(totals: Any, features: Array, *parts: Any) -> Any:
             rows, features = Rows(*parts[:count]), layer.widened(features)
@@ -262,15 +260,22 @@ class LinearEvaluation(NamedTuple):
                 features = xp.where(rows.valid, features, xp.zeros_like(features))
             return step(totals, features, rows, *parts[count:])
 
-        features = layer.flat(layer.features)
-        walked = (features, *(flat(x) for x in arrays), *others)
-        return backend.map_steps(on_rows, totals, walked, max(1, STEP // classes))
+        # Where a length is not known yet, rows that were put in one line could not be put back.
+        if all(x is None or None not in x.shape for x in arrays):
+            arrays = tuple(None if x is None else layer.flat(x) for x in arrays)
+        return backend.map_steps(on_rows, totals, arrays, max(1, STEP // classes))
 
-    def _flat_rows(self) -> tuple[Any, ...]:
+    def _in_shape(self, found: Array, shape: tuple[int, ...]) -> Array:
+        """Undo what `_walk` does to a shape."""
+        return found if None in shape else self.backend.xp.reshape(found, shape)
+
+    def _arrays(self) -> tuple[Any, ...]:
         """Return the arrays of the rows; a mask over classes is of each row, or of all."""
         mask, rows = self.rows.class_valid, self.rows
         if mask is not None and any(length != 1 for length in mask.shape[:-1]):
             shape = (*self.layer.features.shape[:-1], mask.shape[-1])
+            if None in shape:  # then the rows stay as they are
+                return rows[:-1]
             rows = rows._replace(class_valid=self.backend.xp.broadcast_to(mask, shape))
         return rows[:-1]
 
@@ -285,13 +290,13 @@ class LinearEvaluation(NamedTuple):
 
     def _factor(self, cotangent: Any) -> Array:
         """Compute the derivative of the reduced loss by each row's loss, (n, 1) or (1, 1)."""
-        xp, like = self.backend.xp, self.layer.features
+        like = self.layer.features
         factor = self.reduction.factor(self.backend, cotangent, self.layer.dtype)
         if isinstance(factor, (int, float)):
             return self.backend.full((1, 1), factor, self.layer.dtype, like=like)
-        if len(factor.shape) != 0:
-            factor = self.plan.cotangent_to_column(factor)
-        return xp.reshape(factor, (-1, 1))
+        return (
+            factor[None, None] if len(factor.shape) == 0 else self.plan.cotangent_to_column(factor)
+        )
 
     def _check(self, wrt: tuple[str, ...]) -> None:
         given = (*self.arguments, "temperature")

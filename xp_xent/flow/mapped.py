@@ -52,7 +52,10 @@ def map_rows(
         hint = "; weights are passed as b=" if "b" in options else ""
         x, operands, temperature = _prepared(backend, x, dtype, given, hint)
     shape = tuple(x.shape)
-    folded = Folded(backend, shape, check.axes(axis, shape, "x"))
+    axes = check.axes(axis, shape, "x")
+    for one in axes:
+        check.known_number("x", shape, one, "classes")
+    folded = Folded(backend, shape, axes)
     backend = backend.with_class_axis(folded.axis - len(folded.shape))
     plan = RowPlan(backend, folded.axis, folded.shape, dtype, ("x",))
     operands = tuple(

@@ -18,8 +18,10 @@ class NextTokenPlan(RowPlan):
 
     def losses_shape(self) -> tuple[int, ...]:
         """Return the shape of the losses: a position less."""
-        *texts, length = self.rows_shape
-        return (*texts, length if check.known(length, 0) else length - 1)
+        length: Any = self.rows_shape[-1]
+        if length is None or check.known(length, 0):
+            return self.rows_shape
+        return (*self.rows_shape[:-1], length - 1)
 
     def from_column(self, losses: Array) -> Array:
         """View one number a row as the user does."""
@@ -69,8 +71,9 @@ def check_tokens(first: str, like: Array, name: str, tokens: Array, options: Opt
 def following(plan: RowPlan, tokens: Array, options: Options) -> tuple[Array, Options]:
     """Return the token after each position, with its weight and whether it is to be predicted."""
     where, sample_weight, xp = options["where"], options["sample_weight"], plan.backend.xp
-    position = plan.backend.indices(tokens, -1)
-    predicts = xp.broadcast_to(position < tokens.shape[-1] - 1, tokens.shape)
+    predicts = xp.zeros_like(tokens) == 0
+    if not check.known(tokens.shape[-1], 0):
+        predicts = xp.concat([predicts[..., 1:], ~predicts[..., :1]], axis=-1)
     if where is not None:
         predicts = predicts & _next(xp, where)
     if sample_weight is not None:

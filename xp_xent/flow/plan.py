@@ -76,6 +76,13 @@ class RowPlan:
         """Return the shape in which the user sees the losses."""
         return self.rows_shape
 
+    def counts(self, like: Array) -> Array | None:
+        """Return 1 for each row of an array (..., K, ...) where how many is not known yet."""
+        if None not in self.rows_shape:
+            return None
+        rows = like[(*(slice(None),) * self.axis, 0, ...)]
+        return self.backend.xp.ones_like(rows, dtype=self.dtype)
+
     def one_row(self) -> tuple[int, ...]:
         """Return the shape (1, …, K)."""
         shape = [1] * len(self.shape)
@@ -93,8 +100,8 @@ class RowPlan:
         """View which classes take part as (..., K), 1 for axes along which it is the same."""
         if mask is None:
             return None
-        ndim, xp = len(self.shape), self.backend.xp
-        mask = xp.reshape(mask, (*(1,) * (ndim - len(mask.shape)), *mask.shape))
+        ndim = len(self.shape)
+        mask = mask[(*(None,) * (ndim - len(mask.shape)), ...)]
         if mask.shape[self.axis] != self.classes:  # 1
             shape = [1] * ndim
             shape[self.axis] = self.classes

@@ -110,7 +110,8 @@ def _is_plain(plan: RowPlan, options: Options) -> bool:
     names = ("weight", "alpha", "sample_weight", "where", "class_where", "normalizer")
     ignored = options.get("ignore_index")
     no_class = ignored is None or not 0 <= ignored < plan.classes
-    return no_class and all(options.get(name) is None for name in names)
+    known = None not in plan.rows_shape
+    return known and no_class and all(options.get(name) is None for name in names)
 
 
 def smoothing_of(options: Options, classes: int | None = None) -> Smoothing:
@@ -161,7 +162,7 @@ def label_rows(
             # Not a row that does not count: its NaN would reach the weights' derivatives.
             checked = xp.where(passed, backend.full((), 1.0, plan.dtype, like=labels), xp.nan)
     class_weight, label_weight, in_mean = _class_weights(plan, like, label, options)
-    row_weight, denominator_weight = _weights(plan, valid, options, in_mean)
+    row_weight, denominator_weight = _weights(plan, like, valid, options, in_mean)
     rows = Rows(
         valid=plan.to_column(valid),
         row_weight=plan.to_column(row_weight),
@@ -189,7 +190,11 @@ def _class_weights(
             weight = backend.full((plan.classes,), 1.0, plan.dtype, like=like) * alpha
     # Once: of two conversions each would round its part of the derivative.
     weight, xp = backend.cast(weight, plan.dtype), backend.xp
-    of_label = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
+    if None in label.shape:  # in which nothing can be reshaped to
+        at_label = backend.indices(weight, -1) == xp.expand_dims(label, axis=-1)
+        of_label = xp.sum(xp.where(at_label, weight, 0.0), axis=-1)
+    else:
+        of_label = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
     return weight, of_label, of_label if options.get("alpha") is None else None
 
 
@@ -199,7 +204,7 @@ def _smoothed(
     """Spread mass over the classes of rows that have labels."""
     backend, mass = plan.backend, rows.label_weight
     if mass is None:
-        mass = backend.full(rows.label.shape, 1.0, plan.dtype, like=like)
+        mass = backend.full((1,) * len(rows.label.shape), 1.0, plan.dtype, like=like)
     by_class = plan.class_row(class_weight)
     if by_class is None:
         by_class = backend.full(plan.one_row(), 1.0, plan.dtype, like=like)
@@ -214,7 +219,7 @@ def probability_rows(
 ) -> tuple[Rows, Array | None]:
     """Lay out the rows of probability targets, or of a loss without targets."""
     valid = valid_mask(plan.backend, options, None)
-    row_weight, denominator_weight = _weights(plan, valid, options, None)
+    row_weight, denominator_weight = _weights(plan, like, valid, options, None)
     rows = Rows(
         valid=plan.to_column(valid),
         row_weight=plan.to_column(row_weight),
@@ -239,7 +244,11 @@ def valid_mask(backend: Any, options: Options, labels: Array | None) -> Array | 
 
 
 def _weights(
-    plan: RowPlan, valid: Array | None, options: Options, class_weight: Array | None
+    plan: RowPlan,
+    like: Array,
+    valid: Array | None,
+    options: Options,
+    class_weight: Array | None,
 ) -> tuple[Array | None, Array | None]:
     """Return what multiplies a row's loss, and what the row adds to the mean's denominator."""
     xp, row_weight = plan.backend.xp, options.get("sample_weight")
@@ -255,7 +264,7 @@ def _weights(
         in_mean = plan.backend.cast(valid, plan.dtype)
     elif valid is not None:
         in_mean = xp.where(valid, in_mean, 0.0)
-    return row_weight, in_mean
+    return row_weight, plan.counts(like) if in_mean is None else in_mean
 
 
 def _refuse_out_of_range(

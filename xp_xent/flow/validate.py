@@ -69,6 +69,7 @@ def row_plan(
         if given is not None and not (name == "alpha" and is_number(given)):
             check.numeric(name, given)
             check.shape(name, given, (plan.classes,), "one number a class")
+            check.known_number(name, tuple(given.shape), 0, "classes")
     if options.get("sample_weight") is not None:
         check.numeric("sample_weight", options["sample_weight"])
         check.shape("sample_weight", options["sample_weight"], plan.rows_shape, of)
@@ -117,6 +118,7 @@ def is_labels(plan: RowPlan, targets: Array, axis: int) -> bool:
     if kind == "integer" and same_shape(got, rows):
         return True
     if kind == "floating" and same_shape(got, logits):
+        check.known_number(second, got, axis, "classes")
         return False
     binary = BINARY if plan.classes == 1 else ""
     if kind not in ("integer", "floating"):

@@ -24,6 +24,8 @@ class Layer:
 
     def flat(self, features: Array) -> Array:
         """View features (..., D) as (n, D)."""
+        if len(features.shape) == 2:
+            return features
         *rows, size = features.shape
         # Of no elements, the rows cannot be told from the rest.
         return self.backend.xp.reshape(features, (-1 if size else math.prod(rows), size))

@@ -61,5 +61,5 @@ def _tanh_and_slope(backend: Any, z: Array, softcap: Any) -> tuple[Array, Array]
         return backend.custom_derivative(*forms, z / softcap)
     endless = xp.isinf(z)
     tanh, slope = backend.custom_derivative(*forms, xp.where(endless, 0.0, z) / softcap)
-    limit = xp.where(z > 0, 1.0, -1.0)
+    limit = xp.where(z > 0, xp.ones_like(z), -1.0)
     return xp.where(endless, limit, tanh), xp.where(endless, 0.0, slope)

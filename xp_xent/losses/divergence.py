@@ -29,6 +29,7 @@ class _DistributionLoss(Loss):
         for name, targets in list(named.items())[1:]:
             check.floating(name, targets)
             check.shape(name, targets, tuple(arrays[0].shape), "the logits'")
+            check.known_number(name, tuple(targets.shape), plan.axis, "classes")
         numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
         return plan
 
