@@ -147,15 +147,6 @@ def _is_known(length: Any) -> bool:
     return isinstance(length, int)  # not one that a compiler has yet to know
 
 
-def labels_needed(name: str, targets: Array) -> None:
-    """Refuse probabilities."""
-    if check.kind(targets) == "floating":
-        raise TypeError(
-            f"{name}: got floating probabilities ({dtype_name(targets.dtype)}), wanted "
-            "integer labels; from one-hot targets, take the argmax along the class axis"
-        )
-
-
 def no_label_to_ignore(name: str, options: dict[str, Any]) -> None:
     """Refuse an `ignore_index` beside probabilities."""
     if options.get("ignore_index") not in (None, IGNORED):
