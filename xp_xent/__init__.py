@@ -21,7 +21,11 @@ from xp_xent.functions.derivatives import (
 from xp_xent.functions.diagnose import diagnose
 from xp_xent.functions.maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
 from xp_xent.functions.metrics import LossAccumulator, perplexity
-from xp_xent.losses.binary import binary_cross_entropy_with_logits, sigmoid_focal_loss
+from xp_xent.losses.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    sigmoid_focal_loss,
+)
 from xp_xent.losses.cross_entropy import cross_entropy, nll_loss
 from xp_xent.losses.divergence import entropy, kl_divergence
 from xp_xent.losses.focal import poly_cross_entropy, softmax_focal_loss
@@ -36,6 +40,7 @@ __all__ = [
     "Finding",
     "LossAccumulator",
     "balanced_class_weights",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "diagnose",

@@ -66,7 +66,9 @@ def shape(name: str, array: Array, wanted: tuple[int, ...], of: str) -> None:
         )
 
 
-def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
+def broadcastable(
+    name: str, array: Array, wanted: tuple[int, ...], of: str = "the logits'"
+) -> None:
     """Refuse a shape that does not broadcast to the one wanted."""
     got = tuple(array.shape)
     aligned = wanted[max(len(wanted) - len(got), 0) :]
@@ -74,7 +76,7 @@ def broadcastable(name: str, array: Array, wanted: tuple[int, ...]) -> None:
     shape = tuple(b if known(a, 1) else a for a, b in zip(got, aligned, strict=False))
     if len(got) > len(wanted) or not same_shape(shape, aligned):
         raise ValueError(
-            f"{name}: got shape {got}, wanted one that broadcasts to the logits' {wanted}"
+            f"{name}: got shape {got}, wanted one that broadcasts to {of} {wanted}"
         )
 
 

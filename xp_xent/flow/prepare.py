@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import to_numpy
+from xp_xent.backends._numbers import dtype_kind
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
 from xp_xent.flow.execute import Evaluation, Reduction
@@ -238,13 +239,22 @@ def valid_mask(backend: Any, options: Options, labels: Array | None) -> Array | 
     """Return which rows count, (...,); None where all are known to."""
     valid, ignored = options.get("where"), options.get("ignore_index")
     if labels is not None and ignored is not None:
-        limits, index = backend.xp.iinfo(labels.dtype), int(ignored)
-        if limits.min <= index <= limits.max:
+        low, high = _limits(backend.xp, labels.dtype)
+        if low <= (index := int(ignored)) <= high:
             # As an array of that dtype: JAX takes no number beyond int32.
             kept = labels != backend.full((), index, labels.dtype, like=labels)
             valid = kept if valid is None else valid & kept
     known_now = valid is not None and backend.can_read_values(valid)
     return None if known_now and bool(backend.xp.all(valid)) else valid
+
+
+def _limits(xp: Any, dtype: Any) -> tuple[Any, Any]:
+    """Return the least and the largest number of a dtype."""
+    kind = dtype_kind(dtype)
+    if kind == "bool":
+        return 0, 1
+    limits = xp.iinfo(dtype) if kind == "integer" else xp.finfo(dtype)
+    return limits.min, limits.max
 
 
 def _weights(

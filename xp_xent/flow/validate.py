@@ -59,9 +59,7 @@ def row_plan(
     backend = backend.with_class_axis(axis - len(shape))
     index_dtype = backend.indices(like, -1).dtype if len(like.shape) else None
     plan = plan_type(backend, axis, shape, loss_dtype(backend.xp, like), names, index_dtype)
-    if options.get("ignore_index") is not None:
-        wanted = "an integer, or None for no such label"
-        check.integer("ignore_index", options["ignore_index"], wanted)
+    ignored_label(options)
     reduction(options)
     of = "the logits' without the class axis"
     for name in ("weight", "alpha"):
@@ -91,6 +89,13 @@ def arrays_of(options: dict[str, Any]) -> dict[str, Array]:
         if is_array or (name in ARRAYS and name != "alpha"):
             found[name] = x
     return found
+
+
+def ignored_label(options: dict[str, Any]) -> None:
+    """Check the label to ignore."""
+    if options.get("ignore_index") is not None:
+        wanted = "an integer, or None for no such label"
+        check.integer("ignore_index", options["ignore_index"], wanted)
 
 
 def reduction(options: dict[str, Any]) -> None:
