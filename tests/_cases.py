@@ -203,7 +203,7 @@ def _binary(
         values |= {"gamma": float(rng.choice([0.0, 1.0, 2.0, 3.5]))}
         values |= {"alpha": rng.uniform(0.1, 0.9, shape[-1:]) if rng.random() < 0.5 else 0.25}
     if loss == "binary_cross_entropy":
-        logits = np.clip(1 / (1 + np.exp(-logits)), 0.01, 0.99)  # 1 is 1 in bfloat16 too
+        logits = np.clip(1 / (1 + np.exp(-logits)), 0.05, 0.95)  # 1 is 1 in bfloat16 too
     else:
         values |= {"pos_weight": rng.uniform(0.2, 9.0, shape[-1:])}
     chosen = draw(st.sets(st.sampled_from(sorted(values))))

@@ -23,6 +23,9 @@ ROW_OPTIONS = ("sample_weight", "where", "normalizer", "normalizer array", "sum"
 LABEL_OPTIONS = ("ignore_index", *ROW_OPTIONS)
 SMOOTHED = ("weight", "label_smoothing", "smoothing", *ROW_OPTIONS)
 SOFTMAX = ("z_loss", "softcap", *SMOOTHED)
+FOCAL = ("alpha", "alpha array", "gamma", "axis", *SMOOTHED)
+ELEMENTS = ("element weight", "label_smoothing", *ROW_OPTIONS)
+SIGMOID_FOCAL = ("alpha", "alpha array", "gamma", "pos_weight", *ELEMENTS)
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,16 @@ FORMS = (
     Form("linear_cross_entropy", "labels", ("ignore_index", "bias", *SOFTMAX)),
     Form("linear_cross_entropy", "probabilities", ("bias", *SOFTMAX)),
     Form("next_token_cross_entropy", "labels", ("ignore_index", *SOFTMAX)),
-    Form("softmax_focal_loss", "labels", ("alpha", "alpha array", "gamma", "axis", *LABEL_OPTIONS)),
-    Form("poly_cross_entropy", "labels", ("epsilon", "weight", "axis", *LABEL_OPTIONS)),
-    Form(
-        "binary_cross_entropy_with_logits",
-        "0 or 1",
-        ("element weight", "pos_weight", "label_smoothing", *ROW_OPTIONS[1:]),
-    ),
-    Form(
-        "binary_cross_entropy_with_logits",
-        "probabilities",
-        ("element weight", "pos_weight", "label_smoothing", *ROW_OPTIONS[1:]),
-    ),
-    Form("sigmoid_focal_loss", "0 or 1", ("alpha", "gamma", *ROW_OPTIONS[1:])),
-    Form("sigmoid_focal_loss", "probabilities", ("alpha", "gamma", *ROW_OPTIONS[1:])),
+    Form("softmax_focal_loss", "labels", ("ignore_index", *FOCAL)),
+    Form("softmax_focal_loss", "probabilities", FOCAL),
+    Form("poly_cross_entropy", "labels", ("epsilon", "ignore_index", "axis", *SMOOTHED)),
+    Form("poly_cross_entropy", "probabilities", ("epsilon", "axis", *SMOOTHED)),
+    Form("binary_cross_entropy_with_logits", "0 or 1", ("pos_weight", "ignored", *ELEMENTS)),
+    Form("binary_cross_entropy_with_logits", "probabilities", ("pos_weight", *ELEMENTS)),
+    Form("sigmoid_focal_loss", "0 or 1", ("ignored", *SIGMOID_FOCAL)),
+    Form("sigmoid_focal_loss", "probabilities", SIGMOID_FOCAL),
+    Form("binary_cross_entropy", "0 or 1", ("ignored", *ELEMENTS)),
+    Form("binary_cross_entropy", "probabilities", ELEMENTS),
     Form("kl_divergence", "probabilities", ("axis", "where", "sum", "none")),
     Form("entropy", None, ("axis", "where", "sum", "none")),
     Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where")),
@@ -70,7 +69,9 @@ FORMS = (
     Form("sigmoid", None, ()),
     Form("log_sigmoid", None, ()),
 )
-ELEMENTWISE = ("binary_cross_entropy_with_logits", "sigmoid_focal_loss")
+ELEMENTWISE = ("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "binary_cross_entropy")
+UNBOUNDED = ("entropy", "linear_cross_entropy")
+TRANSFORMED = ("softmax_focal_loss", "poly_cross_entropy")
 MAPS = ("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid")
 # Without value_and_grad and its relatives
 NOT_LOSSES = ("perplexity", *MAPS)
@@ -102,6 +103,12 @@ class Entry(Case):
     def closed(self) -> tuple[int | str, ...]:
         """Those that `value_and_grad` differentiates by."""
         return tuple(key for key in self.floats if isinstance(key, int) or key == "bias")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the magnitudes in a row of the Hessian have a sum in closed form."""
+        spread = self.form.targets == "probabilities" or "label_smoothing" in self.options
+        return self.loss not in UNBOUNDED and not (self.loss in TRANSFORMED and spread)
 
     def everything(self) -> dict[int | str, Array]:
         """Each array of the call, by position or name of the option."""
@@ -142,6 +149,8 @@ def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...
     logits = rng.normal(size=(rows, CLASSES)) * 2
     if form.function == "nll_loss":
         logits = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    if form.function == "binary_cross_entropy":
+        logits = 1 / (1 + np.exp(-logits))
     scores: tuple[Array, ...] = (logits,)
     if form.function == "linear_cross_entropy":
         scores = rng.normal(size=(rows, FEATURES)), rng.normal(size=(CLASSES, FEATURES))
@@ -175,7 +184,8 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
         "softcap": {"softcap": 5.0},
         "bias": {"bias": rng.normal(size=CLASSES)},
         "alpha": {"alpha": 0.3},
-        "alpha array": {"alpha": rng.uniform(0.5, 2.0, CLASSES)},
+        "alpha array": {"alpha": rng.uniform(0.2, 0.9, CLASSES)},
+        "ignored": {"ignore_index": 1},
         "gamma": {"gamma": 1.5},
         "epsilon": {"epsilon": 0.5},
         "normalizer": {"normalizer": 7.0},
