@@ -72,8 +72,7 @@ def power(base: arb, exponent: float) -> arb:
 def over_classes(mass: Sequence[arb], own: Callable[[int], Row], dtype: str) -> Row:
     """Enclose Σ_j c_j f_j, where `own` gives the part of one class and its errors.
 
-    Errors of the parts add up. Those of c_j itself, of the sum, and of S p_k − s_k for the terms
-    of a class that is not the likeliest, come on top: each is relative to a part.
+    Errors of the parts add up; those of c_j itself and of the sum come on top, relative to a part.
     """
     parts = [times(own(c), a) for c, a in enumerate(mass) if a != 0]
     if any(isinstance(part.loss, float) for part in parts):  # infinite, or NaN
@@ -88,20 +87,20 @@ def over_classes(mass: Sequence[arb], own: Callable[[int], Row], dtype: str) -> 
         [sum(column, arb(0)) for column in columns],
         sum(part.loss_error + more * abs(float(part.loss)) for part in parts),
         [
-            2 * sum(error) + more * sum(abs(float(x)) for x in column)
+            sum(error) + more * sum(abs(float(x)) for x in column)
             for error, column in zip(errors, columns, strict=True)
         ],
     )
 
 
-def class_weights(
-    classes: int, *given: Sequence[float] | float | None
-) -> list[arb] | None:
+def class_weights(classes: int, *given: Sequence[float] | float | None) -> list[arb] | None:
     """Multiply what weighs each class, as a number for all or one a class."""
     if all(x is None for x in given):
         return None
     lists = [[x] * classes if isinstance(x, float) else x for x in given if x is not None]
-    return [math.prod((arb(x) for x in column), start=arb(1)) for column in zip(*lists, strict=True)]
+    return [
+        math.prod((arb(x) for x in column), start=arb(1)) for column in zip(*lists, strict=True)
+    ]
 
 
 def softmax_focal_loss(

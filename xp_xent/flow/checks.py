@@ -75,9 +75,7 @@ def broadcastable(
     # A length that a compiler does not know yet is the other's, not 1.
     shape = tuple(b if known(a, 1) else a for a, b in zip(got, aligned, strict=False))
     if len(got) > len(wanted) or not same_shape(shape, aligned):
-        raise ValueError(
-            f"{name}: got shape {got}, wanted one that broadcasts to {of} {wanted}"
-        )
+        raise ValueError(f"{name}: got shape {got}, wanted one that broadcasts to {of} {wanted}")
 
 
 def labels(name: str, array: Array) -> None:

@@ -124,7 +124,9 @@ def _in_unit(plan: RowPlan, alpha: Array) -> Array:
         alpha = backend.cast(alpha, plan.dtype)
         return backend.xp.where((alpha >= 0) & (alpha <= 1), alpha, backend.xp.nan)
     if not backend.all_between(alpha, 0, 1):
-        raise ValueError("alpha: got numbers outside [0, 1], wanted the weight of the positive class")
+        raise ValueError(
+            "alpha: got numbers outside [0, 1], wanted the weight of the positive class"
+        )
     return alpha
 
 

@@ -5,7 +5,7 @@ transform f (focal, poly), a row's loss is
 
     L = Σ_j c_j f(ℓ_j)
 
-Its gradient is cross-entropy's, of the masses s_j = c_j f'(ℓ_j); with S = Σ s and b_j = c_j f''(ℓ_j),
+Its gradient is cross-entropy's, of the masses s_j = c_j f'(ℓ_j). With S = Σ s, b_j = c_j f''(ℓ_j),
 
     ∂L/∂z_k    = S·p_k − s_k
     ∂²L/∂z_k² = S·p_k(1 − p_k) + Σ_j b_j (p_k − δ_jk)²
@@ -39,7 +39,7 @@ class SpreadNLL(Softmax):
     """Formulas of Σ c_j f(ℓ_j), without the options that cross-entropy alone has."""
 
     unbounded: ClassVar[str] = (
-        "transformed surprisals of several classes have a Hessian with entries of both signs in a row"
+        "a Hessian of transformed surprisals of several classes has both signs in a row"
     )
 
     @property
@@ -107,6 +107,7 @@ class SpreadNLL(Softmax):
         backend, terms = row.backend, targets.terms
         second = product(row.xp, terms.mass, self.transform.second(terms))
         scale = self.transform.scale(terms)
-        of_reference = scale if isinstance(scale, float) else backend.take_label(scale, row.reference)
         others = row.xp.where(row.is_other, second / scale, 0.0)
-        return (backend.take_label(second, row.reference), of_reference), others
+        if not isinstance(scale, float):
+            scale = backend.take_label(scale, row.reference)
+        return (backend.take_label(second, row.reference), scale), others

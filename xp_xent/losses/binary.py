@@ -20,9 +20,7 @@ __all__ = [
 
 
 _BINARY = ElementLoss(BinaryCrossEntropy, {"label_smoothing": UNIT})
-_FOCAL = ElementLoss(
-    SigmoidFocal, {"gamma": AT_LEAST_0, "alpha": UNIT, "label_smoothing": UNIT}
-)
+_FOCAL = ElementLoss(SigmoidFocal, {"gamma": AT_LEAST_0, "alpha": UNIT, "label_smoothing": UNIT})
 _OF_PROBABILITIES = ElementLoss(
     BinaryOfProbabilities, {"label_smoothing": UNIT}, ("probabilities", "targets")
 )
