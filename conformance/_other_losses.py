@@ -231,7 +231,7 @@ def sigmoid_focal_loss(
         slope = bent * bce * p * q * (1 - 2 * y) + focus * ((1 - y) * p - mass * q)
         more = 0.0 if positive == 1 and not label_smoothing else (2 + gamma) * weighting(dtype)
         bounds = sigmoid_focal_bounds(
-            z, float(y), dtype, alpha=float(a), gamma=gamma, pos_weight=positive, more=more
+            z, float(y), dtype, alpha=float(a), gamma=gamma, pos_weight=positive, extra=more
         )
         found = Row(a * focus * bce, [a * slope], float(bounds.loss), [float(bounds.gradient)])
         return found if w == 1 else times(found, arb(w))

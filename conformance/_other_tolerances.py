@@ -83,11 +83,11 @@ def entropy_bounds(logits: ArrayLike, dtype: str) -> Bounds:
 @_quiet
 def sigmoid_focal_bounds(
     logit: ArrayLike, target: float, dtype: str, *, alpha: float, gamma: float,
-    pos_weight: float = 1.0, more: float = 0.0,
+    pos_weight: float = 1.0, extra: float = 0.0,
 ) -> Bounds:  # fmt: skip
     """Bound the errors of an element of sigmoid_focal_loss, alpha u**gamma bce.
 
-    `more` is the relative error of what a target is smoothed or weighed by.
+    `extra` is the relative error of what a target is smoothed or weighed by.
 
     u, the probability that the target does not have, and bce are sums of two terms of the same
     sign, so each is as good as its terms; a power multiplies the relative error. All terms of the
@@ -101,7 +101,7 @@ def sigmoid_focal_bounds(
         np.where(a + b > 0, (a * c.likely + b * c.rare) / (a + b), 0.0)
         for a, b in ((hit, missed), (on, off))
     )
-    focus, more = u**gamma, gamma * of_u + weighting(dtype) + more
+    focus, more = u**gamma, gamma * of_u + weighting(dtype) + extra
     bent = (gamma * u ** (gamma - 1.0) if gamma else 0.0) * bce * c.p * c.miss
     bend = bent * (more + of_u + of_bce + c.rare + c.likely)
     slope = u if pos_weight == 1 else pos_weight * hit + missed

@@ -122,8 +122,10 @@ class OfProbabilities(Binary):
     def terms(self, z: Array, call: Call) -> tuple[Array, Array]:
         return -np.log(z), -np.log1p(-z)
 
-    def slopes(self, z: Array, call: Call) -> tuple[Array, Array]:
-        return 1 / z, 1 / (1 - z)
+    def gradient(self, z: Array, masses: tuple[Array, Array], call: Call) -> Array:
+        (positive, negative), rest = masses, 1 - z
+        by_hit = positive / np.where(positive == 0, 1, z)
+        return negative / np.where(negative == 0, 1, rest) - by_hit
 
 
 class SigmoidFocal(Binary):
