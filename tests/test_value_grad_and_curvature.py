@@ -197,7 +197,9 @@ def test_elements_that_are_not_convex(backend: Adapter) -> None:
 @pytest.mark.parametrize("form", BOUNDED, ids=names)
 def test_blocks(form: Form, curvature: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row has the same bits in a block of two as in one of all, on any number of threads."""
-    case = entry(form, "all" if form.options else "plain", rows=11)
+    case = entry(form, "all", rows=11)
+    if curvature == "upper_bound" and not case.bounded:
+        case = entry(form, "plain", rows=11)
     numpy = xp_xent.backends.get("numpy")
     want = asked(case, numpy, curvature)
     seen: list[Any] = []
