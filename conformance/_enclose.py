@@ -83,8 +83,8 @@ def _moved_back(shape: tuple[int, ...], axis: int, flat: Any) -> Any:
 def elements(loss: Callable[..., Result], case: Case, dtype: str) -> Enclosed:
     """Enclose a loss of elements."""
     options, logits = dict(case.options), rounded(case.logits, dtype)
-    for name in ("weight", "pos_weight", "where"):
-        if name in options:
+    for name in ("weight", "pos_weight", "alpha", "sample_weight", "where"):
+        if name in options and not (name == "alpha" and isinstance(options[name], float)):
             array = rounded(options[name], COMPUTE[dtype])
             options[name] = np.broadcast_to(array, logits.shape).ravel().tolist()
     targets = rounded(case.targets, dtype).ravel().tolist()
@@ -127,6 +127,7 @@ ENCLOSE: dict[str, Callable[[Case, str], Enclosed]] = {
     "kl_divergence": partial(rows, _other_losses.kl_divergence),
     "poly_cross_entropy": partial(rows, _other_losses.poly_cross_entropy),
     "entropy": partial(rows, _other_losses.entropy),
+    "binary_cross_entropy": partial(elements, _other_losses.binary_cross_entropy),
     "sigmoid_focal_loss": partial(elements, _other_losses.sigmoid_focal_loss),
     **{name: partial(mapped, name) for name in _map_values.MAPS},
 }

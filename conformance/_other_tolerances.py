@@ -82,9 +82,12 @@ def entropy_bounds(logits: ArrayLike, dtype: str) -> Bounds:
 
 @_quiet
 def sigmoid_focal_bounds(
-    logit: ArrayLike, target: float, dtype: str, *, alpha: float, gamma: float
-) -> Bounds:
+    logit: ArrayLike, target: float, dtype: str, *, alpha: float, gamma: float,
+    pos_weight: float = 1.0, extra: float = 0.0,
+) -> Bounds:  # fmt: skip
     """Bound the errors of an element of sigmoid_focal_loss, alpha u**gamma bce.
+
+    `extra` is the relative error of what a target is smoothed or weighed by.
 
     u, the probability that the target does not have, and bce are sums of two terms of the same
     sign, so each is as good as its terms; a power multiplies the relative error. All terms of the
@@ -92,16 +95,18 @@ def sigmoid_focal_bounds(
     """
     c, y = shares(np.asarray(logit, np.float64), 2, dtype), target
     hit, missed = y * c.miss, (1 - y) * c.p  # of u; their derivatives, and those of bce
-    on, off = y * c.surprise, (1 - y) * np.logaddexp(0.0, c.odds)
+    on, off = pos_weight * y * c.surprise, (1 - y) * np.logaddexp(0.0, c.odds)
     u, bce = hit + missed, on + off
     of_u, of_bce = (
         np.where(a + b > 0, (a * c.likely + b * c.rare) / (a + b), 0.0)
         for a, b in ((hit, missed), (on, off))
     )
-    focus, more = u**gamma, gamma * of_u + weighting(dtype)
+    focus, more = u**gamma, gamma * of_u + weighting(dtype) + extra
     bent = (gamma * u ** (gamma - 1.0) if gamma else 0.0) * bce * c.p * c.miss
     bend = bent * (more + of_u + of_bce + c.rare + c.likely)
-    gradient = bend + focus * u * (more + of_u)
+    slope = u if pos_weight == 1 else pos_weight * hit + missed
+    of_slope = of_u if pos_weight == 1 else np.maximum(c.likely, c.rare)
+    gradient = bend + focus * slope * (more + of_slope)
     tiny = FORMATS[dtype].smallest_normal
     return Bounds(alpha * focus * bce * (more + of_bce) + tiny, alpha * gradient + tiny)
 

@@ -210,7 +210,9 @@ def over_elements(
     targets: Sequence[float],
     factors: Sequence[Sequence[float] | None] = (),
     *,
+    sample_weight: Sequence[float] | None = None,
     where: Sequence[bool] | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
     cotangent: Sequence[float] | None = None,
@@ -220,14 +222,16 @@ def over_elements(
     rows: list[Row] = []
     shares: list[arb] = []
     for i, (z, y) in enumerate(zip(logits, targets, strict=True)):
-        counted = where is None or where[i]
-        shares.append(arb(int(counted)))
+        counted = (where is None or where[i]) and y != ignore_index
+        once = arb(1 if sample_weight is None else sample_weight[i])
+        shares.append(once if counted else arb(0))
         if not counted:
             rows.append(no_row(1))
         elif not 0 <= y <= 1:  # NaN, or what no exception can be raised for
             rows.append(Row(NAN, [NAN], 0.0, [0.0]))
         else:
-            rows.append(own(z, arb(y), *(1.0 if w is None else w[i] for w in factors)))
+            found = own(z, arb(y), *(1.0 if w is None else w[i] for w in factors))
+            rows.append(found if sample_weight is None else times(found, once))
     result = reduce(rows, shares, reduction, normalizer, dtype)
     return result if cotangent is None else pull_back(result, cotangent)
 

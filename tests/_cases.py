@@ -153,10 +153,10 @@ TAKES = {
     "nll_loss": (SMOOTH, True),
     "linear_cross_entropy": (ALL, True),
     "next_token_cross_entropy": (ALL, False),
-    "softmax_focal_loss": (["alpha", "gamma", *ROWS], False),
-    "poly_cross_entropy": (["epsilon", "weight", *ROWS], False),
+    "softmax_focal_loss": (["alpha", "gamma", *SMOOTH], True),
+    "poly_cross_entropy": (["epsilon", *SMOOTH], True),
 }
-BINARY = ["binary_cross_entropy_with_logits", "sigmoid_focal_loss"]
+BINARY = ["binary_cross_entropy_with_logits", "sigmoid_focal_loss", "binary_cross_entropy"]
 DISTRIBUTIONS = ["kl_divergence", "entropy"]
 LOSSES = [*TAKES, *BINARY, *DISTRIBUTIONS]
 
@@ -213,12 +213,20 @@ def _binary(
     targets = rng.random(shape) if kind == "float64" else (rng.random(shape) < 0.4).astype(kind)
     broadcast = [shape, shape[-1:], (1,) * len(shape)][rng.integers(3)]
     values: dict[str, Any] = {"where": rng.random(shape) < 0.7}
+    values |= {"weight": rng.uniform(0.2, 3.0, broadcast), "label_smoothing": 0.1}
+    values |= {"sample_weight": rng.uniform(0.1, 2.0, shape)}
+    if kind == "int64":
+        targets[rng.random(shape) < 0.3], values["ignore_index"] = 255, 255
     if loss == "sigmoid_focal_loss":
-        values |= {"alpha": 0.25, "gamma": float(rng.choice([0.0, 1.0, 2.0, 3.5]))}
+        values |= {"gamma": float(rng.choice([0.0, 1.0, 2.0, 3.5]))}
+        values |= {"alpha": rng.uniform(0.1, 0.9, shape[-1:]) if rng.random() < 0.5 else 0.25}
+    if loss == "binary_cross_entropy":
+        logits = np.clip(1 / (1 + np.exp(-logits)), 0.05, 0.95)  # 1 is 1 in bfloat16 too
     else:
-        values |= {"weight": rng.uniform(0.2, 3.0, broadcast), "label_smoothing": 0.1}
         values |= {"pos_weight": rng.uniform(0.2, 9.0, shape[-1:])}
     chosen = draw(st.sets(st.sampled_from(sorted(values))))
+    if kind == "int64":
+        chosen.add("ignore_index")
     options = {k: values[k] for k in sorted(chosen)} | _reduction(draw, rng, shape)
     cotangent = options.pop("cotangent", None)
     return Case(loss, (logits, targets), options, cotangent)

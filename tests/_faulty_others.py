@@ -49,7 +49,8 @@ class FocalFormedInHalf(Focal):
 
     def row_gradient(self, a: Array, odds: Odds, call: Call) -> Array:
         p, onehot = (x.astype(np.float64).astype(call.own) for x in (odds.p, a))
-        slope = self.focus(a, odds, call)[1][:, None].astype(np.float64).astype(call.own)
+        slope = np.sum(a * self.focus(a, odds, call)[1], axis=-1, keepdims=True)
+        slope = slope.astype(np.float64).astype(call.own)
         return (slope * (p - onehot)).astype(np.float64).astype(WIDE)
 
 
@@ -112,7 +113,7 @@ class FocalAlphaTwice(Focal):
     """alpha multiplies the loss twice."""
 
     def focus(self, a: Array, odds: Odds, call: Call) -> tuple[Array, Array]:
-        alpha = 1 if self.alpha is None else np.asarray(self.alpha, np.float64)[call.targets]
+        alpha = 1 if self.alpha is None else np.asarray(self.alpha, np.float64)
         factor, slope = super().focus(a, odds, call)
         return factor * alpha, slope * alpha
 

@@ -26,6 +26,9 @@ SOFTMAX = ("z_loss", "softcap", "temperature array", *SMOOTHED)
 # Of one form, for the others have the same code behind them.
 ARRAYS = ("label_smoothing array", "z_loss array", "softcap array")
 DISTRIBUTION = ("axis", "where", "class_where", "temperature array", "sum", "none")
+FOCAL = ("alpha", "alpha array", "gamma", "axis", *SMOOTHED)
+ELEMENTS = ("element weight", "label_smoothing", *ROW_OPTIONS)
+SIGMOID_FOCAL = ("alpha", "alpha array", "gamma", "pos_weight", *ELEMENTS)
 
 
 @dataclass(frozen=True)
@@ -50,38 +53,28 @@ FORMS = (
     Form("linear_cross_entropy", "labels", ("ignore_index", "bias", *SOFTMAX)),
     Form("linear_cross_entropy", "probabilities", ("bias", *SOFTMAX)),
     Form("next_token_cross_entropy", "labels", ("ignore_index", *SOFTMAX)),
-    Form(
-        "softmax_focal_loss",
-        "labels",
-        ("alpha", "alpha array", "gamma", "gamma array", "axis", "class_where", *LABEL_OPTIONS),
-    ),
+    Form("softmax_focal_loss", "labels", ("ignore_index", *FOCAL, "gamma array")),
+    Form("softmax_focal_loss", "probabilities", FOCAL),
     Form(
         "poly_cross_entropy",
         "labels",
-        ("epsilon", "epsilon array", "weight", "axis", "class_where", *LABEL_OPTIONS),
+        ("epsilon", "epsilon array", "ignore_index", "axis", *SMOOTHED),
     ),
+    Form("poly_cross_entropy", "probabilities", ("epsilon", "axis", *SMOOTHED)),
     Form(
         "binary_cross_entropy_with_logits",
         "0 or 1",
-        (
-            "element weight",
-            "pos_weight",
-            "label_smoothing",
-            "label_smoothing array",
-            *ROW_OPTIONS[1:],
-        ),
+        ("pos_weight", "ignore_index", *ELEMENTS, "label_smoothing array"),
     ),
-    Form(
-        "binary_cross_entropy_with_logits",
-        "probabilities",
-        ("element weight", "pos_weight", "label_smoothing", *ROW_OPTIONS[1:]),
-    ),
+    Form("binary_cross_entropy_with_logits", "probabilities", ("pos_weight", *ELEMENTS)),
     Form(
         "sigmoid_focal_loss",
         "0 or 1",
-        ("alpha", "alpha of one number", "gamma", "gamma array", *ROW_OPTIONS[1:]),
+        ("ignore_index", "alpha of one number", *SIGMOID_FOCAL, "gamma array"),
     ),
-    Form("sigmoid_focal_loss", "probabilities", ("alpha", "gamma", *ROW_OPTIONS[1:])),
+    Form("sigmoid_focal_loss", "probabilities", SIGMOID_FOCAL),
+    Form("binary_cross_entropy", "0 or 1", ("ignore_index", *ELEMENTS)),
+    Form("binary_cross_entropy", "probabilities", ELEMENTS),
     Form("kl_divergence", "probabilities", DISTRIBUTION),
     Form("entropy", None, DISTRIBUTION),
     Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where", "over")),
@@ -91,7 +84,9 @@ FORMS = (
     Form("sigmoid", None, ()),
     Form("log_sigmoid", None, ()),
 )
-ELEMENTWISE = ("binary_cross_entropy_with_logits", "sigmoid_focal_loss")
+ELEMENTWISE = ("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "binary_cross_entropy")
+UNBOUNDED = ("entropy", "linear_cross_entropy")
+TRANSFORMED = ("softmax_focal_loss", "poly_cross_entropy")
 MAPS = ("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid")
 # Without value_and_grad and its relatives
 NOT_LOSSES = ("perplexity", *MAPS)
@@ -146,6 +141,12 @@ class Entry(Case):
         named = ("bias", "temperature")
         return tuple(key for key in self.floats if isinstance(key, int) or key in named)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the magnitudes in a row of the Hessian have a sum in closed form."""
+        spread = self.form.targets == "probabilities" or "label_smoothing" in self.options
+        return self.loss not in UNBOUNDED and not (self.loss in TRANSFORMED and spread)
+
     def everything(self) -> dict[int | str, Array]:
         """Each array of the call, by position or name of the option."""
         options = {k: v for k, v in self.options.items() if isinstance(v, np.ndarray)}
@@ -185,6 +186,8 @@ def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...
     logits = rng.normal(size=(rows, CLASSES)) * 2
     if form.function == "nll_loss":
         logits = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    if form.function == "binary_cross_entropy":
+        logits = 1 / (1 + np.exp(-logits))
     scores: tuple[Array, ...] = (logits,)
     if form.function == "linear_cross_entropy":
         scores = rng.normal(size=(rows, FEATURES)), rng.normal(size=(CLASSES, FEATURES))
@@ -222,14 +225,14 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
         "pos_weight": {"pos_weight": rng.uniform(0.5, 4.0, CLASSES)},
         "sample_weight": {"sample_weight": rng.uniform(0.5, 2.0, shape)},
         "where": {"where": where},
-        "ignore_index": {"ignore_index": 3},
+        "ignore_index": {"ignore_index": 1 if form.function in ELEMENTWISE else 3},
         "label_smoothing": {"label_smoothing": 0.1},
         "smoothing": {"label_smoothing": 0.2, "smoothing": "others"},
         "z_loss": {"z_loss": 0.1},
         "softcap": {"softcap": 5.0},
         "bias": {"bias": rng.normal(size=CLASSES)},
         "alpha": {"alpha": 0.3},
-        "alpha array": {"alpha": rng.uniform(0.5, 2.0, CLASSES)},
+        "alpha array": {"alpha": rng.uniform(0.2, 0.9, CLASSES)},
         "gamma": {"gamma": 1.5},
         "epsilon": {"epsilon": 0.5},
         "class_where": {"class_where": _part(form, rows)},

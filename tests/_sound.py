@@ -258,6 +258,9 @@ class Binary(Loss):
 
     function = "binary_cross_entropy_with_logits"
 
+    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Array, Array]:
+        return super().__call__(logits, targets, **{"ignore_index": None, **options})
+
     def targets(self, targets: Array, call: Call) -> Array:
         epsilon = WIDE(call.label_smoothing)
         return wide(targets) * (1 - epsilon) + epsilon / 2
@@ -284,11 +287,16 @@ class Binary(Loss):
         (positive, negative), (miss, p) = masses, self.slopes(z, call)
         return negative * p - positive * miss
 
-    def counts(self, z: Array, call: Call) -> Array:
-        return np.ones(z.shape, dtype=bool) if call.where is None else call.where
+    def counts(self, targets: Array, call: Call) -> Array:
+        counted = np.ones(targets.shape, dtype=bool) if call.where is None else call.where
+        return counted if call.ignore_index is None else counted & (targets != call.ignore_index)
 
     def shares(self, counted: Array, call: Call) -> Array:
-        return counted.astype(WIDE)
+        return counted * self.once(call)
+
+    def once(self, call: Call) -> Array:
+        """Give each element's own weight in the mean."""
+        return WIDE(1) if call.sample_weight is None else wide(call.sample_weight)
 
     def mask(self, x: Array, counted: Array) -> Array:
         return np.where(counted, x, 0)
@@ -297,11 +305,11 @@ class Binary(Loss):
         if targets.shape != logits.shape:
             raise ValueError("shapes do not fit")
         z, y = wide(logits), self.targets(targets, call)
-        counted, masses = self.counts(z, call), self.weights(y, call)
+        counted, masses = self.counts(targets, call), self.weights(y, call)
         if (counted & ((targets < 0) | (targets > 1))).any():
             raise ValueError("a target is out of range")
-        losses = self.mask(self.loss(z, masses, call), counted)
-        gradient = self.mask(self.gradient(z, masses, call), counted)
+        losses = self.mask(self.loss(z, masses, call) * self.once(call), counted)
+        gradient = self.mask(self.gradient(z, masses, call) * self.once(call), counted)
         broken = np.isnan(z) & counted
         losses, gradient = (np.where(broken, np.nan, x) for x in (losses, gradient))
         total = self.total(self.shares(counted, call), call)

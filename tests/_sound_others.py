@@ -34,7 +34,7 @@ class NegativeLogLikelihood(CrossEntropy):
 
 
 class Focal(CrossEntropy):
-    """(1 − p)**γ times −log p of the label."""
+    """(1 − p)**γ times −log p of each class that has mass."""
 
     function = "softmax_focal_loss"
 
@@ -45,20 +45,17 @@ class Focal(CrossEntropy):
         return super().__call__(logits, targets, **rest)
 
     def focus(self, a: Array, odds: Odds, call: Call) -> tuple[Array, Array]:
-        """Give each row's factor, and what multiplies p − onehot in its gradient."""
-        miss, p, loss = (np.sum(a * x, axis=-1) for x in (odds.miss, odds.p, odds.surprise))
-        alpha = WIDE(1)
-        if self.alpha is not None:
-            alpha = wide(self.alpha) if np.ndim(self.alpha) == 0 else wide(self.alpha)[call.targets]
-        factor = alpha * miss**self.gamma
-        bent = np.where(miss > 0, self.gamma * miss ** (self.gamma - 1), 0)
-        return factor, factor + alpha * loss * p * bent
+        """Give each class's factor, and what multiplies p − onehot in the gradient of its term."""
+        alpha = WIDE(1) if self.alpha is None else wide(self.alpha)
+        factor = alpha * odds.miss**self.gamma
+        bent = np.where(odds.miss > 0, self.gamma * odds.miss ** (self.gamma - 1), 0)
+        return factor, factor + alpha * np.where(a != 0, odds.surprise, 0) * odds.p * bent
 
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
-        return self.focus(a, odds, call)[0] * super().row_loss(a, odds, call)
+        return super().row_loss(a * self.focus(a, odds, call)[0], odds, call)
 
     def row_gradient(self, a: Array, odds: Odds, call: Call) -> Array:
-        return self.focus(a, odds, call)[1][:, None] * super().row_gradient(a, odds, call)
+        return super().row_gradient(a * self.focus(a, odds, call)[1], odds, call)
 
 
 class Divergence(CrossEntropy):
@@ -72,7 +69,7 @@ class Divergence(CrossEntropy):
 
 
 class Poly(CrossEntropy):
-    """−log p of the label, and epsilon (1 − p)."""
+    """−log p of each class that has mass, and epsilon (1 − p)."""
 
     function = "poly_cross_entropy"
 
@@ -83,11 +80,11 @@ class Poly(CrossEntropy):
         return super().__call__(logits, targets, **rest)
 
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
-        return np.sum(a * (odds.surprise + self.epsilon * odds.miss), axis=-1)
+        terms = odds.surprise + self.epsilon * odds.miss
+        return np.sum(np.where(a != 0, a * terms, 0), axis=-1)
 
     def row_gradient(self, a: Array, odds: Odds, call: Call) -> Array:
-        p = np.sum((a != 0) * odds.p, axis=-1, keepdims=True)
-        return super().row_gradient(a, odds, call) * (1 + self.epsilon * p)
+        return super().row_gradient(a * (1 + self.epsilon * odds.p), odds, call)
 
 
 class Entropy(CrossEntropy):
@@ -119,6 +116,20 @@ class Linear(CrossEntropy):
         return value, gradient @ wide(classifier)
 
 
+class OfProbabilities(Binary):
+    """Binary cross-entropy of probabilities."""
+
+    function = "binary_cross_entropy"
+
+    def terms(self, z: Array, call: Call) -> tuple[Array, Array]:
+        return -np.log(z), -np.log1p(-z)
+
+    def gradient(self, z: Array, masses: tuple[Array, Array], call: Call) -> Array:
+        (positive, negative), rest = masses, 1 - z
+        by_hit = positive / np.where(positive == 0, 1, z)
+        return negative / np.where(negative == 0, 1, rest) - by_hit
+
+
 class SigmoidFocal(Binary):
     """The binary loss times a power of the probability that the target does not have."""
 
@@ -127,9 +138,15 @@ class SigmoidFocal(Binary):
     def __call__(
         self, logits: Array, targets: Array, /, alpha: Any = None, gamma: float = 2.0, **rest: Any
     ) -> tuple[Array, Array]:
-        self.alpha = None if alpha is None else WIDE(alpha)
+        self.alpha = None if alpha is None else wide(np.asarray(alpha))
         self.gamma = WIDE(gamma)
         return super().__call__(logits, targets, **rest)
+
+    def solve(self, logits: Array, targets: Array, call: Call) -> tuple[Array, Array]:
+        # What multiplies the binary loss's terms has no part in the focus, nor in alpha's share.
+        y = self.targets(targets, call)
+        self.plain = y, 1 - y
+        return super().solve(logits, targets, call)
 
     def share(self, masses: tuple[Array, Array]) -> Array:
         """Give the weight of the class."""
@@ -144,11 +161,12 @@ class SigmoidFocal(Binary):
         return self.gamma * u ** (self.gamma - 1) * by_z * loss
 
     def loss(self, z: Array, masses: tuple[Array, Array], call: Call) -> Array:
-        focus = self.missed(z, masses) ** self.gamma
-        return self.share(masses) * focus * super().loss(z, masses, call)
+        focus = self.missed(z, self.plain) ** self.gamma
+        return self.share(self.plain) * focus * super().loss(z, masses, call)
 
     def gradient(self, z: Array, masses: tuple[Array, Array], call: Call) -> Array:
-        u, by_z = self.missed(z, masses), (masses[1] - masses[0]) * sigmoid(z) * sigmoid(-z)
+        y, other = self.plain
+        u, by_z = self.missed(z, self.plain), (other - y) * sigmoid(z) * sigmoid(-z)
         slope = u**self.gamma * super().gradient(z, masses, call)
         slope = slope + self.bend(u, by_z, super().loss(z, masses, call), call)
-        return self.share(masses) * slope
+        return self.share(self.plain) * slope

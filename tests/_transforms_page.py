@@ -62,6 +62,7 @@ NAMES = {
     "poly_cross_entropy": "poly",
     "binary_cross_entropy_with_logits": "BCE",
     "sigmoid_focal_loss": "sigmoid focal",
+    "binary_cross_entropy": "BCE of p",
     "kl_divergence": "KL",
     "entropy": "entropy",
     "perplexity": "perplexity",

@@ -149,7 +149,8 @@ def difference(compute: Callable[[Array], Any], array: Array, where: Any) -> Arr
 
 def class_axis(case: Case) -> int | None:
     """The axis of the classes; None where the loss is one of elements."""
-    return None if "logits" in case.loss or "sigmoid" in case.loss else case.options.get("axis", -1)
+    elementwise = case.loss.startswith(("binary", "sigmoid"))
+    return None if elementwise else case.options.get("axis", -1)
 
 
 def places(case: Case) -> list[Any]:
@@ -207,9 +208,15 @@ def _target_scale(case: Case) -> Array:
         weight, pos = (case.options.get(name, 1.0) for name in ("weight", "pos_weight"))
         return np.broadcast_to(weight * (pos * hit + miss), logits.shape)
     if case.loss == "sigmoid_focal_loss":
+        weight, pos = (case.options.get(name, 1.0) for name in ("weight", "pos_weight"))
         gamma, p, q = case.options.get("gamma", 2.0), np.exp(-hit), np.exp(-miss)
-        u, bce = targets * q + (1 - targets) * p, targets * hit + (1 - targets) * miss
-        return np.asarray(gamma * u ** (gamma - 1) * bce + u**gamma * (hit + miss + bce))
+        epsilon = case.options.get("label_smoothing", 0.0)
+        targets = targets * (1 - epsilon) + epsilon / 2
+        u, bce = targets * q + (1 - targets) * p, pos * targets * hit + (1 - targets) * miss
+        slope = gamma * u ** (gamma - 1) * bce + u**gamma * (pos * hit + miss + bce)
+        return np.asarray(weight * slope)
+    if case.loss == "binary_cross_entropy":
+        return np.asarray(case.options.get("weight", 1.0) * -(np.log(logits) + np.log1p(-logits)))
     return np.zeros(targets.shape)
 
 

@@ -16,14 +16,22 @@ import pytest
 from _fault import FAULTS, Fault
 from _sound import Binary, CrossEntropy
 from _sound_maps import SOUND_MAPS
-from _sound_others import Divergence, Focal, NegativeLogLikelihood, NextToken, SigmoidFocal
+from _sound_others import (
+    Divergence,
+    Focal,
+    NegativeLogLikelihood,
+    NextToken,
+    OfProbabilities,
+    Poly,
+    SigmoidFocal,
+)
 
 from xp_xent import conformance
 from xp_xent.conformance import Subject
 
 SOUND: tuple[type[Any], ...] = (
     CrossEntropy, Binary, NextToken, NegativeLogLikelihood, Focal, Divergence, SigmoidFocal,
-    *SOUND_MAPS,
+    OfProbabilities, Poly, *SOUND_MAPS,
 )  # fmt: skip
 
 

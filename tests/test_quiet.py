@@ -14,6 +14,7 @@ from xp_xent.backends import get, installed
 # They compute with NumPy, whose operations warn.
 NUMPY = [name for name in ("numpy", "array_api_strict", "torch") if name in installed()]
 FILLS = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf, "huge": 6e4, "tiny": 1e-40}
+PROBABILITIES = {"nan": np.nan, "never": 0.0, "always": 1.0, "tiny": 1e-40}
 WEIGHTS = {"zero": 0.0, "huge": 1e38}
 
 
@@ -21,12 +22,14 @@ def calls(form: Form) -> dict[str, Entry]:
     """All options at once, of rows that make trouble."""
     option = "plain" if form.function in NOT_LOSSES else "all"
     found = {}
-    for name, fill in FILLS.items():
+    of_probabilities = form.function == "binary_cross_entropy"  # which refuses any other
+    for name, fill in (PROBABILITIES if of_probabilities else FILLS).items():
         case = found[f"logits {name}"] = entry(form, option)
         case.arrays = (np.full_like(case.arrays[0], fill), *case.arrays[1:])
     for name, factor in WEIGHTS.items():
         case = found[f"weights {name}"] = entry(form, option)
-        for key in ("weight", "sample_weight", "pos_weight", "alpha"):
+        in_unit = form.function == "sigmoid_focal_loss"
+        for key in ("weight", "sample_weight", "pos_weight", *(() if in_unit else ("alpha",))):
             if isinstance(case.options.get(key), np.ndarray):
                 case.options[key] = case.options[key] * factor
     if "where" in form.options:

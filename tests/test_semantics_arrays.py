@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _cases import COMPUTE, LOSSES, Case
+from _cases import BINARY, COMPUTE, LOSSES, Case
 from _tools import assert_array, error_of, value_and_grad
 from _truth import Array
 
@@ -23,15 +23,19 @@ def sample(loss: str, rows: int = 6, classes: int = 5) -> Case:
     labels, soft = RNG.integers(0, classes, rows), RNG.random((rows, classes))
     row, every = {"sample_weight": RNG.random(rows)}, {"where": RNG.random(rows) < 0.7}
     weight = {"weight": RNG.random(classes)}
-    if loss in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
-        return Case(loss, (logits, soft), {"where": soft > 0.3})
+    if loss in BINARY:
+        each = {"where": soft > 0.3, "sample_weight": RNG.random(soft.shape)} | weight
+        if loss == "binary_cross_entropy":
+            return Case(loss, (RNG.uniform(0.1, 0.9, soft.shape), soft), each)
+        alpha = {"alpha": RNG.random(classes)} if loss == "sigmoid_focal_loss" else {}
+        return Case(loss, (logits, soft), each | {"pos_weight": RNG.random(classes)} | alpha)
     if loss in ("kl_divergence", "entropy"):
         return Case(loss, (logits, soft) if loss == "kl_divergence" else (logits,), every)
     if loss == "linear_cross_entropy":
         arrays: Any = (logits, RNG.normal(size=(4, classes)), labels % 4)
         return Case(loss, arrays, row | every | {"bias": RNG.normal(size=4)})
     if loss == "softmax_focal_loss":
-        return Case(loss, (logits, labels), row | every | {"alpha": RNG.random(classes)})
+        return Case(loss, (logits, labels), row | every | weight | {"alpha": RNG.random(classes)})
     return Case(loss, (logits, labels), row | every | weight)
 
 

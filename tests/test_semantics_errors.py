@@ -195,13 +195,14 @@ def test_other_losses() -> None:
     linear, tokens = xp_xent.linear_cross_entropy, xp_xent.next_token_cross_entropy
     for error, parts in (
         (
-            error_of(xp_xent.softmax_focal_loss, z, np.zeros((4, 3))),
-            ["labels", "float64", "integer"],
+            error_of(xp_xent.softmax_focal_loss, z, np.zeros((4, 3)), ignore_index=0),
+            ["ignore_index", "targets", "probabilities"],
         ),
         (error_of(xp_xent.softmax_focal_loss, z, y, gamma=-1.0), ["gamma", "-1.0"]),
         (error_of(xp_xent.softmax_focal_loss, z, y, alpha=np.ones(4)), ["alpha", "(4,)", "(3,)"]),
         (error_of(xp_xent.sigmoid_focal_loss, z, z, alpha=1.5), ["alpha", "1.5"]),
-        (error_of(xp_xent.poly_cross_entropy, z, np.zeros((4, 3))), ["labels", "floating"]),
+        (error_of(xp_xent.sigmoid_focal_loss, z, z, alpha=np.full(3, 2.0)), ["alpha", "[0, 1]"]),
+        (error_of(xp_xent.poly_cross_entropy, z, np.zeros(4)), ["targets", "floating"]),
         (error_of(kl_divergence, z, y), ["target_probs", "int64"]),
         (error_of(kl_divergence, z, np.zeros((4, 2))), ["target_probs", "(4, 2)", "(4, 3)"]),
         (error_of(linear, x, c.T, y), ["classifier", "(2, 3)", "transposed"]),

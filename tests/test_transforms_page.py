@@ -42,7 +42,7 @@ def test_every_option_is_in_the_registry(name: str) -> None:
 
 def test_every_loss_is_in_the_registry() -> None:
     """Every public function whose first argument is scores."""
-    scores = ("logits", "log_probs", "features", "x")
+    scores = ("logits", "log_probs", "probabilities", "features", "x")
     public = {
         name
         for name in xp_xent.__all__

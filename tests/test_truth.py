@@ -15,6 +15,7 @@ from _sound_others import (
     Linear,
     NegativeLogLikelihood,
     NextToken,
+    OfProbabilities,
     Poly,
     SigmoidFocal,
 )
@@ -25,7 +26,7 @@ SOUND: dict[str, type[Any]] = {
     sound.function: sound
     for sound in (
         Binary, CrossEntropy, Divergence, Entropy, Focal, Linear, NegativeLogLikelihood, NextToken,
-        Poly, SigmoidFocal,
+        OfProbabilities, Poly, SigmoidFocal,
     )
 }  # fmt: skip
 STEP = WIDE(2) ** -20

@@ -199,10 +199,10 @@ def test_confident_row_of_the_textbook() -> None:
 
 # Share of the float32 losses and gradient entries in which a relative error of 4e-6 must fail.
 # The others are ill-conditioned: log-odds beyond 12, subnormal numbers, masses that cancel, logits
-# that a cap has bent, and powers of 1 - p, which multiply its error.
+# that a cap has bent, and powers of 1 - p, which multiply its error, or sums over classes of these.
 TIGHT = {
     "maps": (0.85, 0.55),
-    "focal": (0.65, 0.4),
+    "focal": (0.65, 0.35),
     "other_losses": (0.65, 0.45),
     "extreme_logits": (0.75, 0.65),
     "regularisers": (0.65, 0.45),

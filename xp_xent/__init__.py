@@ -23,7 +23,11 @@ from xp_xent.functions.diagnose import diagnose
 from xp_xent.functions.maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
 from xp_xent.functions.metrics import LossAccumulator, bits_per_byte, perplexity
 from xp_xent.kernels.row_metrics import LossStats
-from xp_xent.losses.binary import binary_cross_entropy_with_logits, sigmoid_focal_loss
+from xp_xent.losses.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    sigmoid_focal_loss,
+)
 from xp_xent.losses.cross_entropy import cross_entropy, nll_loss
 from xp_xent.losses.divergence import entropy, kl_divergence
 from xp_xent.losses.focal import poly_cross_entropy, softmax_focal_loss
@@ -39,6 +43,7 @@ __all__ = [
     "LossAccumulator",
     "LossStats",
     "balanced_class_weights",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "bits_per_byte",
     "cross_entropy",

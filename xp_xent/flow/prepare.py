@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import to_numpy
+from xp_xent.backends._numbers import dtype_kind
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
 from xp_xent.flow.execute import Evaluation, EvaluationWithStats, Reduction
@@ -37,7 +38,10 @@ SOFTMAX_NUMBERS = {
 
 
 class RowLoss(Loss):
-    """A loss of rows of classes; `kernel` makes its formulas for a dtype and the options."""
+    """A loss of rows of classes; `kernel` makes its formulas for a dtype and the options.
+
+    `spread_kernel` does where the mass of a row lies on several classes, if that needs others.
+    """
 
     shift = 0  # what is added to a label's position in a message
     plan_type = RowPlan
@@ -48,21 +52,21 @@ class RowLoss(Loss):
         arguments: tuple[str, ...] = ("logits", "targets"),
         *,
         ranges: dict[str, Range] | None = None,
-        labels_only: bool = False,
+        spread_kernel: Callable[[Any, Options], Any] | None = None,
     ) -> None:
         super().__init__(arguments, ranges, labels=arguments[1])
-        self._kernel, self._labels_only = kernel, labels_only
+        self._kernel, self._spread_kernel = kernel, spread_kernel or kernel
 
     def validate(self, arrays: tuple[Array, ...], options: Options) -> RowPlan:
         """Return the plan of a call, or refuse it."""
         named = dict(zip(self.arguments, arrays, strict=True))
         plan = validate.row_plan(named, options, self.arguments, plan_type=self.plan_type)
-        has_labels = self._has_labels(plan, arrays, options)
+        plan.has_labels = self._has_labels(plan, arrays, options)
         options = numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
-        plan.has_labels, kernel = has_labels, self._checked_kernel(plan, options)
+        kernel = self._checked_kernel(plan, options)
         if self.settled(options):
             plan.kernel = kernel
-            if has_labels and _is_plain(plan, options):
+            if plan.has_labels and _is_plain(plan, options):
                 plan.reduction = Reduction.of(plan, options)
         return plan
 
@@ -70,8 +74,6 @@ class RowLoss(Loss):
         name, targets = self.arguments[1], arrays[1]
         if validate.is_labels(plan, targets, options["axis"]):
             return True
-        if self._labels_only:
-            validate.labels_needed(name, targets)
         validate.no_label_to_ignore(name, options)
         return False
 
@@ -97,8 +99,10 @@ class RowLoss(Loss):
         return evaluation(plan, kernel, rows, reduction)
 
     def _checked_kernel(self, plan: RowPlan, options: Options) -> Any:
-        smoothing_of(options, plan.classes)
-        return self._kernel(plan.dtype, options)
+        smoothing = smoothing_of(options, plan.classes)
+        spread = not plan.has_labels or not is_zero(smoothing.epsilon)
+        kernel = self._spread_kernel if spread else self._kernel
+        return kernel(plan.dtype, options)
 
     def aligned(self, plan: RowPlan, targets: Array, options: Options) -> tuple[Array, Options]:
         """Return targets, and options of one number a row, beside the logits that they are of."""
@@ -161,7 +165,12 @@ def label_rows(
         else:  # Where Python cannot look at the values, a label out of range makes its row NaN.
             # Not a row that does not count: its NaN would reach the weights' derivatives.
             checked = xp.where(passed, backend.full((), 1.0, plan.dtype, like=labels), xp.nan)
-    class_weight, label_weight, in_mean = _class_weights(plan, like, label, options)
+    class_weight, in_mean = _class_weights(plan, like, options), None
+    label_weight = _of_label(plan, class_weight, label)
+    if options.get("alpha") is None:
+        in_mean = label_weight
+    elif options.get("weight") is not None:
+        in_mean = _of_label(plan, backend.cast(options["weight"], plan.dtype), label)
     row_weight, denominator_weight = _weights(plan, like, valid, options, in_mean)
     rows = Rows(
         valid=plan.to_column(valid),
@@ -177,25 +186,27 @@ def label_rows(
     return rows, denominator_weight
 
 
-def _class_weights(
-    plan: RowPlan, like: Array, label: Array, options: Options
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Return class weights, the labels', and what of these belongs into the mean's denominator."""
+def _class_weights(plan: RowPlan, like: Array, options: Options) -> Array | None:
+    """Return what multiplies the term of each class, (K,): its weight, times alpha."""
     weight, alpha, backend = options.get("weight"), options.get("alpha"), plan.backend
-    if weight is None and alpha is None:
-        return None, None, None
-    if alpha is not None:
-        weight = alpha
-        if is_number(alpha):
-            weight = backend.full((plan.classes,), 1.0, plan.dtype, like=like) * alpha
-    # Once: of two conversions each would round its part of the derivative.
-    weight, xp = backend.cast(weight, plan.dtype), backend.xp
+    if alpha is None:
+        # Once: of two conversions each would round its part of the derivative.
+        return None if weight is None else backend.cast(weight, plan.dtype)
+    if is_number(alpha):
+        alpha = backend.full((plan.classes,), 1.0, plan.dtype, like=like) * alpha
+    alpha = backend.cast(alpha, plan.dtype)
+    return alpha if weight is None else backend.cast(weight, plan.dtype) * alpha
+
+
+def _of_label(plan: RowPlan, weight: Array | None, label: Array) -> Array | None:
+    """Return each label's own of class weights."""
+    if weight is None:
+        return None
+    xp, backend = plan.backend.xp, plan.backend
     if None in label.shape:  # in which nothing can be reshaped to
         at_label = backend.indices(weight, -1) == xp.expand_dims(label, axis=-1)
-        of_label = xp.sum(xp.where(at_label, weight, 0.0), axis=-1)
-    else:
-        of_label = xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
-    return weight, of_label, of_label if options.get("alpha") is None else None
+        return xp.sum(xp.where(at_label, weight, 0.0), axis=-1)
+    return xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
 
 
 def _smoothed(
@@ -224,7 +235,7 @@ def probability_rows(
         valid=plan.to_column(valid),
         row_weight=plan.to_column(row_weight),
         probabilities=None if targets is None else plan.to_kernel(targets),
-        class_weight=plan.class_row(options.get("weight")),
+        class_weight=plan.class_row(_class_weights(plan, like, options)),
         class_valid=plan.class_mask(options.get("class_where"), like),
     )
     return rows, denominator_weight
@@ -234,13 +245,22 @@ def valid_mask(backend: Any, options: Options, labels: Array | None) -> Array | 
     """Return which rows count, (...,); None where all are known to."""
     valid, ignored = options.get("where"), options.get("ignore_index")
     if labels is not None and ignored is not None:
-        limits, index = backend.xp.iinfo(labels.dtype), int(ignored)
-        if limits.min <= index <= limits.max:
+        low, high = _limits(backend.xp, labels.dtype)
+        if low <= (index := int(ignored)) <= high:
             # As an array of that dtype: JAX takes no number beyond int32.
             kept = labels != backend.full((), index, labels.dtype, like=labels)
             valid = kept if valid is None else valid & kept
     known_now = valid is not None and backend.can_read_values(valid)
     return None if known_now and bool(backend.xp.all(valid)) else valid
+
+
+def _limits(xp: Any, dtype: Any) -> tuple[Any, Any]:
+    """Return the least and the largest number of a dtype."""
+    kind = dtype_kind(dtype)
+    if kind == "bool":
+        return 0, 1
+    limits = xp.iinfo(dtype) if kind == "integer" else xp.finfo(dtype)
+    return limits.min, limits.max
 
 
 def _weights(

@@ -59,9 +59,7 @@ def row_plan(
     backend = backend.with_class_axis(axis - len(shape))
     index_dtype = backend.indices(like, -1).dtype if len(like.shape) else None
     plan = plan_type(backend, axis, shape, loss_dtype(backend.xp, like), names, index_dtype)
-    if options.get("ignore_index") is not None:
-        wanted = "an integer, or None for no such label"
-        check.integer("ignore_index", options["ignore_index"], wanted)
+    ignored_label(options)
     reduction(options)
     of = "the logits' without the class axis"
     for name in ("weight", "alpha"):
@@ -92,6 +90,13 @@ def arrays_of(options: dict[str, Any]) -> dict[str, Array]:
         if is_array or (name in ARRAYS and name != "alpha"):
             found[name] = x
     return found
+
+
+def ignored_label(options: dict[str, Any]) -> None:
+    """Check the label to ignore."""
+    if options.get("ignore_index") is not None:
+        wanted = "an integer, or None for no such label"
+        check.integer("ignore_index", options["ignore_index"], wanted)
 
 
 def reduction(options: dict[str, Any]) -> None:
@@ -147,15 +152,6 @@ def is_labels(plan: RowPlan, targets: Array, axis: int) -> bool:
 
 def _is_known(length: Any) -> bool:
     return isinstance(length, int)  # not one that a compiler has yet to know
-
-
-def labels_needed(name: str, targets: Array) -> None:
-    """Refuse probabilities."""
-    if check.kind(targets) == "floating":
-        raise TypeError(
-            f"{name}: got floating probabilities ({dtype_name(targets.dtype)}), wanted "
-            "integer labels; from one-hot targets, take the argmax along the class axis"
-        )
 
 
 def no_label_to_ignore(name: str, options: dict[str, Any]) -> None:

@@ -86,13 +86,13 @@ class BCEWithLogitsLoss(_Configured):
 
     Parameters
     ----------
-    weight, pos_weight, label_smoothing, reduction
+    weight, pos_weight, ignore_index, label_smoothing, reduction
         As in `binary_cross_entropy_with_logits`.
 
     See Also
     --------
     binary_cross_entropy_with_logits : what it computes, and the options of a call (``where=``,
-        ``normalizer=``).
+        ``sample_weight=``, ``normalizer=``).
 
     Examples
     --------
@@ -104,7 +104,8 @@ class BCEWithLogitsLoss(_Configured):
     """
 
     weight: Array | None = None
-    pos_weight: Array | None = None
+    pos_weight: Array | float | None = None
+    ignore_index: int | None = None
     label_smoothing: float | Array = 0.0
     reduction: str = "mean"
 

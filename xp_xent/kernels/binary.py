@@ -26,7 +26,7 @@ class BinaryCrossEntropy(Elements):
         if not backend.differentiable:
             return self._terms(backend.xp, *self._open(backend, rows))
         y, weight = rows.probabilities, rows.class_weight
-        x = valid_rows(backend, rows, self.dtype)
+        x = self._elements(backend, rows)
         still = backend.stop_gradient(valid_rows(backend, rows, self.dtype, y))
         if weight is None:
             loss = self._terms(backend.xp, x, *self._masses(still, None))
@@ -84,8 +84,11 @@ class BinaryCrossEntropy(Elements):
             positive, negative = kept * positive + given, kept * negative + given
         return positive if weight is None else weight * positive, negative
 
+    def _elements(self, backend: Any, rows: Rows) -> Array:
+        return valid_rows(backend, rows, self.dtype)
+
     def _open(self, backend: Any, rows: Rows) -> tuple[Array, Array, Array]:
         """Compute the logits, and the weights of ℓ₊ and ℓ₋."""
-        x = valid_rows(backend, rows, self.dtype)
+        x = self._elements(backend, rows)
         y = valid_rows(backend, rows, self.dtype, rows.probabilities)
         return x, *self._masses(y, rows.class_weight)

@@ -82,13 +82,15 @@ class Elements:
 
     def _checked(self, backend: Any, rows: Rows) -> Rows:
         """Mark the elements that count and whose target is outside [0, 1]."""
-        if not self.check_targets:
-            return rows
-        y: Array = rows.probabilities
-        outside = (y < 0) | (y > 1)
+        return self._nan_outside(backend, rows, rows.probabilities) if self.check_targets else rows
+
+    def _nan_outside(self, backend: Any, rows: Rows, x: Array) -> Rows:
+        outside = (x < 0) | (x > 1)
         if rows.valid is not None:
             outside = outside & rows.valid
-        one = backend.full((), 1.0, self.dtype, like=y)
+        one = rows.nan_if_out_of_range
+        if one is None:
+            one = backend.full((), 1.0, self.dtype, like=x)
         return rows._replace(nan_if_out_of_range=backend.xp.where(outside, backend.xp.nan, one))
 
     def _loss(self, backend: Any, rows: Rows) -> Array:

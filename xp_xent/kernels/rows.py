@@ -23,6 +23,7 @@ class Rows(NamedTuple):
     smoothing_mass: Array | None = None  # (1, …, K), mass that label smoothing gives to each class
     probabilities: Array = None  # (..., K), targets that are not labels; None without
     class_weight: Array | None = None  # (1, …, K), with probabilities; pos_weight if binary
+    alpha: Array | None = None  # of sigmoid focal, where it is an array
     class_valid: Array | None = None  # (..., K) boolean, or 1 for K's other axes; None: every class
     weighted: bool = True  # whether `valid`, `row_weight` or `nan_if_out_of_range` may be there
 

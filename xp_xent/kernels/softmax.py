@@ -33,6 +33,7 @@ class Targets(NamedTuple):
     q_reference: Any = 0.0  # q at the reference, (..., 1) or a number
     q_others: Any = 0.0  # Σ q elsewhere, (..., 1) or a number
     of: MappedLogits = MappedLogits(None)  # `u` is the statistics' own
+    terms: Any = None  # of `spread_nll`
 
 
 @dataclass(frozen=True)
