@@ -45,7 +45,9 @@ def map_rows(
     """
     backend: Backend = backend_of(x=x)
     check.floating("x", x)
-    dtype, operands, temperature = loss_dtype(backend.xp, x), (None, None), 1.0
+    dtype = loss_dtype(backend.xp, x)
+    operands: tuple[Array | None, ...] = (None, None)
+    temperature: Any = 1.0
     given = {name: option for name, option in options.items() if not _is_default(option)}
     if given:
         hint = "; weights are passed as b=" if "b" in options else ""
