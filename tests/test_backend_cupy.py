@@ -127,6 +127,23 @@ def test_fused_kernels_are_the_formula(cupy: Any, dtype: str, options: Any) -> N
         assert same.all(), (logits[~same.reshape(60, -1).all(1)], labels)
 
 
+@pytest.mark.parametrize("axis", [1, (0, 2), None])
+def test_options_of_the_maps(cupy: Any, axis: Any) -> None:
+    backend, rng = backends.get("cupy"), np.random.default_rng(2)
+    x, b, where = rng.normal(size=(2, 3, 4)), rng.normal(size=(3, 1)), rng.random((2, 3, 4)) < 0.7
+    hidden = np.where(where, x, np.nan)
+    given, mask = backend.asarray(hidden), backend.asarray(where)
+    for function in (xp_xent.softmax, xp_xent.log_softmax):
+        for t in (0.5, backend.asarray(np.asarray(0.5))):
+            got = function(given, axis=axis, where=mask, temperature=t)
+            want = function(hidden, axis=axis, where=where, temperature=0.5)
+            assert np.allclose(got.get(), want, rtol=1e-12, atol=1e-16)
+    got = xp_xent.logsumexp(given, axis=axis, where=mask, b=b, return_sign=True)
+    want = xp_xent.logsumexp(hidden, axis=axis, where=where, b=b, return_sign=True)
+    for one, two in zip(got, want, strict=True):
+        assert np.allclose(one.get(), two, rtol=1e-12, atol=1e-16)
+
+
 @pytest.mark.parametrize(("shape", "axis"), [((2, 3, 4), 1), ((5, 6), 0), ((7,), 0), ((3, 1), 1)])
 def test_classes_anywhere(cupy: Any, shape: tuple[int, ...], axis: int) -> None:
     backend, rng = backends.get("cupy"), np.random.default_rng(1)

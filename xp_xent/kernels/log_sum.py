@@ -27,7 +27,7 @@ def signed_log_sum(backend: Any, x: Array, b: Array, part: Array | None) -> tupl
         void = void | ~part
     no_term = void | (b == 0)
     size = backend.stop_gradient(xp.where(no_term, one, b))
-    size = xp.where(no_term, -xp.inf, backend.stop_gradient(x) + xp.log(abs(size)))
+    size = xp.where(no_term, -xp.inf, backend.stop_gradient(x) + xp.log(xp.abs(size)))
     top = xp.max(size, axis=axis, keepdims=True)
     lost = xp.isinf(top)  # there is no term, or an infinite one
     limit, limit_sign = _limits(xp, axis, size, b, top)
