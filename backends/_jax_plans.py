@@ -128,15 +128,16 @@ def _refusing(
     can_read_values: Callable[[Array], bool],
 ) -> Callable[..., None]:
     """Return a function that refuses the values of calls of this signature, if it can read them."""
+    masks = [name for name in ("where", "class_where") if options.get(name) is not None]
+    if not all(can_read_values(options[name]) for name in masks):
+        masks = []
     places = [
         place
         for place, (name, x) in enumerate(zip(loss.arguments, arrays, strict=True))
-        if dtype_kind(x.dtype) in ("integer", "bool") or name in loss.bounded
+        if (dtype_kind(x.dtype) in ("integer", "bool") or name in loss.bounded)
+        and can_read_values(x)
+        and (masks or options.get("where") is None)
     ]
-    masks = [name for name in ("where", "class_where") if options.get(name) is not None]
-    looked_at = [*(arrays[place] for place in places), *(options[name] for name in masks)]
-    if not all(map(can_read_values, looked_at)):
-        places, masks = [], []
     numbers = [
         name
         for name in loss.numbers & options.keys()

@@ -28,6 +28,11 @@ def taking_part(z: Logits) -> list[bool]:
     return [x is not None for x in z]
 
 
+def as_absent(z: Logits) -> list[Any]:
+    """Give classes that take no part the logit −∞."""
+    return [-math.inf if x is None else x for x in z]
+
+
 def next_token_cross_entropy(logits: Rows, tokens: Sequence[int], **options: Any) -> Result:
     """Enclose the loss of each row by the token of the next; the last row has none."""
     for name in ("sample_weight", "where"):  # of the tokens' shape; the first is not used
@@ -57,7 +62,7 @@ def nll_loss(
 
     def own(z: Logits, target: Any) -> Row:
         mass = masses(target, len(z), weight, label_smoothing, smoothing, taking_part(z))
-        z = [-math.inf if x is None else x for x in z]
+        z = as_absent(z)
         spread = bool(label_smoothing) or not isinstance(target, int)
         off = 0.0 if weight is None and "sample_weight" not in how else weighting(dtype)
         off += weighting(dtype) + sum_tolerance(dtype, len(z)) if spread else 0.0
@@ -137,7 +142,7 @@ def softmax_focal_loss(
             p = (-plain.loss).exp()
             rest, bent = power(1 - p, gamma), gamma * power(1 - p, gamma - 1.0) if gamma else arb(0)
             slope = rest + bent * plain.loss * p
-            bounds = focal_bounds(z, label, dtype, alpha=1.0, gamma=gamma)
+            bounds = focal_bounds(as_absent(z), label, dtype, alpha=1.0, gamma=gamma)
             gradient = [slope * x for x in plain.gradient]
             return Row(rest * plain.loss, gradient, float(bounds.loss), bounds.gradient.tolist())
 
@@ -169,7 +174,7 @@ def poly_cross_entropy(
             if isinstance(plain.loss, float):
                 return plain
             p = (-plain.loss).exp()
-            bounds = poly_bounds(z, label, dtype, epsilon=epsilon)
+            bounds = poly_bounds(as_absent(z), label, dtype, epsilon=epsilon)
             gradient = [(1 + epsilon * p) * x for x in plain.gradient]
             loss = plain.loss + epsilon * (1 - p)
             return Row(loss, gradient, float(bounds.loss), bounds.gradient.tolist())

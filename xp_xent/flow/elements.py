@@ -42,7 +42,6 @@ class ElementPlan(RowPlan):
 class ElementLoss(Loss):
     """A loss whose elements stand alone; `ranges` are of the kernel's options."""
 
-    bounded = ("targets",)
 
     def __init__(
         self,
@@ -52,6 +51,7 @@ class ElementLoss(Loss):
     ) -> None:
         super().__init__(arguments, ranges, labels="targets")
         self._kernel, self._of_probabilities = kernel, arguments[0] == "probabilities"
+        self.bounded = arguments if self._of_probabilities else arguments[1:]
 
     def validate(self, arrays: tuple[Array, ...], options: Options) -> RowPlan:
         """Return the plan of a call, or refuse it."""
