@@ -132,6 +132,12 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     return number
 
 
+def flag(name: str, value: Any) -> None:
+    """Refuse anything but True and False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: got {value!r}, wanted True or False")
+
+
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Refuse anything but one of the choices."""
     if value not in choices:
