@@ -8,10 +8,11 @@ from typing import Any
 
 from flint import arb
 
-from xp_xent.conformance._enclosure import Result, Row, no_row
+from xp_xent.conformance._enclosure import INF, Result, Row, no_row
 from xp_xent.conformance._map_values import exponentials
 from xp_xent.conformance._other_tolerances import (
     entropy_bounds,
+    jensen_shannon_bounds,
     poly_bounds,
     sigmoid_focal_bounds,
 )
@@ -121,17 +122,61 @@ def poly_cross_entropy(
 
 
 def kl_divergence(
-    logits: Rows, target_probs: Rows, *, dtype: str = "float64", **how: Any
+    logits: Rows,
+    targets: Rows,
+    *,
+    log_targets: bool = False,
+    normalized: bool = False,
+    dtype: str = "float64",
+    **how: Any,
 ) -> Result:
-    """Enclose Σ q (log q − log p), with 0 log 0 = 0."""
+    """Enclose Σ q (log q − log p), with 0 log 0 = 0; p of logits, or of log p if `normalized`."""
 
-    def own(z: Sequence[float], q: Sequence[float]) -> Row:
+    def own(z: Sequence[float], q: Sequence[Any]) -> Row:
+        if log_targets:
+            q = [arb(0) if x == -INF else arb(x).exp() for x in q]
+        if normalized:
+            return log_probs_divergence(z, q, dtype)
         plain, bounds = row(z, masses(q, len(z)), dtype=dtype), kl_bounds(z, q, dtype)
         more = sum((arb(x) * arb(x).log() for x in q if x != 0), arb(0))
         gradient = plain.gradient
         return Row(plain.loss + more, gradient, float(bounds.loss), bounds.gradient.tolist())
 
-    return over_rows(own, logits, target_probs, **how, dtype=dtype)
+    return over_rows(own, logits, targets, **how, dtype=dtype)
+
+
+def log_probs_divergence(x: Sequence[float], q: Sequence[Any], dtype: str) -> Row:
+    """Enclose Σ q (log q − x) of a row, finite where there is mass."""
+    terms = [arb(m) * (arb(m).log() - y) if m != 0 else arb(0) for m, y in zip(q, x, strict=True)]
+    mass = [arb(m) for m in q]
+    off = weighting(dtype) + sum_tolerance(dtype, len(x))
+    error = off * sum(abs(float(term)) + float(m) for term, m in zip(terms, mass, strict=True))
+    return Row(sum(terms, arb(0)), [-m for m in mass], error, [off * float(m) for m in mass])
+
+
+def jensen_shannon_divergence(
+    logits: Rows, target_logits: Rows, *, beta: float = 0.5, dtype: str = "float64", **how: Any
+) -> Result:
+    """Enclose β KL(q ‖ m) + (1 − β) KL(p ‖ m), with m = β q + (1 − β) p."""
+
+    def own(z: Sequence[float], w: Sequence[float]) -> Row:
+        shares = []
+        for x in (z, w):
+            _, e = exponentials(x)
+            shares.append([y / sum(e, arb(0)) for y in e])
+        (p, q), share = shares, arb(beta)
+        m = [share * y + (1 - share) * x for x, y in zip(p, q, strict=True)]
+        slopes = [
+            (1 - share) * (x / y).log() if x != 0 else arb(0) for x, y in zip(p, m, strict=True)
+        ]
+        others = [share * (x / y).log() if x != 0 else arb(0) for x, y in zip(q, m, strict=True)]
+        loss = sum((a * b for a, b in zip([*p, *q], [*slopes, *others], strict=True)), arb(0))
+        mean = sum((a * b for a, b in zip(p, slopes, strict=True)), arb(0))
+        gradient = [a * (b - mean) for a, b in zip(p, slopes, strict=True)]
+        bounds = jensen_shannon_bounds(z, w, dtype, beta=beta)
+        return Row(loss, gradient, float(bounds.loss), bounds.gradient.tolist())
+
+    return over_rows(own, logits, target_logits, **how, dtype=dtype)
 
 
 def entropy(logits: Rows, *, dtype: str = "float64", **how: Any) -> Result:

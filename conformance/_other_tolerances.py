@@ -81,6 +81,27 @@ def entropy_bounds(logits: ArrayLike, dtype: str) -> Bounds:
 
 
 @_quiet
+def jensen_shannon_bounds(
+    logits: ArrayLike, target_logits: ArrayLike, dtype: str, *, beta: float
+) -> Bounds:
+    """Bound the errors of a row of jensen_shannon_divergence.
+
+    Terms p (1 − β) log(p/m) and q β log(q/m), as far from 0 as p and q are apart, count without
+    their signs; so does the slope's p (1 − β) (log(p/m) − its mean). Each has the relative error
+    of both its probabilities.
+    """
+    a, b = of_rows(logits, dtype), of_rows(target_logits, dtype)
+    relative = a.rare + a.likely + b.rare + b.likely + weighting(dtype)
+    m = beta * b.p + (1 - beta) * a.p
+    first = np.where(a.p > 0, (1 - beta) * np.abs(np.log(a.p / m)), 0.0)
+    second = np.where(b.p > 0, beta * np.abs(np.log(b.p / m)), 0.0)
+    tiny = FORMATS[dtype].smallest_normal
+    error = np.sum((a.p * first + b.p * second) * relative) + tiny
+    gradient = a.p * (first * relative + np.sum(a.p * first * relative))
+    return Bounds(np.asarray(error), np.where(a.p > 0, gradient + tiny, 0.0))
+
+
+@_quiet
 def sigmoid_focal_bounds(
     logit: ArrayLike, target: float, dtype: str, *, alpha: float, gamma: float
 ) -> Bounds:
