@@ -72,13 +72,13 @@ def test_infinities(backend: Adapter) -> None:
         arrays = [send(backend, a, "float32") for a in (x, targets)]
         options = {"log_targets": log_targets, "normalized": True, "reduction": "none"}
         value, (by_x, by_targets) = value_and_grad(kl_divergence, (0, 1))(*arrays, **options)
-        np.testing.assert_allclose(backend.to_numpy(value), want, rtol=1e-6)
+        np.testing.assert_allclose(backend.to_numpy(value), want, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(backend.to_numpy(by_x), -q, rtol=1e-6)
         assert np.isfinite(backend.to_numpy(by_targets)[::2]).all()
         zero = hessian_diagonal(kl_divergence)(*arrays, **options)
         assert np.all(backend.to_numpy(zero) == 0)
-        zero = hvp(kl_divergence)(*arrays, arrays[1] * 0 + 1, **options)
-        assert np.all(backend.to_numpy(zero) == 0) or log_targets
+        zero = hvp(kl_divergence)(*arrays, send(backend, np.ones((3, 3)), "float32"), **options)
+        assert np.all(backend.to_numpy(zero) == 0)
     options = {"log_targets": True, "reduction": "none"}
     _, by_targets = value_and_grad(kl_divergence, 1)(
         *(send(backend, a, "float32") for a in (x, log_q)), **options
@@ -86,6 +86,7 @@ def test_infinities(backend: Adapter) -> None:
     assert np.isfinite(backend.to_numpy(by_targets)[::2]).all()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # in forward mode
 @pytest.mark.parametrize("name", ["jax", "torch"])
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("log_targets", [False, True])

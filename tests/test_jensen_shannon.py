@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 from _cases import Case, send
 from _tools import assert_array, assert_within
-from _truth import _truth, ball, difference, enclose, floats, objects
+from _truth import _truth, difference, enclose, floats
 from flint import ctx
 
-from xp_xent import backends, hessian_diagonal, hvp, jensen_shannon_divergence, value_and_grad
-from xp_xent import value_grad_and_hessian_diagonal
+from xp_xent import (
+    backends,
+    hessian_diagonal,
+    hvp,
+    jensen_shannon_divergence,
+    value_and_grad,
+    value_grad_and_hessian_diagonal,
+)
 from xp_xent.backends import Adapter
 
 INF = np.inf
@@ -62,11 +68,7 @@ def test_digits_near_zero(distance: float, temperature: float) -> None:
     (want, _) = truth(Z / temperature, w / temperature, reduction="none")
     ask = value_and_grad(jensen_shannon_divergence, (0, "temperature"))
     got, (gradient, by_temperature) = ask(Z, w, reduction="none", temperature=temperature)
-    with ctx.workprec(512):
-        halves = [ball(x) / temperature for x in (Z, w)]
-        case = Case(NAME, (Z, w), {"reduction": "none"})
-        exact = floats(enclose(case, halves, "float64").compute().value) if 0 else want.value
-    np.testing.assert_allclose(got, exact, rtol=1e-14 if temperature == 1 else 1e-5)
+    np.testing.assert_allclose(got, want.value, rtol=1e-14 if temperature == 1 else 1e-5)
     np.testing.assert_allclose(gradient * temperature, want.gradients[0], rtol=1e-6, atol=1e-25)
     assert np.all(np.abs(by_temperature) <= 10 * got)
 
@@ -162,6 +164,7 @@ def test_half_precision(dtype: str) -> None:
     assert_within(host, want.gradients[0], want.gradient_errors[0], dtype)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # in forward mode
 @pytest.mark.parametrize("name", ["jax", "torch"])
 @pytest.mark.parametrize(
     ("z", "w"),

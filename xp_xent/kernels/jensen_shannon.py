@@ -82,7 +82,7 @@ class JensenShannon:
         """Compute rows' divergences, and the derivative of cotangent·D by the temperature.
 
         It is −(Σ u_j ∂D/∂u_j + Σ v_j ∂D/∂v_j)/T. The two nearly cancel where p and q agree. Their
-        sum is f_j − p_j Σ p_i g_i − q_j Σ q_i h_i in class j: what u_j is multiplied by, beside v_j − u_j.
+        sum, f_j − p_j Σ p_i g_i − q_j Σ q_i h_i, is what u_j is multiplied by, beside v_j − u_j.
         """
         pair, xp = self._pair(backend, rows), backend.xp
         first, second, p, q = pair.first, pair.second, pair.p, pair.q
@@ -170,7 +170,7 @@ class JensenShannon:
         # Of a masked class it would be an infinity.
         p_level, q_level = (xp.where(either, 0.0, row.surprisals) for row in (first, second))
         distance = xp.where(near, within, p_level - q_level)
-        apart = xp.where(no_p & no_q, 0.0, xp.where(no_p, _APART, -_APART))
+        apart = _APART * (backend.cast(no_p, self.dtype) - backend.cast(no_q, self.dtype))
         return xp.where(either, apart, distance) + 0.0 * (p + q)  # NaN in a row of NaN
 
     @staticmethod
