@@ -17,7 +17,7 @@ from xp_xent.conformance.tolerance import Floats, accepts
 
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 # Options whose scalars are written as hex floats
-FLOAT_OPTIONS = ("label_smoothing", "z_loss", "softcap", "normalizer", "alpha", "gamma")
+FLOAT_OPTIONS = ("label_smoothing", "z_loss", "softcap", "normalizer", "alpha", "gamma", "beta")
 
 
 class Host(NamedTuple):

@@ -141,7 +141,7 @@ TAKES = {
     "poly_cross_entropy": (["epsilon", "weight", *ROWS], False),
 }
 BINARY = ["binary_cross_entropy_with_logits", "sigmoid_focal_loss"]
-DISTRIBUTIONS = ["kl_divergence", "entropy"]
+DISTRIBUTIONS = ["kl_divergence", "jensen_shannon_divergence", "entropy"]
 LOSSES = [*TAKES, *BINARY, *DISTRIBUTIONS]
 
 
@@ -218,5 +218,10 @@ def _distribution(
     options.pop("normalizer", None)
     cotangent = options.pop("cotangent", None)
     logits = rng.normal(size=shape) * scale
-    targets = (_probabilities(rng, shape, axis),) if loss == "kl_divergence" else ()
+    targets: tuple[Array, ...] = ()
+    if loss == "kl_divergence":
+        targets = (_probabilities(rng, shape, axis),)
+    elif loss == "jensen_shannon_divergence":
+        targets = (rng.normal(size=shape) * scale,)
+        options["beta"] = float(rng.choice([0.5, 0.125]))
     return Case(loss, (logits, *targets), options, cotangent)

@@ -61,7 +61,8 @@ FORMS = (
     ),
     Form("sigmoid_focal_loss", "0 or 1", ("alpha", "gamma", *ROW_OPTIONS[1:])),
     Form("sigmoid_focal_loss", "probabilities", ("alpha", "gamma", *ROW_OPTIONS[1:])),
-    Form("kl_divergence", "probabilities", ("axis", "where", "sum", "none")),
+    Form("kl_divergence", "probabilities", ("axis", *ROW_OPTIONS)),
+    Form("jensen_shannon_divergence", "logits", ("beta", "axis", *ROW_OPTIONS)),
     Form("entropy", None, ("axis", "where", "sum", "none")),
     Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where")),
     Form("softmax", None, ("axis",)),
@@ -151,6 +152,8 @@ def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...
         # Of next tokens the first one is not predicted: what is left must count.
         first = 1 if form.function == "next_token_cross_entropy" else 0
         return *scores, (np.arange(rows) * 3 + first) % CLASSES
+    if form.targets == "logits":
+        return *scores, rng.normal(size=logits.shape) * 2
     if form.targets == "0 or 1":
         return *scores, (rng.random(logits.shape) < 0.4).astype(np.int64)
     q = rng.uniform(0.1, 1.0, logits.shape)
@@ -178,6 +181,7 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
         "alpha array": {"alpha": rng.uniform(0.5, 2.0, CLASSES)},
         "gamma": {"gamma": 1.5},
         "epsilon": {"epsilon": 0.5},
+        "beta": {"beta": 0.25},
         "normalizer": {"normalizer": 7.0},
         "normalizer array": {"normalizer": np.asarray(7.0)},
         "sum": {"reduction": "sum"},

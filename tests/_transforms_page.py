@@ -58,6 +58,7 @@ NAMES = {
     "binary_cross_entropy_with_logits": "BCE",
     "sigmoid_focal_loss": "sigmoid focal",
     "kl_divergence": "KL",
+    "jensen_shannon_divergence": "JS",
     "entropy": "entropy",
     "perplexity": "perplexity",
     "maps": "maps",
