@@ -27,7 +27,7 @@ from xp_xent.backends import Adapter, _numpy_walk
 from xp_xent.conformance.tolerance import FORMATS
 
 FORMS_OF_LOSSES = [form for form in FORMS if form.function not in NOT_LOSSES]
-UNBOUNDED = ("entropy", "linear_cross_entropy")
+UNBOUNDED = ("entropy", "jensen_shannon_divergence", "linear_cross_entropy")
 BOUNDED = [form for form in FORMS_OF_LOSSES if form.function not in UNBOUNDED]
 RNG = np.random.default_rng(7)
 LOGITS, LABELS = RNG.normal(size=(6, 4)) * 3, np.array([0, 3, 1, 2, 2, 0])

@@ -184,8 +184,8 @@ def value_grad_and_hessian_diagonal(
     TypeError
         `loss` is not one of this package, or as the loss.
     ValueError
-        An unknown `curvature`; an upper bound of `entropy` or `linear_cross_entropy`, which has
-        no closed form of a number an entry; or as the loss.
+        An unknown `curvature`; an upper bound of `entropy`, `jensen_shannon_divergence` or
+        `linear_cross_entropy`, which has no closed form of a number an entry; or as the loss.
 
     See Also
     --------
