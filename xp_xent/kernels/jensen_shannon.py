@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from xp_xent.kernels.elementary import is_one
-from xp_xent.kernels.log_ratios import excess, log_mixture
+from xp_xent.kernels.log_ratios import excess, log_mixture, log_mixture_over_rest
 from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.row_stats import RowStats, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor, valid_rows
@@ -37,8 +37,8 @@ class Pair(NamedTuple):
     q: Array
     m: Array
     distance: Array  # log(q/p), 0 where neither has mass
-    by_p: Array  # g
-    by_q: Array  # h
+    to_p: Array  # L
+    to_q: Array  # R
     terms: Array  # f
 
 
@@ -63,7 +63,7 @@ class JensenShannon:
     ) -> tuple[Array, Array]:
         """Compute rows' divergences, and the derivative of Σ cotangent·D by the logits."""
         pair = self._pair(backend, rows)
-        gradient = pair.p * _deviation(pair.first, pair.p, pair.by_p)
+        gradient = pair.p * self._by_first(pair)
         gradient = self._finished(backend, rows, gradient, cotangent, rows.logits)
         return self._loss(backend, rows, pair), gradient
 
@@ -72,7 +72,7 @@ class JensenShannon:
     ) -> tuple[Array, Array]:
         """Compute rows' divergences, and the derivative of Σ cotangent·D by the other logits."""
         pair = self._pair(backend, rows)
-        gradient = pair.q * _deviation(pair.second, pair.q, pair.by_q)
+        gradient = pair.q * self._by_second(pair)
         gradient = self._finished(backend, rows, gradient, cotangent, rows.probabilities)
         return self._loss(backend, rows, pair), gradient
 
@@ -87,9 +87,9 @@ class JensenShannon:
         pair, xp = self._pair(backend, rows), backend.xp
         first, second, p, q = pair.first, pair.second, pair.p, pair.q
         u, v = (row.z - backend.take_label(row.z, row.reference) for row in (first, second))
-        by_u = p * _deviation(first, p, pair.by_p)
-        by_v = q * _deviation(second, q, pair.by_q)
-        means = p * backend.row_sum(p * pair.by_p) + q * backend.row_sum(q * pair.by_q)
+        by_u, by_v = p * self._by_first(pair), q * self._by_second(pair)
+        means = p * backend.row_sum(p * pair.to_p) * (1 - self.beta)
+        means = -(means + q * backend.row_sum(q * pair.to_q) * self.beta)
         near = (xp.abs(pair.distance) < 1) & xp.isfinite(u) & xp.isfinite(v)
         u, v = (xp.where(near | xp.isfinite(x), x, 0.0) for x in (u, v))  # mass 0, or NaN
         together = (pair.terms - means) * u + by_v * (v - u)
@@ -115,7 +115,7 @@ class JensenShannon:
     ) -> tuple[Array, Array, Array]:
         """Compute value and gradient, and the diagonal of the Hessian."""
         pair = self._pair(backend, rows)
-        gradient = pair.p * _deviation(pair.first, pair.p, pair.by_p)
+        gradient = pair.p * self._by_first(pair)
         gradient = self._finished(backend, rows, gradient, cotangent, rows.logits)
         return (
             self._loss(backend, rows, pair),
@@ -138,8 +138,17 @@ class JensenShannon:
         to_p, to_q = log_mixture(xp, beta, distance), log_mixture(xp, 1 - beta, -distance)
         m = beta * q + (1 - beta) * p
         terms = m * (beta * excess(xp, -to_q) + (1 - beta) * excess(xp, -to_p))
-        by_p, by_q = -(1 - beta) * to_p, -beta * to_q
-        return Pair(first, second, p, q, m, distance, by_p, by_q, terms)
+        return Pair(first, second, p, q, m, distance, to_p, to_q, terms)
+
+    def _by_first(self, pair: Pair) -> Array:
+        """Return G, the deviations of g."""
+        found = _sloped(pair.first, self.beta, pair.distance, pair.to_p)
+        return _deviation(pair.first, pair.p, -(1 - self.beta) * found)
+
+    def _by_second(self, pair: Pair) -> Array:
+        """Return H, the deviations of h."""
+        found = _sloped(pair.second, 1 - self.beta, -pair.distance, pair.to_q)
+        return _deviation(pair.second, pair.q, -self.beta * found)
 
     def _distance(
         self,
@@ -181,7 +190,7 @@ class JensenShannon:
         """Return a, what the change of the logits is multiplied by."""
         xp, void = backend.xp, pair.m == 0
         own = self.beta * (1 - self.beta) * (pair.q / xp.where(void, 1.0, pair.m))
-        return _deviation(pair.first, pair.p, pair.by_p) + own
+        return self._by_first(pair) + own
 
     def _diagonal(self, backend: Any, rows: Rows, cotangent: Array | float, pair: Pair) -> Array:
         """Compute p_j·((1 − p_j)²·a_j + p_j·Σ_{i≠j} p_i a_i)."""
@@ -203,6 +212,13 @@ class JensenShannon:
         """Turn a derivative by the softmax's logits into one by those that were given."""
         result = backend.scale_rows(self._over(by_u), valid=rows.class_valid)
         return finish_gradient(backend, rows, result, cotangent, like)
+
+
+def _sloped(row: RowStats, share: Any, distance: Array, log: Array) -> Array:
+    """Return `log_mixture`, less a number of the row where the largest class is far below."""
+    xp = row.xp
+    over_rest = log_mixture_over_rest(xp, share, distance)
+    return xp.where(row.backend.take_label(distance, row.reference) < -1, over_rest, log)
 
 
 def _deviation(row: RowStats, p: Array, x: Array) -> Array:

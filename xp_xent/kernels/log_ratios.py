@@ -43,3 +43,14 @@ def log_mixture(xp: Any, share: Any, a: Array) -> Array:
     left = (1 - share) + share * xp.exp(capped)
     log = xp.where(low, xp.log(xp.where(low, left, 1.0)), xp.log1p(xp.where(low, 0.0, grown)))
     return log + xp.where(a > _FAR, a - capped, 0.0)
+
+
+def log_mixture_over_rest(xp: Any, share: Any, a: Array) -> Array:
+    """Compute log_mixture − log(1 − s) = log1p(s·r/(1 − s)), with the digits of a small r."""
+    rest = 1 - share
+    if is_zero(rest):
+        return a
+    if not isinstance(rest, (int, float)):  # at a share of 1 what it is part of has no weight
+        rest = xp.where(rest == 0, 1.0, rest)
+    capped = xp.where(a > _FAR, _FAR, a)
+    return xp.log1p((share / rest) * xp.exp(capped)) + xp.where(a > _FAR, a - capped, 0.0)
