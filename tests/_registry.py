@@ -61,7 +61,7 @@ FORMS = (
     ),
     Form("sigmoid_focal_loss", "0 or 1", ("alpha", "gamma", *ROW_OPTIONS[1:])),
     Form("sigmoid_focal_loss", "probabilities", ("alpha", "gamma", *ROW_OPTIONS[1:])),
-    Form("kl_divergence", "probabilities", ("axis", *ROW_OPTIONS)),
+    Form("kl_divergence", "probabilities", ("log_targets", "normalized", "axis", *ROW_OPTIONS)),
     Form("jensen_shannon_divergence", "logits", ("beta", "axis", *ROW_OPTIONS)),
     Form("entropy", None, ("axis", "where", "sum", "none")),
     Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where")),
@@ -76,7 +76,7 @@ MAPS = ("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid")
 # Without value_and_grad and its relatives
 NOT_LOSSES = ("perplexity", *MAPS)
 # "all": every option at once; these three exclude one another, or the rest of the shape.
-ALONE = ("axis", "sum", "none", "alpha", "normalizer", "keepdims")
+ALONE = ("axis", "sum", "none", "alpha", "normalizer", "normalized", "keepdims")
 
 
 @dataclass(eq=False)
@@ -182,6 +182,8 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
         "gamma": {"gamma": 1.5},
         "epsilon": {"epsilon": 0.5},
         "beta": {"beta": 0.25},
+        "log_targets": {"log_targets": True},
+        "normalized": {"normalized": True},
         "normalizer": {"normalizer": 7.0},
         "normalizer array": {"normalizer": np.asarray(7.0)},
         "sum": {"reduction": "sum"},
