@@ -86,12 +86,12 @@ def jensen_shannon_bounds(
 ) -> Bounds:
     """Bound the errors of a row of jensen_shannon_divergence.
 
-    Terms p (1 − β) log(p/m) and q β log(q/m), as far from 0 as p and q are apart, count without
-    their signs; so does the slope's p (1 − β) (log(p/m) − its mean). Each has the relative error
-    of both its probabilities; where log(q/p) is small in the whole row, the value has less by that.
+    What a class adds is not negative, and has the relative error of its probabilities; of its parts
+    p (1 − β) log(p/m) and q β log(q/m) a few roundings are left, and where log(q/p) is small in the
+    whole row, as much less. The slope's parts count without their signs.
     """
     a, b = of_rows(logits, dtype), of_rows(target_logits, dtype)
-    relative = a.rare + a.likely + b.rare + b.likely + weighting(dtype)
+    relative = np.maximum(a.rare, b.rare) + weighting(dtype)
     m = beta * b.p + (1 - beta) * a.p
     first = np.where(a.p > 0, (1 - beta) * np.abs(np.log(a.p / m)), 0.0)
     second = np.where(b.p > 0, beta * np.abs(np.log(b.p / m)), 0.0)
@@ -99,8 +99,11 @@ def jensen_shannon_bounds(
     both = (a.p > 0) & (b.p > 0)
     distance = np.abs(np.log(np.where(both, b.p, 1.0)) - np.log(np.where(both, a.p, 1.0)))
     near = np.max(np.where((a.p > 0) == (b.p > 0), np.minimum(distance, 1.0), 1.0))
-    relative = np.where(both, relative, weighting(dtype) + np.where(a.p > 0, a.likely, b.likely))
-    error = near * np.sum((a.p * first + b.p * second) * relative) + tiny
+    relative = np.where(both, relative, np.where(a.p > 0, a.rare, b.rare) + weighting(dtype))
+    terms = (1 - beta) * a.p * np.log(np.where(a.p > 0, a.p / m, 1.0))
+    terms = np.abs(terms + beta * b.p * np.log(np.where(b.p > 0, b.p / m, 1.0)))
+    sizes = near * (a.p * first + b.p * second) * weighting(dtype)
+    error = np.sum(terms * relative + sizes) + tiny
     gradient = a.p * (first * relative + np.sum(a.p * first * relative))
     return Bounds(np.asarray(error), np.where(a.p > 0, gradient + tiny, 0.0))
 
