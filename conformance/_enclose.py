@@ -125,6 +125,7 @@ ENCLOSE: dict[str, Callable[[Case, str], Enclosed]] = {
     "nll_loss": partial(rows, _other_losses.nll_loss),
     "softmax_focal_loss": partial(rows, _other_losses.softmax_focal_loss),
     "kl_divergence": partial(rows, _other_losses.kl_divergence),
+    "jensen_shannon_divergence": partial(rows, _other_losses.jensen_shannon_divergence),
     "poly_cross_entropy": partial(rows, _other_losses.poly_cross_entropy),
     "entropy": partial(rows, _other_losses.entropy),
     "binary_cross_entropy": partial(elements, _other_losses.binary_cross_entropy),

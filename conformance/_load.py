@@ -19,6 +19,7 @@ INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32
 # Options whose scalars are written as hex floats
 FLOAT_OPTIONS = (
     "label_smoothing", "z_loss", "softcap", "temperature", "normalizer", "alpha", "gamma",
+    "beta",
 )  # fmt: skip
 
 

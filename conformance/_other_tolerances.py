@@ -81,6 +81,34 @@ def entropy_bounds(logits: ArrayLike, dtype: str) -> Bounds:
 
 
 @_quiet
+def jensen_shannon_bounds(
+    logits: ArrayLike, target_logits: ArrayLike, dtype: str, *, beta: float
+) -> Bounds:
+    """Bound the errors of a row of jensen_shannon_divergence.
+
+    What a class adds is not negative, and has the relative error of its probabilities; of its parts
+    p (1 − β) log(p/m) and q β log(q/m) a few roundings are left, and where log(q/p) is small in the
+    whole row, as much less. The slope's parts count without their signs.
+    """
+    a, b = of_rows(logits, dtype), of_rows(target_logits, dtype)
+    relative = np.maximum(a.rare, b.rare) + weighting(dtype)
+    m = beta * b.p + (1 - beta) * a.p
+    first = np.where(a.p > 0, (1 - beta) * np.abs(np.log(a.p / m)), 0.0)
+    second = np.where(b.p > 0, beta * np.abs(np.log(b.p / m)), 0.0)
+    tiny = FORMATS[dtype].smallest_normal
+    both = (a.p > 0) & (b.p > 0)
+    distance = np.abs(np.log(np.where(both, b.p, 1.0)) - np.log(np.where(both, a.p, 1.0)))
+    near = np.max(np.where((a.p > 0) == (b.p > 0), np.minimum(distance, 1.0), 1.0))
+    relative = np.where(both, relative, np.where(a.p > 0, a.rare, b.rare) + weighting(dtype))
+    terms = (1 - beta) * a.p * np.log(np.where(a.p > 0, a.p / m, 1.0))
+    terms = np.abs(terms + beta * b.p * np.log(np.where(b.p > 0, b.p / m, 1.0)))
+    sizes = near * (a.p * first + b.p * second) * weighting(dtype)
+    error = np.sum(terms * relative + sizes) + tiny
+    gradient = a.p * (first * relative + np.sum(a.p * first * relative))
+    return Bounds(np.asarray(error), np.where(a.p > 0, gradient + tiny, 0.0))
+
+
+@_quiet
 def sigmoid_focal_bounds(
     logit: ArrayLike, target: float, dtype: str, *, alpha: float, gamma: float,
     pos_weight: float = 1.0, extra: float = 0.0,

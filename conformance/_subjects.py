@@ -31,6 +31,7 @@ LOSSES: Final[Calls] = {
         "cross_entropy", "nll_loss", "linear_cross_entropy", "next_token_cross_entropy",
         "softmax_focal_loss", "poly_cross_entropy", "binary_cross_entropy_with_logits",
         "sigmoid_focal_loss", "binary_cross_entropy", "kl_divergence", "entropy",
+        "jensen_shannon_divergence",
     )
 }  # fmt: skip
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from xp_xent.conformance._case import (
     ALL,
+    BOTH,
     GAP,
     HALF,
+    INF,
     LABELS,
     REDUCTIONS,
     ROWS,
@@ -23,12 +25,14 @@ from xp_xent.conformance._case import (
     case,
 )
 
+OTHER_LOGITS = [[0.5, 0.25, -2.0], [1.0, -1.5, 3.0], [-0.75, 0.5, 0.0], [2.5, 1.25, -4.0]]
 # Short name -> function, its targets, and what they are
 LOSSES: dict[str, tuple[str, Any]] = {
     "next": ("next_token_cross_entropy", [2, 0, 2, 1]),
     "nll": ("nll_loss", LABELS),
     "focal": ("softmax_focal_loss", LABELS),
     "kl": ("kl_divergence", SOFT),
+    "js": ("jensen_shannon_divergence", OTHER_LOGITS),
 }
 # Log-probabilities of the format, for nll_loss; it takes them as they are
 LOG_PROBS = [[-0.25, -2.5, -3.0], [-4.0, -0.125, -6.5], [-1.0, -1.25, -0.875], [-0.5, -1.75, -2.0]]
@@ -115,4 +119,23 @@ def distances() -> Iterator[Case]:
         yield loss("kl", name, say, logits=pair, targets=soft, reduction="none", **more)
 
 
-TOPICS = (reductions, confident, weighted, distances)
+def distillation() -> Iterator[Case]:
+    """Divergences of two models that nearly agree, and of log-probabilities as they are given."""
+    flags = {"flags": "Confident", "dtypes": BOTH, "reduction": "none"}
+    near = [[x + 2.0**-20 * (i + 1) for i, x in enumerate(row)] for row in OTHER_LOGITS]
+    say = "Logits 2**-20 apart: the divergence is of the square of that, and has its digits"
+    yield loss("js", "near", say, logits=OTHER_LOGITS, targets=near, **flags)
+    say = "Classes without mass in one, in the other or in both: a finite divergence"
+    masked = [[0.5, -INF, -2.0], [1.0, 0.5, -INF], [0.0, -INF, 0.0]]
+    other = [[1.5, 1.0, -2.0], [-INF, 0.5, -INF], [1.0, -INF, 0.5]]
+    yield loss("js", "masked", say, logits=masked, targets=other, **flags)
+    yield loss("js", "beta", "A share of an eighth", beta=0.125, **flags)
+    say = "Log-probabilities on both sides, not normalised again"
+    log_q = [[-2.5, -0.25, -3.0], [-3.5, -0.25, -INF], [-1.25, -1.0, -0.875], [-1.75, -0.5, -2.0]]
+    both = {"log_targets": True, "normalized": True, "targets": log_q}
+    yield loss("kl", "log-probs", say, logits=LOG_PROBS, **both, **flags)
+    say = "Log-probabilities as targets of logits"
+    yield loss("kl", "log-targets", say, log_targets=True, targets=log_q, **flags)
+
+
+TOPICS = (reductions, confident, weighted, distances, distillation)

@@ -157,7 +157,7 @@ TAKES = {
     "poly_cross_entropy": (["epsilon", *SMOOTH], True),
 }
 BINARY = ["binary_cross_entropy_with_logits", "sigmoid_focal_loss", "binary_cross_entropy"]
-DISTRIBUTIONS = ["kl_divergence", "entropy"]
+DISTRIBUTIONS = ["kl_divergence", "jensen_shannon_divergence", "entropy"]
 LOSSES = [*TAKES, *BINARY, *DISTRIBUTIONS]
 
 
@@ -244,11 +244,16 @@ def _distribution(
     options.pop("normalizer", None)
     cotangent = options.pop("cotangent", None)
     logits = rng.normal(size=shape) * scale
-    targets = (_probabilities(rng, shape, axis),) if loss == "kl_divergence" else ()
+    targets: tuple[Array, ...] = ()
+    if loss == "kl_divergence":
+        targets = (_probabilities(rng, shape, axis),)
+    elif loss == "jensen_shannon_divergence":
+        targets = (rng.normal(size=shape) * scale,)
+        options["beta"] = float(rng.choice([0.5, 0.125]))
     if draw(st.booleans()):
         options["temperature"] = float(rng.choice([0.5, 1.0, 3.0]))
     if draw(st.booleans()):
         part = rng.random((*rows, shape[axis])) < 0.7
-        q = targets[0] if targets else np.zeros(shape)
+        q = targets[0] if loss == "kl_divergence" else np.zeros(shape)
         options["class_where"] = _part(rng, loss, part, q, axis)
     return Case(loss, (logits, *targets), options, cotangent)

@@ -26,9 +26,11 @@ SOFTMAX = ("z_loss", "softcap", "temperature array", *SMOOTHED)
 # Of one form, for the others have the same code behind them.
 ARRAYS = ("label_smoothing array", "z_loss array", "softcap array")
 DISTRIBUTION = ("axis", "where", "class_where", "temperature array", "sum", "none")
+DIVERGENCE = ("axis", "class_where", "temperature array", *ROW_OPTIONS)
 FOCAL = ("alpha", "alpha array", "gamma", "axis", *SMOOTHED)
 ELEMENTS = ("element weight", "label_smoothing", *ROW_OPTIONS)
-SIGMOID_FOCAL = ("alpha", "alpha array", "gamma", "pos_weight", *ELEMENTS)
+SIGMOID_DIVERGENCE = ("axis", "class_where", "temperature array", *ROW_OPTIONS)
+FOCAL = ("alpha", "alpha array", "gamma", "pos_weight", *ELEMENTS)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ FORMS = (
     Form("sigmoid_focal_loss", "probabilities", SIGMOID_FOCAL),
     Form("binary_cross_entropy", "0 or 1", ("ignore_index", *ELEMENTS)),
     Form("binary_cross_entropy", "probabilities", ELEMENTS),
-    Form("kl_divergence", "probabilities", DISTRIBUTION),
+    Form("kl_divergence", "probabilities", ("log_targets", "normalized", *DIVERGENCE)),
+    Form("jensen_shannon_divergence", "logits", ("beta", "beta array", *DIVERGENCE)),
     Form("entropy", None, DISTRIBUTION),
     Form("perplexity", "labels", ("axis", "ignore_index", "sample_weight", "where", "over")),
     Form("softmax", None, ("axis", "entries where", "temperature", "temperature array")),
@@ -85,13 +88,13 @@ FORMS = (
     Form("log_sigmoid", None, ()),
 )
 ELEMENTWISE = ("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "binary_cross_entropy")
-UNBOUNDED = ("entropy", "linear_cross_entropy")
+UNBOUNDED = ("entropy", "jensen_shannon_divergence", "linear_cross_entropy")
 TRANSFORMED = ("softmax_focal_loss", "poly_cross_entropy")
 MAPS = ("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid")
 # Without value_and_grad and its relatives
 NOT_LOSSES = ("perplexity", *MAPS)
 # "all": every option at once; these three exclude one another, or the rest of the shape.
-ALONE = ("axis", "sum", "none", "alpha", "normalizer", "temperature", "keepdims")
+ALONE = ("axis", "sum", "none", "alpha", "normalizer", "normalized", "temperature", "keepdims")
 
 
 def logarithm(*arrays: Any, **options: Any) -> Any:
@@ -197,6 +200,8 @@ def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...
         # Of next tokens the first one is not predicted: what is left must count.
         first = 1 if form.function == "next_token_cross_entropy" else 0
         return *scores, (np.arange(rows) * 3 + first) % CLASSES
+    if form.targets == "logits":
+        return *scores, rng.normal(size=logits.shape) * 2
     if form.targets == "0 or 1":
         return *scores, (rng.random(logits.shape) < 0.4).astype(np.int64)
     q = rng.uniform(0.1, 1.0, logits.shape)
@@ -246,8 +251,12 @@ def _values(form: Form, rows: int, rng: np.random.Generator) -> dict[str, dict[s
                 ("temperature", 1.5),
                 ("gamma", 1.5),
                 ("epsilon", 0.5),
+                ("beta", 0.25),
             )
         },
+        "beta": {"beta": 0.25},
+        "log_targets": {"log_targets": True},
+        "normalized": {"normalized": True},
         "normalizer": {"normalizer": 7.0},
         "normalizer array": {"normalizer": np.asarray(7.0)},
         "sum": {"reduction": "sum"},

@@ -68,6 +68,32 @@ class Divergence(CrossEntropy):
         return super().row_loss(a, odds, call) + np.sum(a * log_q, axis=-1)
 
 
+class JensenShannon(CrossEntropy):
+    """β KL(q ‖ m) + (1 − β) KL(p ‖ m), q of the other logits."""
+
+    function = "jensen_shannon_divergence"
+
+    def __call__(
+        self, logits: Array, targets: Array, /, beta: float = 0.5, **rest: Any
+    ) -> tuple[Array, Array]:
+        self.beta = WIDE(beta)
+        return super().__call__(logits, targets, **rest)
+
+    def parts(self, a: Array, odds: Odds, call: Call) -> tuple[Array, Array]:
+        """Give what each class adds, and the slope by p."""
+        other, beta = self.odds(a, call), self.beta
+        m = beta * other.p + (1 - beta) * odds.p
+        by_p = (1 - beta) * (-odds.surprise - np.log(m))
+        return odds.p * by_p + beta * other.p * (-other.surprise - np.log(m)), by_p
+
+    def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
+        return np.sum(self.parts(a, odds, call)[0], axis=-1)
+
+    def row_gradient(self, a: Array, odds: Odds, call: Call) -> Array:
+        by_p = self.parts(a, odds, call)[1]
+        return odds.p * (by_p - np.sum(odds.p * by_p, axis=-1, keepdims=True))
+
+
 class Poly(CrossEntropy):
     """−log p of each class that has mass, and epsilon (1 − p)."""
 

@@ -64,6 +64,7 @@ NAMES = {
     "sigmoid_focal_loss": "sigmoid focal",
     "binary_cross_entropy": "BCE of p",
     "kl_divergence": "KL",
+    "jensen_shannon_divergence": "JS",
     "entropy": "entropy",
     "perplexity": "perplexity",
     "maps": "maps",

@@ -178,6 +178,8 @@ def by_targets(case: Case, dtype: str) -> tuple[Array, Array]:
     scale = np.maximum(np.where(np.isinf(scale), scale, scale * np.abs(_factor(case))), abs(slope))
     classes, compute = case.classes, COMPUTE[dtype]
     spread = 2.0 * float(np.abs(logits).max()) / case.options.get("temperature", 1.0)
+    if case.loss == "jensen_shannon_divergence":
+        spread += 2.0 * float(np.abs(targets).max())
     relative = row_tolerance(compute, classes, spread * case.options.get("gamma", 1.0) + spread)
     return slope, scale * (relative + sum_tolerance(compute, max(targets.size, 1)))
 
@@ -203,6 +205,12 @@ def _target_scale(case: Case) -> Array:
         log_p = z - np.log(np.exp(z).sum(axis=axis, keepdims=True))
         with np.errstate(divide="ignore"):  # at q = 0 the slope is −∞ from the right
             return np.abs(np.log(targets)) + 1 - log_p
+    if case.loss == "jensen_shannon_divergence":
+        axis, beta = class_axis(case), case.options.get("beta", 0.5)
+        e = [np.exp(x - x.max(axis=axis, keepdims=True)) for x in (logits, targets)]
+        p, q = (x / x.sum(axis=axis, keepdims=True) for x in e)
+        by_q = q * np.abs(beta * np.log(q / (beta * q + (1 - beta) * p)))
+        return np.asarray(by_q + q * by_q.sum(axis=axis, keepdims=True))
     hit, miss = np.logaddexp(0, -logits), np.logaddexp(0, logits)
     if case.loss == "binary_cross_entropy_with_logits":
         weight, pos = (case.options.get(name, 1.0) for name in ("weight", "pos_weight"))

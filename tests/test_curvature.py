@@ -14,7 +14,10 @@ from xp_xent.backends import Adapter, dtype_name
 from xp_xent.conformance.tolerance import AUTODIFF, FORMATS
 
 EXAMPLES = {"numpy": 20, "torch": 8, "array_api_strict": 4, "dpnp": 3, "jax": 3}
-ROW_LOSSES = [name for name in LOSSES if name != "linear_cross_entropy"]
+# An entry of a Jensen–Shannon divergence's Hessian is of two parts, which may cancel where classes
+# are far apart: test_jensen_shannon.py asks for it.
+ELSEWHERE = ("jensen_shannon_divergence", "linear_cross_entropy")
+ROW_LOSSES = [name for name in LOSSES if name not in ELSEWHERE]
 
 
 def by_rows(array: Array, axis: int) -> Array:

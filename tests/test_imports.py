@@ -17,7 +17,8 @@ import xp_xent
 PUBLIC = """
     cross_entropy nll_loss linear_cross_entropy next_token_cross_entropy softmax_focal_loss
     poly_cross_entropy binary_cross_entropy_with_logits binary_cross_entropy sigmoid_focal_loss
-    kl_divergence entropy softmax log_softmax logsumexp sigmoid log_sigmoid
+    kl_divergence jensen_shannon_divergence entropy
+    softmax log_softmax logsumexp sigmoid log_sigmoid
     perplexity bits_per_byte LossAccumulator
     balanced_class_weights effective_number_weights positive_class_weight
     value_and_grad hvp hessian_diagonal hessian value_grad_and_hessian_diagonal threads

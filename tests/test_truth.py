@@ -12,6 +12,7 @@ from _sound_others import (
     Divergence,
     Entropy,
     Focal,
+    JensenShannon,
     Linear,
     NegativeLogLikelihood,
     NextToken,
@@ -25,8 +26,8 @@ from hypothesis import given, seed, settings
 SOUND: dict[str, type[Any]] = {
     sound.function: sound
     for sound in (
-        Binary, CrossEntropy, Divergence, Entropy, Focal, Linear, NegativeLogLikelihood, NextToken,
-        OfProbabilities, Poly, SigmoidFocal,
+        Binary, CrossEntropy, Divergence, Entropy, Focal, JensenShannon, Linear,
+        NegativeLogLikelihood, NextToken, OfProbabilities, Poly, SigmoidFocal,
     )
 }  # fmt: skip
 STEP = WIDE(2) ** -20

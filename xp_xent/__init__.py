@@ -29,7 +29,7 @@ from xp_xent.losses.binary import (
     sigmoid_focal_loss,
 )
 from xp_xent.losses.cross_entropy import cross_entropy, nll_loss
-from xp_xent.losses.divergence import entropy, kl_divergence
+from xp_xent.losses.divergence import entropy, jensen_shannon_divergence, kl_divergence
 from xp_xent.losses.focal import poly_cross_entropy, softmax_focal_loss
 from xp_xent.losses.linear import linear_cross_entropy
 from xp_xent.losses.next_token import next_token_cross_entropy
@@ -53,6 +53,7 @@ __all__ = [
     "hessian",
     "hessian_diagonal",
     "hvp",
+    "jensen_shannon_divergence",
     "kl_divergence",
     "linear_cross_entropy",
     "log_sigmoid",

@@ -42,7 +42,6 @@ class ElementPlan(RowPlan):
 class ElementLoss(Loss):
     """A loss whose elements stand alone; `ranges` are of the kernel's options."""
 
-
     def __init__(
         self,
         kernel: type[Any],

@@ -225,7 +225,8 @@ def value_grad_and_hessian_diagonal(
     TypeError
         `loss` is not one of this package, or as the loss.
     ValueError
-        An unknown `curvature`; an upper bound of `entropy`, `linear_cross_entropy`, or a focal or
+        An unknown `curvature`; an upper bound of `entropy`, `jensen_shannon_divergence`,
+        `linear_cross_entropy`, or a focal or
         poly loss of probabilities or smoothed labels, which has no closed form of a number an
         entry; or as the loss.
 

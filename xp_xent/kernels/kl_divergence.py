@@ -12,7 +12,7 @@ from typing import Any
 
 from xp_xent.kernels.elementary import entropy_term, product
 from xp_xent.kernels.row_stats import RowStats, row_stats
-from xp_xent.kernels.rows import Rows
+from xp_xent.kernels.rows import Rows, valid_rows
 from xp_xent.kernels.softmax import Softmax, Targets
 
 Array = Any
@@ -22,9 +22,13 @@ Array = Any
 class KLDivergence(Softmax):
     """Kullback–Leibler divergence KL(q ‖ p): its derivatives are cross-entropy's."""
 
+    log_targets: bool = False  # whether targets are log q
+
     def _stats(
         self, backend: Any, rows: Rows, need: str, factors: tuple[Any, ...] | None = None
     ) -> tuple[RowStats, Targets]:
+        if self.log_targets:
+            rows = probabilities_of(backend, rows, self.dtype)
         return super()._stats(backend, rows, need if backend.differentiable else "exps", factors)
 
     def _loss(self, row: RowStats, targets: Targets) -> Array:
@@ -42,7 +46,16 @@ class KLDivergence(Softmax):
         # At a target of exactly 0, where log q has no derivative, that of the cross-entropy.
         xp, q = row.xp, targets.q
         by_log_q = xp.where(q == 0, 0.0, xp.log(xp.where(q == 0, 1.0, q)) + 1)
-        return super()._target_gradient(row, targets, rows) + by_log_q
+        if not self.log_targets:
+            return super()._target_gradient(row, targets, rows) + by_log_q
+        rows = rows._replace(probabilities=q)
+        return product(xp, q, super()._target_gradient(row, targets, rows) + by_log_q)
+
+
+def probabilities_of(backend: Any, rows: Rows, dtype: Any) -> Rows:
+    """Return rows with probabilities in place of their logarithms."""
+    log_q = valid_rows(backend, rows, dtype, rows.probabilities)
+    return rows._replace(probabilities=backend.xp.exp(log_q))
 
 
 def divergence(backend: Any, row: RowStats, q: Array) -> Array:

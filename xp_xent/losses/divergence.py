@@ -1,62 +1,54 @@
-"""Entropy, and the Kullback–Leibler divergence from a softmax."""
+"""Entropy, and divergences of softmaxes: Kullback–Leibler, Jensen–Shannon."""
 
 from typing import Any
 
-from xp_xent.flow import checks as check
-from xp_xent.flow.execute import Evaluation, Reduction, compute
-from xp_xent.flow.options import TEMPERATURE, masks, numbers
-from xp_xent.flow.plan import Loss, RowPlan, public
-from xp_xent.flow.prepare import probability_rows
-from xp_xent.flow.validate import row_plan
+from xp_xent.flow.distributions import DistributionLoss
+from xp_xent.flow.execute import compute
+from xp_xent.flow.options import UNIT
+from xp_xent.flow.plan import public
 from xp_xent.kernels.entropy import Entropy
+from xp_xent.kernels.jensen_shannon import JensenShannon
 from xp_xent.kernels.kl_divergence import KLDivergence
+from xp_xent.kernels.label_smoothing import Smoothing
+from xp_xent.kernels.log_probs_divergence import LogProbsDivergence
 
 Array = Any
 
-__all__ = ["entropy", "kl_divergence"]
+__all__ = ["entropy", "jensen_shannon_divergence", "kl_divergence"]
 
 
-class _DistributionLoss(Loss):
-    """A loss of distributions: of one, or of one from another."""
-
-    def __init__(self, kernel: type[Any], arguments: tuple[str, ...]) -> None:
-        super().__init__(arguments, {"temperature": TEMPERATURE})
-        self._kernel = kernel
-
-    def validate(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> RowPlan:
-        named = dict(zip(self.arguments, arrays, strict=True))
-        plan = row_plan(named, options, self.arguments)
-        for name, targets in list(named.items())[1:]:
-            check.floating(name, targets)
-            check.shape(name, targets, tuple(arrays[0].shape), "the logits'")
-            check.known_number(name, tuple(targets.shape), plan.axis, "classes")
-        numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
-        return plan
-
-    def prepare(
-        self, plan: RowPlan, arrays: tuple[Array, ...], options: dict[str, Any]
-    ) -> Evaluation:
-        logits, targets = arrays[0], arrays[1] if len(arrays) > 1 else None
-        options = numbers(self.ranges, plan.backend, plan.dtype, logits, options)
-        kernel = self._kernel(plan.dtype, temperature=options["temperature"])
-        rows, weight = probability_rows(plan, logits, targets, masks(plan.backend, options))
-        rows = rows._replace(logits=plan.to_kernel(logits))
-        return Evaluation(plan, kernel, rows, Reduction.of(plan, options, weight))
+def _kl_kernel(dtype: Any, options: dict[str, Any]) -> Any:
+    log_targets, temperature = options["log_targets"], options["temperature"]
+    if options["normalized"]:
+        return LogProbsDivergence(dtype, Smoothing(), log_targets)
+    return KLDivergence(dtype, temperature=temperature, log_targets=log_targets)
 
 
-_KL_DIVERGENCE = _DistributionLoss(KLDivergence, ("logits", "target_probs"))
+def _jensen_shannon_kernel(dtype: Any, options: dict[str, Any]) -> Any:
+    return JensenShannon(dtype, options["beta"], options["temperature"])
+
+
+def _entropy_kernel(dtype: Any, options: dict[str, Any]) -> Any:
+    return Entropy(dtype, options["temperature"])
+
+
+_KL_DIVERGENCE = DistributionLoss(_kl_kernel, ("logits", "targets"))
 
 
 @public(_KL_DIVERGENCE)
 def kl_divergence(
     logits: Array,
-    target_probs: Array,
+    targets: Array,
     /,
     *,
     axis: int = -1,
     where: Array | None = None,
     class_where: Array | None = None,
+    sample_weight: Array | None = None,
+    normalizer: float | Array | None = None,
     temperature: float | Array = 1.0,
+    log_targets: bool = False,
+    normalized: bool = False,
     reduction: str = "mean",
 ) -> Array:
     """Kullback–Leibler divergence of target probabilities from a softmax: Σ q·(log q − log p).
@@ -65,14 +57,25 @@ def kl_divergence(
     ----------
     logits : array, shape (..., K, ...)
         Unnormalised log-probabilities of p, the K classes along `axis`.
-    target_probs : floating array, logits' shape
-        Probabilities q; 0·log 0 is 0.
+    targets : floating array, logits' shape
+        Probabilities q; 0·log 0 is 0. They need not add up to 1.
     axis : int, default -1
         The class axis.
     where : boolean array, logits' shape without `axis`, optional
         The rows that count.
-    class_where, temperature
+    class_where
         As in `cross_entropy`.
+    sample_weight : array, logits' shape without `axis`, optional
+        Multiplies a row's divergence, and its share of the mean's denominator.
+    normalizer : float or 0-d array, optional
+        Replaces the mean's denominator.
+    temperature : float or 0-d array, default 1.0
+        Divides the logits, not the targets, which are probabilities.
+    log_targets : bool, default False
+        Whether `targets` are log q; −inf is a probability of 0.
+    normalized : bool, default False
+        Whether `logits` are log p as they are, and are not normalised again: then the divergence
+        is what `p` and `q` are, whether or not they add up to 1, and linear in log p.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean is over the rows that count, not over elements.
 
@@ -84,7 +87,12 @@ def kl_divergence(
     Raises
     ------
     TypeError, ValueError
-        A dtype, library, shape, device or option that does not fit.
+        A dtype, library, shape, device or option that does not fit; a temperature beside
+        ``normalized=True``.
+
+    See Also
+    --------
+    jensen_shannon_divergence : of two arrays of logits, bounded.
 
     References
     ----------
@@ -100,13 +108,98 @@ def kl_divergence(
     0.405465
     """
     options = {
-        "axis": axis, "where": where, "class_where": class_where, "temperature": temperature,
+        "axis": axis, "where": where, "class_where": class_where, "sample_weight": sample_weight,
+        "normalizer": normalizer, "temperature": temperature, "log_targets": log_targets,
+        "normalized": normalized, "reduction": reduction,
+    }  # fmt: skip
+    return compute(_KL_DIVERGENCE, None, (logits, targets), options)
+
+
+_JENSEN_SHANNON = DistributionLoss(_jensen_shannon_kernel, ("logits", "target_logits"), beta=UNIT)
+
+
+@public(_JENSEN_SHANNON)
+def jensen_shannon_divergence(
+    logits: Array,
+    target_logits: Array,
+    /,
+    *,
+    axis: int = -1,
+    beta: float | Array = 0.5,
+    where: Array | None = None,
+    class_where: Array | None = None,
+    sample_weight: Array | None = None,
+    normalizer: float | Array | None = None,
+    temperature: float | Array = 1.0,
+    reduction: str = "mean",
+) -> Array:
+    """Jensen–Shannon divergence of two softmaxes: β·KL(q‖m) + (1 − β)·KL(p‖m), m = βq + (1 − β)p.
+
+    With p = softmax(logits/T) and q = softmax(target_logits/T). It is at most the entropy of β,
+    and, where p and q nearly agree, β(1 − β)/2 times the variance of log(q/p): that has its digits.
+
+    Parameters
+    ----------
+    logits : array, shape (..., K, ...)
+        Unnormalised log-probabilities of p, the K classes along `axis`; −inf masks a class.
+    target_logits : floating array, logits' shape
+        Those of q; −inf masks a class of q alone, and the divergence stays finite.
+    axis : int, default -1
+        The class axis.
+    beta : float or 0-d array in [0, 1], default 0.5
+        The share β of q in the mixture. 0 and 1 are limits: the divergence is 0 there. (Over
+        β or 1 − β it would tend to KL(q‖p) or KL(p‖q), which are `kl_divergence`.)
+    where : boolean array, logits' shape without `axis`, optional
+        The rows that count.
+    class_where : boolean array, optional
+        The classes that take part, of both, as in `cross_entropy`.
+    sample_weight : array, logits' shape without `axis`, optional
+        Multiplies a row's divergence, and its share of the mean's denominator.
+    normalizer : float or 0-d array, optional
+        Replaces the mean's denominator.
+    temperature : float or 0-d array, default 1.0
+        Divides both logits; the divergence is not multiplied by its square.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        The mean is over the rows that count, not over elements.
+
+    Returns
+    -------
+    array
+        The divergence in nats: 0-d, or one number a row with ``reduction="none"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A dtype, library, shape, device or option that does not fit.
+
+    See Also
+    --------
+    kl_divergence : of target probabilities, with the share of one of the two.
+
+    References
+    ----------
+    .. [1] J. Lin, "Divergence Measures Based on the Shannon Entropy", IEEE Trans. Inf. Theory
+       37(1), 1991.
+    .. [2] R. Agarwal et al., "On-Policy Distillation of Language Models: Learning from
+       Self-Generated Mistakes", ICLR 2024 (β in distillation).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xp_xent import jensen_shannon_divergence
+    >>> student, teacher = np.asarray([[0.0, 0.0]]), np.asarray([[0.0, 2e-8]])
+    >>> print(f"{jensen_shannon_divergence(student, teacher):.6g}")
+    1.25e-17
+    """
+    options = {
+        "axis": axis, "beta": beta, "where": where, "class_where": class_where,
+        "sample_weight": sample_weight, "normalizer": normalizer, "temperature": temperature,
         "reduction": reduction,
     }  # fmt: skip
-    return compute(_KL_DIVERGENCE, None, (logits, target_probs), options)
+    return compute(_JENSEN_SHANNON, None, (logits, target_logits), options)
 
 
-_ENTROPY = _DistributionLoss(Entropy, ("logits",))
+_ENTROPY = DistributionLoss(_entropy_kernel, ("logits",))
 
 
 @public(_ENTROPY)
