@@ -29,8 +29,7 @@ DISTRIBUTION = ("axis", "where", "class_where", "temperature array", "sum", "non
 DIVERGENCE = ("axis", "class_where", "temperature array", *ROW_OPTIONS)
 FOCAL = ("alpha", "alpha array", "gamma", "axis", *SMOOTHED)
 ELEMENTS = ("element weight", "label_smoothing", *ROW_OPTIONS)
-SIGMOID_DIVERGENCE = ("axis", "class_where", "temperature array", *ROW_OPTIONS)
-FOCAL = ("alpha", "alpha array", "gamma", "pos_weight", *ELEMENTS)
+SIGMOID_FOCAL = ("alpha", "alpha array", "gamma", "pos_weight", *ELEMENTS)
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,11 @@ class JensenShannon(CrossEntropy):
 
     def parts(self, a: Array, odds: Odds, call: Call) -> tuple[Array, Array]:
         """Give what each class adds, and the slope by p."""
-        other, beta = self.odds(a, call), self.beta
-        m = beta * other.p + (1 - beta) * odds.p
-        by_p = (1 - beta) * (-odds.surprise - np.log(m))
-        return odds.p * by_p + beta * other.p * (-other.surprise - np.log(m)), by_p
+        other, beta = self.odds(self.cap(a, call)[0], call), self.beta
+        m = np.where(call.part, beta * other.p + (1 - beta) * odds.p, 1)
+        surprise = [np.where(call.part, x.surprise, 0) for x in (odds, other)]
+        by_p = (1 - beta) * (-surprise[0] - np.log(m))
+        return odds.p * by_p + beta * other.p * (-surprise[1] - np.log(m)), by_p
 
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
         return np.sum(self.parts(a, odds, call)[0], axis=-1)

@@ -21,6 +21,7 @@ from xp_xent.kernels.log_ratios import excess, log_mixture, log_mixture_over_res
 from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.row_stats import RowStats, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor, valid_rows
+from xp_xent.kernels.softmax_hessian import hessian_by_columns
 
 Array = Any
 
@@ -109,6 +110,10 @@ class JensenShannon:
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Compute the diagonal of the Hessian of Σ cotangent·D by the logits."""
         return self._diagonal(backend, rows, cotangent, self._pair(backend, rows))
+
+    def hessian(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
+        """Compute each row's Hessian, (..., K²); the classes are last."""
+        return hessian_by_columns(self, backend, rows, cotangent)
 
     def value_gradient_and_curvature(
         self, backend: Any, rows: Rows, cotangent: Array | float, _: bool

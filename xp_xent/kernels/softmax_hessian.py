@@ -115,6 +115,20 @@ def with_diagonal(backend: Any, matrix: Array, diagonal: Array) -> Array:
     return xp.reshape(matrix, (*diagonal.shape[:-1], diagonal.shape[-1] ** 2))
 
 
+def hessian_by_columns(kernel: Any, backend: Any, rows: Any, cotangent: Array | float) -> Array:
+    """Return matrices (..., K²) of products with unit vectors, where no shorter formula is known."""
+    xp, diagonal = backend.xp, kernel.hessian_diagonal(backend, rows, cotangent)
+    index = backend.indices(diagonal, -1)
+    columns = []
+    for place in range(diagonal.shape[-1]):
+        unit = xp.zeros_like(diagonal) + backend.cast(index == place, diagonal.dtype)
+        columns.append(kernel.hvp(backend, rows, cotangent, unit))
+    matrix = xp.stack(columns, axis=-1)
+    # Symmetric to the last bit: of two entries, their mean.
+    matrix = (matrix + xp.matrix_transpose(matrix)) / 2
+    return with_diagonal(backend, matrix, diagonal)
+
+
 def plain_gradient_and_curvature(
     row: Any, mass: Array | float, factor: Array | float, *, bound: bool
 ) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ from xp_xent.kernels.elementary import product
 from xp_xent.kernels.row_stats import RowStats
 from xp_xent.kernels.rows import Rows, finish_gradient
 from xp_xent.kernels.softmax import Softmax, Targets
-from xp_xent.kernels.softmax_hessian import Hessian
+from xp_xent.kernels.softmax_hessian import Hessian, hessian_by_columns
 
 Array = Any
 
@@ -66,6 +66,10 @@ class SpreadNLL(Softmax):
         result = backend.set_at_label(result, row.reference, entry)
         result = backend.scale_rows(result, valid=rows.class_valid)
         return finish_gradient(backend, rows, result, cotangent)
+
+    def hessian(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
+        """Compute each row's Hessian, (..., K²); the classes are last."""
+        return hessian_by_columns(self, backend, rows, cotangent)
 
     def _stats(
         self, backend: Any, rows: Rows, need: str, factors: tuple[Any, ...] | None = None
