@@ -19,7 +19,7 @@ from xp_xent import cross_entropy, hessian, hessian_diagonal
 from xp_xent.backends import Adapter, _numpy_walk
 from xp_xent.conformance.tolerance import FORMATS
 
-ELEMENTWISE = ("binary_cross_entropy_with_logits", "sigmoid_focal_loss")
+ELEMENTWISE = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
 MATRICES = [name for name in ROW_LOSSES if name not in ELEMENTWISE]
 RNG = np.random.default_rng(11)
 

@@ -116,7 +116,7 @@ def with_diagonal(backend: Any, matrix: Array, diagonal: Array) -> Array:
 
 
 def hessian_by_columns(kernel: Any, backend: Any, rows: Any, cotangent: Array | float) -> Array:
-    """Return matrices (..., K²) of products with unit vectors, where no shorter formula is known."""
+    """Return matrices (..., K²), of products with unit vectors."""
     xp, diagonal = backend.xp, kernel.hessian_diagonal(backend, rows, cotangent)
     index = backend.indices(diagonal, -1)
     columns = []
