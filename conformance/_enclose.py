@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xp_xent.conformance import _map_values, _other_losses, reference
+from xp_xent.conformance import _divergences, _map_values, _other_losses, reference
 from xp_xent.conformance._case import Case
 from xp_xent.conformance._enclosure import Result, nearest
 from xp_xent.conformance._formats import COMPUTE
@@ -124,10 +124,10 @@ ENCLOSE: dict[str, Callable[[Case, str], Enclosed]] = {
     "next_token_cross_entropy": partial(rows, NEXT_TOKEN),
     "nll_loss": partial(rows, _other_losses.nll_loss),
     "softmax_focal_loss": partial(rows, _other_losses.softmax_focal_loss),
-    "kl_divergence": partial(rows, _other_losses.kl_divergence),
-    "jensen_shannon_divergence": partial(rows, _other_losses.jensen_shannon_divergence),
+    "kl_divergence": partial(rows, _divergences.kl_divergence),
+    "jensen_shannon_divergence": partial(rows, _divergences.jensen_shannon_divergence),
     "poly_cross_entropy": partial(rows, _other_losses.poly_cross_entropy),
-    "entropy": partial(rows, _other_losses.entropy),
+    "entropy": partial(rows, _divergences.entropy),
     "binary_cross_entropy": partial(elements, _other_losses.binary_cross_entropy),
     "sigmoid_focal_loss": partial(elements, _other_losses.sigmoid_focal_loss),
     **{name: partial(mapped, name) for name in _map_values.MAPS},

@@ -22,7 +22,7 @@ from xp_xent.functions.derivatives import (
 from xp_xent.functions.diagnose import diagnose
 from xp_xent.functions.maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
 from xp_xent.functions.metrics import LossAccumulator, bits_per_byte, perplexity
-from xp_xent.kernels.row_metrics import LossStats
+from xp_xent.kernels.loss_stats import LossStats
 from xp_xent.losses.binary import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,

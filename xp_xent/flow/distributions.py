@@ -7,7 +7,7 @@ from xp_xent.flow import checks as check
 from xp_xent.flow.execute import Evaluation, Reduction
 from xp_xent.flow.options import TEMPERATURE, Range, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.prepare import probability_rows
+from xp_xent.flow.rows import probability_rows
 from xp_xent.flow.validate import row_plan
 from xp_xent.kernels.elementary import is_one
 

@@ -7,36 +7,16 @@ import numpy as np
 from xp_xent.backends import to_numpy
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
+from xp_xent.flow.element_plan import ElementPlan
 from xp_xent.flow.execute import Evaluation, Reduction
 from xp_xent.flow.options import Range, is_number, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.prepare import valid_mask
+from xp_xent.flow.rows import valid_mask
 from xp_xent.flow.validate import arrays_of, common_backend, loss_dtype
 from xp_xent.kernels.rows import Rows
 
 Array = Any
 Options = dict[str, Any]
-
-
-class ElementPlan(RowPlan):
-    """A plan whose rows have one class, along an axis that the user's arrays do not have."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.moves_axis = True
-
-    def to_kernel(self, array: Array) -> Array:
-        """View an array of elements as (..., 1)."""
-        return self.backend.xp.expand_dims(array, axis=-1)
-
-    def to_user(self, array: Array) -> Array:
-        """Undo `to_kernel`."""
-        return self.backend.xp.squeeze(array, axis=-1)
-
-    def counts(self, like: Array) -> Array | None:
-        """Return 1 for each element where how many is not known yet."""
-        known = None not in self.rows_shape
-        return None if known else self.backend.xp.ones_like(like, dtype=self.dtype)
 
 
 class ElementLoss(Loss):

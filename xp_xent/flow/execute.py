@@ -1,7 +1,6 @@
 """An evaluation: a kernel run over rows, block by block, and the rows' losses reduced."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
@@ -10,8 +9,6 @@ from xp_xent.backends import direct_types, owner_of
 from xp_xent.flow import checks as check
 from xp_xent.flow.options import FOREIGN
 from xp_xent.flow.plan import Loss
-from xp_xent.kernels.elementary import product
-from xp_xent.kernels.row_metrics import LossStats
 from xp_xent.kernels.rows import Rows
 
 Array = Any
@@ -225,44 +222,6 @@ def fill(target: Array, gradient: Array) -> Array | None:
     if gradient is not target:
         target[...] = gradient
     return None
-
-
-class EvaluationWithStats(Evaluation):
-    """The evaluation of a loss with what a trainer logs beside it."""
-
-    def value(self) -> Any:
-        """Compute the reduced loss and its `LossStats`."""
-        losses, *metrics = run(self, "value")
-        return self._reduced(losses), loss_stats(self, tuple(metrics), self.plan.from_column)
-
-    def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
-    ) -> tuple[Any, tuple[Array | None, ...]]:
-        """Compute the same, and the derivative by each of the arguments named."""
-        plan = self.plan
-        if wrt != plan.names[:1]:
-            return self.value(), super().value_and_grads(wrt, cotangent, out)[1]
-        factor, target = self._factor(cotangent), plan.to_kernel(out[0]) if out else None
-        losses, gradient, *metrics = run(self, "value_and_gradient", factor, out=target)
-        gradient = plan.to_user(gradient) if target is None else fill(target, gradient)
-        stats = loss_stats(self, tuple(metrics), plan.from_column)
-        return (self._reduced(losses), stats), (gradient,)
-
-    def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
-        """Refuse, for the kernel's metrics come with value and gradient alone."""
-        raise check.no_stats()
-
-
-def loss_stats(
-    evaluation: Any, metrics: tuple[Array, ...], from_column: Callable[[Array], Array]
-) -> LossStats:
-    """Return metrics (..., 1) of rows as the user sees them, and the penalty's sum."""
-    nll, lse, correct = map(from_column, metrics)
-    backend, weight = evaluation.plan.backend, evaluation.rows.row_weight
-    by_row = evaluation.kernel.z_loss * lse * lse
-    if weight is not None:
-        by_row = product(backend.xp, from_column(weight), by_row)
-    return LossStats(nll, lse, correct, backend.stop_gradient(backend.total(by_row)))
 
 
 def run(

@@ -5,9 +5,10 @@ from typing import Any
 
 from xp_xent.backends import Backend, backend_of
 from xp_xent.flow import checks as check
-from xp_xent.flow.elements import ElementPlan
+from xp_xent.flow.element_plan import ElementPlan
 from xp_xent.flow.folded import Folded
-from xp_xent.flow.options import TEMPERATURE, masks, numbers, placed
+from xp_xent.flow.options import TEMPERATURE, masks, numbers
+from xp_xent.flow.placement import placed
 from xp_xent.flow.plan import RowPlan, no_warnings
 from xp_xent.flow.validate import arrays_of, common_backend, loss_dtype
 

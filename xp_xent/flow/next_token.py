@@ -4,8 +4,6 @@ from typing import Any
 
 from xp_xent.flow import checks as check
 from xp_xent.flow.plan import RowPlan
-from xp_xent.flow.prepare import RowLoss
-from xp_xent.flow.validate import common_backend
 
 Array = Any
 Options = dict[str, Any]
@@ -34,38 +32,6 @@ class NextTokenPlan(RowPlan):
         xp = self.backend.xp
         padding = xp.zeros_like(xp.sum(cotangent, axis=-1, keepdims=True))
         return super().cotangent_to_column(xp.concat([cotangent, padding], axis=-1))
-
-
-class NextTokenLoss(RowLoss):
-    """Each position's label is the token after it; so are its weight and whether it counts."""
-
-    shift = SHIFT
-    plan_type = NextTokenPlan
-
-    def validate(self, arrays: tuple[Array, ...], options: Options) -> RowPlan:
-        """Return the plan of a call, or refuse it."""
-        logits, tokens = arrays
-        if len(logits.shape) < 2:
-            raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
-        check_tokens("logits", logits, "tokens", tokens, options)
-        plan = super().validate(arrays, options | {"axis": -1})
-        plan.reduction = None  # each text has a position that does not count
-        return plan
-
-    def aligned(self, plan: RowPlan, tokens: Array, options: Options) -> tuple[Array, Options]:
-        """Return what comes after each position."""
-        return following(plan, tokens, options)
-
-
-def check_tokens(first: str, like: Array, name: str, tokens: Array, options: Options) -> None:
-    """Refuse tokens, weights and masks that are not of each position."""
-    optional = {name: options[name] for name in ("sample_weight", "where")}
-    given = {name: tokens, **{name: x for name, x in optional.items() if x is not None}}
-    common_backend(**{first: like}, **given)
-    check.labels(name, tokens)
-    wide = "vocabulary" if first == "logits" else "last axis"
-    for name, array in given.items():
-        check.shape(name, array, like.shape[:-1], f"the {first}' without the {wide}")
 
 
 def following(plan: RowPlan, tokens: Array, options: Options) -> tuple[Array, Options]:

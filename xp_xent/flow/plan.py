@@ -15,8 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from xp_xent.flow.options import placed
-from xp_xent.kernels.row_metrics import LossStats
+from xp_xent.kernels.loss_stats import LossStats
 
 Array = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -185,6 +184,9 @@ class Loss:
         self, arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> tuple[tuple[Array, ...], dict[str, Any]]:
         """Return a call whose labels, weights and masks are of the library of its first array."""
+        # Imported here: few calls need it.
+        from xp_xent.flow.placement import placed
+
         return placed(self.labels, self.arguments, arrays, options)
 
     def run(self, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any) -> Any:

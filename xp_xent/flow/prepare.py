@@ -1,30 +1,25 @@
-"""From values to rows: labels within range or refused, which rows count, and by how much."""
+"""Losses of rows of classes: how their calls are validated, and prepared for the kernels."""
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from xp_xent.backends import to_numpy
-from xp_xent.backends._numbers import dtype_kind
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
-from xp_xent.flow.execute import Evaluation, EvaluationWithStats, Reduction
+from xp_xent.flow.execute import Evaluation, Reduction, fill, run
+from xp_xent.flow.next_token import SHIFT, NextTokenPlan, following
 from xp_xent.flow.options import (
     AT_LEAST_0,
     SOFTCAP,
     TEMPERATURE,
     UNIT,
     Range,
-    is_number,
     masks,
     numbers,
 )  # fmt: skip
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.validate import BINARY
+from xp_xent.flow.rows import smoothing_of, target_rows
 from xp_xent.kernels.elementary import is_zero
-from xp_xent.kernels.label_smoothing import Smoothing
-from xp_xent.kernels.row_metrics import SoftmaxWithMetrics
+from xp_xent.kernels.row_metrics import loss_stats
 from xp_xent.kernels.rows import Rows
 from xp_xent.kernels.softmax import Softmax
 
@@ -35,6 +30,37 @@ Options = dict[str, Any]
 SOFTMAX_NUMBERS = {
     "label_smoothing": UNIT, "z_loss": AT_LEAST_0, "softcap": SOFTCAP, "temperature": TEMPERATURE,
 }  # fmt: skip
+
+
+class EvaluationWithStats(Evaluation):
+    """The evaluation of a loss with what a trainer logs beside it."""
+
+    def value(self) -> Any:
+        """Compute the reduced loss and its `LossStats`."""
+        losses, *metrics = run(self, "value")
+        return self._reduced(losses), loss_stats(self, tuple(metrics), self.plan.from_column)
+
+    def value_and_grads(
+        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
+    ) -> tuple[Any, tuple[Array | None, ...]]:
+        """Compute the same, and the derivative by each of the arguments named."""
+        plan = self.plan
+        if wrt != plan.names[:1]:
+            return self.value(), super().value_and_grads(wrt, cotangent, out)[1]
+        factor, target = self._factor(cotangent), plan.to_kernel(out[0]) if out else None
+        losses, gradient, *metrics = run(self, "value_and_gradient", factor, out=target)
+        gradient = plan.to_user(gradient) if target is None else fill(target, gradient)
+        stats = loss_stats(self, tuple(metrics), plan.from_column)
+        return (self._reduced(losses), stats), (gradient,)
+
+    def _refused(self, *_: Any) -> Any:
+        """Refuse curvature, which has no statistics beside it."""
+        raise check.no_stats()
+
+    hvp: Any = _refused
+    hessian_diagonal: Any = _refused
+    hessian: Any = _refused
+    value_gradient_and_curvature: Any = _refused
 
 
 class RowLoss(Loss):
@@ -109,6 +135,27 @@ class RowLoss(Loss):
         return targets, options
 
 
+class NextTokenLoss(RowLoss):
+    """Each position's label is the token after it; so are its weight and whether it counts."""
+
+    shift = SHIFT
+    plan_type = NextTokenPlan
+
+    def validate(self, arrays: tuple[Array, ...], options: Options) -> RowPlan:
+        """Return the plan of a call, or refuse it."""
+        logits, tokens = arrays
+        if len(logits.shape) < 2:
+            raise ValueError(f"logits: got shape {tuple(logits.shape)}, wanted (..., T, V)")
+        validate.tokens_of("logits", logits, "tokens", tokens, options)
+        plan = super().validate(arrays, options | {"axis": -1})
+        plan.reduction = None  # each text has a position that does not count
+        return plan
+
+    def aligned(self, plan: RowPlan, tokens: Array, options: Options) -> tuple[Array, Options]:
+        """Return what comes after each position."""
+        return following(plan, tokens, options)
+
+
 def _is_plain(plan: RowPlan, options: Options) -> bool:
     """Return whether no option says anything of rows or classes."""
     names = ("weight", "alpha", "sample_weight", "where", "class_where", "normalizer")
@@ -118,188 +165,12 @@ def _is_plain(plan: RowPlan, options: Options) -> bool:
     return known and no_class and all(options.get(name) is None for name in names)
 
 
-def smoothing_of(options: Options, classes: int | None = None) -> Smoothing:
-    """Make of the options of label smoothing what smooths, or refuse them."""
-    epsilon, kind = options.get("label_smoothing", 0.0), options.get("smoothing", "uniform")
-    check.choice("smoothing", kind, validate.SMOOTHINGS)
-    if not is_zero(epsilon) and kind == "others" and check.known(classes, 1):
-        raise ValueError("smoothing: 'others' needs at least two classes, got one")
-    return Smoothing(epsilon, kind)
-
-
-def softmax_kernel(dtype: Any, options: dict[str, Any]) -> Softmax:
+def softmax_kernel(dtype: Any, options: dict[str, Any]) -> Any:
     """Return cross-entropy's formulas with these options."""
     names = ("z_loss", "softcap", "temperature")
-    kind = SoftmaxWithMetrics if check.flag("return_stats", options["return_stats"]) else Softmax
-    return kind(dtype, smoothing=smoothing_of(options), **{name: options[name] for name in names})
-
-
-def target_rows(
-    plan: RowPlan, like: Array, targets: Array, options: Options, shift: int = 0
-) -> tuple[Rows, Array | None]:
-    """Lay out everything of the rows but the logits, and the weights of the mean's denominator."""
-    if plan.has_labels:
-        return label_rows(plan, like, targets, options, shift)
-    return probability_rows(plan, like, targets, options)
-
-
-def label_rows(
-    plan: RowPlan, like: Array, labels: Array, options: Options, shift: int
-) -> tuple[Rows, Array | None]:
-    """Lay out the rows of integer labels."""
-    backend, xp = plan.backend, plan.backend.xp
-    label, checked = backend.cast(labels, plan.index_dtype), None
-    readable, ignored = backend.can_read_values(labels), options.get("ignore_index")
-    if readable and backend.all_between(label, 0, plan.classes - 1):
-        # Then only a class can be the label to ignore.
-        is_class = ignored is not None and 0 <= ignored < plan.classes
-        valid = valid_mask(backend, options, labels if is_class else None)
-    else:
-        known = (label >= 0) & (label < plan.classes)
-        label = xp.where(known, label, 0)
-        valid = valid_mask(backend, options, labels)
-        passed = known if valid is None else known | ~valid
-        # A mask may be traced where labels are not, and the other way round.
-        if readable and (valid is None or backend.can_read_values(valid)):
-            _refuse_out_of_range(plan, labels, passed, ignored, shift)
-        else:  # Where Python cannot look at the values, a label out of range makes its row NaN.
-            # Not a row that does not count: its NaN would reach the weights' derivatives.
-            checked = xp.where(passed, backend.full((), 1.0, plan.dtype, like=labels), xp.nan)
-    class_weight, in_mean = _class_weights(plan, like, options), None
-    label_weight = _of_label(plan, class_weight, label)
-    if options.get("alpha") is None:
-        in_mean = label_weight
-    elif options.get("weight") is not None:
-        in_mean = _of_label(plan, backend.cast(options["weight"], plan.dtype), label)
-    row_weight, denominator_weight = _weights(plan, like, valid, options, in_mean)
-    rows = Rows(
-        valid=plan.to_column(valid),
-        row_weight=plan.to_column(row_weight),
-        nan_if_out_of_range=plan.to_column(checked),
-        label=plan.to_column(label),
-        label_weight=plan.to_column(label_weight),
-        class_valid=plan.class_mask(options.get("class_where"), like),
-    )
-    smoothing = smoothing_of(options, plan.classes)
-    if not is_zero(smoothing.epsilon):
-        rows = _smoothed(plan, like, rows, smoothing, class_weight)
-    return rows, denominator_weight
-
-
-def _class_weights(plan: RowPlan, like: Array, options: Options) -> Array | None:
-    """Return what multiplies the term of each class, (K,): its weight, times alpha."""
-    weight, alpha, backend = options.get("weight"), options.get("alpha"), plan.backend
-    if alpha is None:
-        # Once: of two conversions each would round its part of the derivative.
-        return None if weight is None else backend.cast(weight, plan.dtype)
-    if is_number(alpha):
-        alpha = backend.full((plan.classes,), 1.0, plan.dtype, like=like) * alpha
-    alpha = backend.cast(alpha, plan.dtype)
-    return alpha if weight is None else backend.cast(weight, plan.dtype) * alpha
-
-
-def _of_label(plan: RowPlan, weight: Array | None, label: Array) -> Array | None:
-    """Return each label's own of class weights."""
-    if weight is None:
-        return None
-    xp, backend = plan.backend.xp, plan.backend
-    if None in label.shape:  # in which nothing can be reshaped to
-        at_label = backend.indices(weight, -1) == xp.expand_dims(label, axis=-1)
-        return xp.sum(xp.where(at_label, weight, 0.0), axis=-1)
-    return xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
-
-
-def _smoothed(
-    plan: RowPlan, like: Array, rows: Rows, smoothing: Smoothing, class_weight: Array | None
-) -> Rows:
-    """Spread mass over the classes of rows that have labels."""
-    backend, mass = plan.backend, rows.label_weight
-    if mass is None:
-        mass = backend.full((1,) * len(rows.label.shape), 1.0, plan.dtype, like=like)
-    by_class = plan.class_row(class_weight)
-    if by_class is None:
-        by_class = backend.full(plan.one_row(), 1.0, plan.dtype, like=like)
-    kept, given = 1 - smoothing.epsilon, smoothing.epsilon
-    if rows.class_valid is None:  # else the kernel divides it among the row's classes
-        given = smoothing.mass_per_class(plan.classes)
-    return rows._replace(label_weight=kept * mass, smoothing_mass=given * by_class)
-
-
-def probability_rows(
-    plan: RowPlan, like: Array, targets: Array | None, options: Options
-) -> tuple[Rows, Array | None]:
-    """Lay out the rows of probability targets, or of a loss without targets."""
-    valid = valid_mask(plan.backend, options, None)
-    row_weight, denominator_weight = _weights(plan, like, valid, options, None)
-    rows = Rows(
-        valid=plan.to_column(valid),
-        row_weight=plan.to_column(row_weight),
-        probabilities=None if targets is None else plan.to_kernel(targets),
-        class_weight=plan.class_row(_class_weights(plan, like, options)),
-        class_valid=plan.class_mask(options.get("class_where"), like),
-    )
-    return rows, denominator_weight
-
-
-def valid_mask(backend: Any, options: Options, labels: Array | None) -> Array | None:
-    """Return which rows count, (...,); None where all are known to."""
-    valid, ignored = options.get("where"), options.get("ignore_index")
-    if labels is not None and ignored is not None:
-        low, high = _limits(backend.xp, labels.dtype)
-        if low <= (index := int(ignored)) <= high:
-            # As an array of that dtype: JAX takes no number beyond int32.
-            kept = labels != backend.full((), index, labels.dtype, like=labels)
-            valid = kept if valid is None else valid & kept
-    known_now = valid is not None and backend.can_read_values(valid)
-    return None if known_now and bool(backend.xp.all(valid)) else valid
-
-
-def _limits(xp: Any, dtype: Any) -> tuple[Any, Any]:
-    """Return the least and the largest number of a dtype."""
-    kind = dtype_kind(dtype)
-    if kind == "bool":
-        return 0, 1
-    limits = xp.iinfo(dtype) if kind == "integer" else xp.finfo(dtype)
-    return limits.min, limits.max
-
-
-def _weights(
-    plan: RowPlan,
-    like: Array,
-    valid: Array | None,
-    options: Options,
-    class_weight: Array | None,
-) -> tuple[Array | None, Array | None]:
-    """Return what multiplies a row's loss, and what the row adds to the mean's denominator."""
-    xp, row_weight = plan.backend.xp, options.get("sample_weight")
-    if row_weight is not None:
-        row_weight = plan.backend.cast(row_weight, plan.dtype)
-        if valid is not None:
-            row_weight = xp.where(valid, row_weight, 0.0)
-    if row_weight is None or class_weight is None:
-        in_mean = class_weight if row_weight is None else row_weight
-    else:
-        in_mean = row_weight * class_weight
-    if valid is not None and in_mean is None:
-        in_mean = plan.backend.cast(valid, plan.dtype)
-    elif valid is not None:
-        in_mean = xp.where(valid, in_mean, 0.0)
-    return row_weight, plan.counts(like) if in_mean is None else in_mean
-
-
-def _refuse_out_of_range(
-    plan: RowPlan, labels: Array, passed: Array, ignored: Any, shift: int
-) -> None:
-    if bool(plan.backend.xp.all(passed)):
-        return
-    first = np.argwhere(~to_numpy(passed))[0]
-    value = to_numpy(labels)[tuple(first)]
-    if shift:
-        first[-1] += shift
-    position = tuple(int(i) for i in first)
-    name, last = plan.names[1], plan.classes - 1
-    hint = "; is the class axis right, or do labels start at 1?" if last else BINARY
-    raise ValueError(
-        f"{name}: got label {value} at position {position}, wanted 0 … {last} "
-        f"(classes along the class axis) or ignore_index={ignored}{hint}"
+    return Softmax(
+        dtype,
+        smoothing=smoothing_of(options),
+        has_metrics=check.flag("return_stats", options["return_stats"]),
+        **{name: options[name] for name in names},
     )

@@ -4,17 +4,15 @@ from typing import Any
 
 from xp_xent.backends import Backend, backend_of, dtype_name, same_shape
 from xp_xent.flow import checks as check
-from xp_xent.flow.options import MASKS, WEIGHTS, is_number
+from xp_xent.flow.options import BINARY, MASKS, WEIGHTS, is_number
 from xp_xent.flow.plan import RowPlan
 
 Array = Any
 
 IGNORED = -100  # the default of ignore_index
-BINARY = "; one logit a row, with targets 0 or 1, is for binary_cross_entropy_with_logits"
 ARRAYS = (*WEIGHTS, *MASKS, "normalizer")
 OR_NUMBERS = ("alpha", "pos_weight", "normalizer", "b")
 REDUCTIONS = ("mean", "sum", "none")
-SMOOTHINGS = ("uniform", "others")
 
 
 def common_backend(**arrays: Array) -> Backend:
@@ -161,3 +159,14 @@ def no_label_to_ignore(name: str, options: dict[str, Any]) -> None:
             f"ignore_index: got {options['ignore_index']}, but {name} are "
             "probabilities, which no label marks; pass the rows that count as where="
         )
+
+
+def tokens_of(first: str, like: Array, name: str, tokens: Array, options: dict[str, Any]) -> None:
+    """Refuse tokens, weights and masks that are not of each position."""
+    optional = {name: options[name] for name in ("sample_weight", "where")}
+    given = {name: tokens, **{name: x for name, x in optional.items() if x is not None}}
+    common_backend(**{first: like}, **given)
+    check.labels(name, tokens)
+    wide = "vocabulary" if first == "logits" else "last axis"
+    for name, array in given.items():
+        check.shape(name, array, like.shape[:-1], f"the {first}' without the {wide}")

@@ -18,9 +18,11 @@ from xp_xent.kernels.elementary import is_one, is_zero, product
 from xp_xent.kernels.label_smoothing import Smoothing
 from xp_xent.kernels.logit_map import MappedLogits, mapped_logits
 from xp_xent.kernels.nll_transforms import NLL
-from xp_xent.kernels.row_stats import RowStats, StatsWithoutMax, row_stats
+from xp_xent.kernels.row_metrics import row_metrics
+from xp_xent.kernels.row_stats import RowStats, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor
-from xp_xent.kernels.softmax_hessian import Hessian, plain_gradient_and_curvature, with_diagonal
+from xp_xent.kernels.softmax_curvature import gradient_and_curvature, hessian_of, hvp
+from xp_xent.kernels.softmax_hessian import with_diagonal
 
 Array = Any
 
@@ -46,6 +48,7 @@ class Softmax:
     z_loss: Any = 0.0
     softcap: Any = None
     temperature: Any = 1.0
+    has_metrics: bool = False  # whether nll, logsumexp and correct come with the value
 
     @cached_property
     def has_z_loss(self) -> bool:
@@ -67,22 +70,25 @@ class Softmax:
         """The methods that, of labels alone, see elements by `exp_sums` and `exp_gradient`."""
         return () if self.maps_logits else ("value", "value_and_gradient")
 
-    def value(self, backend: Any, rows: Rows) -> Array:
-        """Compute each row's loss, (..., 1)."""
-        loss = self._loss(*self._stats(backend, rows, "sums", ()))
-        return finish_loss(backend, rows, loss) if rows.weighted else loss
+    def value(self, backend: Any, rows: Rows) -> Any:
+        """Compute each row's loss, (..., 1), and its metrics."""
+        row, targets = self._stats(backend, rows, "sums", ())
+        loss = self._loss(row, targets)
+        loss = finish_loss(backend, rows, loss) if rows.weighted else loss
+        return (loss, *row_metrics(self, row, targets, rows)) if self.has_metrics else loss
 
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
-    ) -> tuple[Array, Array]:
-        """Compute each row's loss, and the derivative of Σ cotangent·loss by the logits."""
+    ) -> tuple[Array, ...]:
+        """Compute rows' losses, the derivative of Σ cotangent·loss by the logits, and metrics."""
         factor = row_factor(rows, cotangent) if rows.weighted else cotangent
         row, targets = self._stats(backend, rows, "gradient", (factor,))
         loss = self._loss(row, targets)
         loss = finish_loss(backend, rows, loss) if rows.weighted else loss
+        metrics = row_metrics(self, row, targets, rows) if self.has_metrics else ()
         # Last, for it uses up the row's exponentials.
         factor = self._over_temperature(factor) if self.has_temperature else factor
-        return loss, self._gradient(row, targets, rows, factor)
+        return loss, self._gradient(row, targets, rows, factor), *metrics
 
     def value_and_temperature_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
@@ -115,26 +121,7 @@ class Softmax:
 
     def hvp(self, backend: Any, rows: Rows, cotangent: Array | float, vector: Array) -> Array:
         """Compute the Hessian of Σ cotangent·loss times a vector of the logits' shape."""
-        row, targets = self._stats(backend, rows, "exps")
-        vector, of = backend.kernel_layout(vector, self.dtype), targets.of
-        change = vector if of.slope is None else vector * of.slope  # of capped logits
-        # Only differences of the vector matter; taken from the largest class, nothing cancels.
-        top = row_stats(backend, row.z, None, self.dtype)
-        p, at_top = top.probabilities, backend.take_label(change, top.reference)
-        change = change - at_top
-        mean = top.other_classes_sum(p * change)
-        result = self._mass(row, targets) * (p * (change - mean))
-        if self.has_z_loss:
-            result = result + 2 * self.z_loss * (mean + at_top) * p
-        if not self.transform.is_linear:
-            by_label = self._label_distance(top, rows)
-            result = result + self._second(row, targets, change) * by_label
-        result = self._over_temperature(self._over_temperature(result))
-        if of.slope is not None:
-            by_capped = self._by_softmax_logits(row, targets, self._over_temperature(1.0))
-            result = result * of.slope + by_capped * _cap_second(of) * vector
-        result = backend.scale_rows(result, valid=rows.class_valid)
-        return finish_gradient(backend, rows, result, cotangent)
+        return hvp(self, backend, rows, cotangent, vector)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Compute the diagonal of the Hessian of Σ cotangent·loss."""
@@ -148,7 +135,7 @@ class Softmax:
         factor = row_factor(rows, cotangent)
         row, targets = self._stats(backend, rows, "exps", (factor,))
         twice = self._over_temperature(self._over_temperature(factor))
-        entries = self._hessian(row, targets).entries(twice)
+        entries = hessian_of(self, row, targets).entries(twice)
         # Last, for it uses up the row's exponentials.
         _, diagonal = self._gradient_and_curvature(row, targets, factor, bound=False)
         matrix = with_diagonal(backend, entries, diagonal)
@@ -286,31 +273,7 @@ class Softmax:
     def _gradient_and_curvature(
         self, row: RowStats, targets: Targets, factor: Array | float, *, bound: bool
     ) -> tuple[Array, Array]:
-        """Compute the derivative by capped logits, and the curvature by the logits themselves.
-
-        It uses up the exponentials of the row.
-        """
-        backend = row.backend
-        plain = not (self.maps_logits or self.has_z_loss)
-        if isinstance(row, StatsWithoutMax) and plain:
-            return plain_gradient_and_curvature(row, targets.label_mass, factor, bound=bound)
-        hessian, of = self._hessian(row, targets), targets.of
-        factor = self._over_temperature(factor)
-        twice = self._over_temperature(factor)
-        curvature = backend.scale_rows(hessian.diagonal(), twice)
-        off_diagonal = backend.scale_rows(hessian.off_diagonal(), abs(twice)) if bound else None
-        gradient = self._by_softmax_logits(row, targets, factor)
-        if of.slope is not None:
-            curvature = curvature + gradient * _cap_second(of)
-        return gradient, curvature if off_diagonal is None else abs(curvature) + off_diagonal
-
-    def _hessian(self, row: RowStats, targets: Targets) -> Hessian:
-        second, scale = None, 1.0
-        if not self.transform.is_linear:
-            second = targets.label_mass * self.transform.second(row)
-            scale = self.transform.scale(row)
-        push, mass = 2 * self.z_loss, self._mass(row, targets)
-        return Hessian(row, mass, push, second, scale, targets.of.slope)
+        return gradient_and_curvature(self, row, targets, factor, bound=bound)
 
     def _target_gradient(self, row: RowStats, targets: Targets, rows: Rows) -> Array:
         return self.smoothing.by_probabilities(row.backend, rows, row.surprisals)
@@ -323,22 +286,3 @@ class Softmax:
         if not self.has_z_loss:
             return mass
         return mass + 2 * self.z_loss * self._lse(row, targets)
-
-    def _second(self, row: RowStats, targets: Targets, change: Array) -> Array:
-        """Compute a·f''(ℓ_y) times the change of ℓ_y, which is scaled first."""
-        backend, transform = row.backend, self.transform
-        by_label = change - backend.take_label(change, row.reference)
-        of_nll = backend.row_sum(row.probabilities * by_label) / transform.scale(row)
-        return targets.label_mass * transform.second(row) * of_nll
-
-    def _label_distance(self, top: RowStats, rows: Rows) -> Array:
-        """Compute p − δ_y, the derivative of ℓ_y."""
-        xp, p, backend = top.xp, top.probabilities, top.backend
-        below = backend.take_label(p, rows.label) - 1
-        at_label = xp.where(rows.label == top.reference, -top.one_minus_p, below)
-        return backend.set_at_label(p, rows.label, at_label)
-
-
-def _cap_second(of: MappedLogits) -> Array:
-    """Return the second derivative of the capped logits by the logits."""
-    return -2 * of.cap * of.slope

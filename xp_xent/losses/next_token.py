@@ -3,9 +3,8 @@
 from typing import Any
 
 from xp_xent.flow.execute import compute
-from xp_xent.flow.next_token import NextTokenLoss
 from xp_xent.flow.plan import public
-from xp_xent.flow.prepare import SOFTMAX_NUMBERS, softmax_kernel
+from xp_xent.flow.prepare import SOFTMAX_NUMBERS, NextTokenLoss, softmax_kernel
 
 Array = Any
 
