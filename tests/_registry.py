@@ -93,7 +93,10 @@ MAPS = ("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid")
 # Without value_and_grad and its relatives
 NOT_LOSSES = ("perplexity", *MAPS)
 # "all": every option at once; these three exclude one another, or the rest of the shape.
-ALONE = ("axis", "sum", "none", "alpha", "normalizer", "normalized", "temperature", "keepdims")
+ALONE = (
+    "axis", "sum", "none", "alpha", "normalizer", "normalized", "log_targets", "temperature",
+    "keepdims",
+)  # fmt: skip
 
 
 def logarithm(*arrays: Any, **options: Any) -> Any:
@@ -122,7 +125,7 @@ class Entry(Case):
             return logarithm
         if self.loss == "log_softmax" and "where" in self.options:
             return finite_log_softmax
-        return super().function
+        return getattr(xp_xent, self.loss)
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -208,9 +211,12 @@ def _arrays(form: Form, rows: int, rng: np.random.Generator) -> tuple[Array, ...
 
 
 def _part(form: Form, rows: int) -> Array:
-    """Leave one class out of each row, which is not the label's."""
+    """Leave a class out on which no target lies: of few rows one that has no label at all."""
+    if form.targets == "probabilities":  # each class has some
+        return np.ones((rows, CLASSES), dtype=bool)
     first = 4 if form.function == "next_token_cross_entropy" else 0
-    absent = (np.arange(rows) * 3 + first + 2) % CLASSES
+    labels = np.arange(rows) * 3 + first
+    absent = (labels + 2) % CLASSES if rows > ROWS else np.full(rows, 1 + first // 4)
     return np.asarray(np.arange(CLASSES) != absent[:, None])
 
 
@@ -278,8 +284,6 @@ def entry(form: Form, option: str, rows: int = ROWS) -> Entry:
     together = [name for name in form.options if name not in ALONE] if option == "all" else [option]
     for name in together:
         options |= values[name]
-    if "class_where" in options and form.targets == "probabilities":
-        arrays = *arrays[:-1], np.where(options["class_where"], arrays[-1], 0.0)
     cotangent = None
     if option == "none" or form.function in MAPS:
         losses = rows - 1 if form.function == "next_token_cross_entropy" else rows
@@ -322,4 +326,4 @@ def closed_gradients(case: Entry, backend: Adapter) -> tuple[Any, ...]:
 
 def variants(value: Array) -> Array:
     """Stack an array of a call on another that fits its place, to map over."""
-    return np.stack([value, np.roll(value, 1) if value.ndim else 0.75 * value])
+    return np.stack([value, np.roll(value, 1, axis=0) if value.ndim else 0.75 * value])

@@ -185,8 +185,9 @@ class CrossEntropy(Loss):
 
     def broken(self, z: Array, call: Call) -> Array:
         over = np.isnan(z) if call.softcap is not None else np.isnan(z) | (z == np.inf)
-        absent = ~call.part | ((z == -np.inf) & (call.softcap is None))
-        return np.any(over & call.part, axis=-1) | np.all(absent, axis=-1)
+        part = np.ones_like(over) if call.part is None else call.part
+        absent = ~part | ((z == -np.inf) & (call.softcap is None))
+        return np.any(over & part, axis=-1) | np.all(absent, axis=-1)
 
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
         return np.sum(np.where(a != 0, a * odds.surprise, 0), axis=-1) + self.penalty(odds, call)

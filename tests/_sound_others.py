@@ -63,6 +63,24 @@ class Divergence(CrossEntropy):
 
     function = "kl_divergence"
 
+    def __call__(
+        self,
+        logits: Array,
+        targets: Array,
+        /,
+        log_targets: bool = False,
+        normalized: bool = False,
+        **rest: Any,
+    ) -> tuple[Array, Array]:
+        self.normalized = normalized
+        targets = np.exp(wide(targets)) if log_targets else targets
+        return super().__call__(logits, targets, **rest)
+
+    def odds(self, z: Array, call: Call) -> Odds:
+        if not self.normalized:
+            return super().odds(z, call)
+        return Odds(-z, np.zeros_like(z), np.ones_like(z), z[:, :1])
+
     def row_loss(self, a: Array, odds: Odds, call: Call) -> Array:
         log_q = np.log(np.where(a > 0, a, 1))
         return super().row_loss(a, odds, call) + np.sum(a * log_q, axis=-1)
@@ -82,8 +100,9 @@ class JensenShannon(CrossEntropy):
     def parts(self, a: Array, odds: Odds, call: Call) -> tuple[Array, Array]:
         """Give what each class adds, and the slope by p."""
         other, beta = self.odds(self.cap(a, call)[0], call), self.beta
-        m = np.where(call.part, beta * other.p + (1 - beta) * odds.p, 1)
-        surprise = [np.where(call.part, x.surprise, 0) for x in (odds, other)]
+        m = beta * other.p + (1 - beta) * odds.p
+        m = np.where(m > 0, m, 1)
+        surprise = [np.where(x.p > 0, x.surprise, 0) for x in (odds, other)]
         by_p = (1 - beta) * (-surprise[0] - np.log(m))
         return odds.p * by_p + beta * other.p * (-surprise[1] - np.log(m)), by_p
 

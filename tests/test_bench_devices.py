@@ -37,8 +37,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lines_of_a_gpu_appear() -> None:
     found = lines([case.case for case in CASES])
     assert [(one.case, one.kind) for one in found] == [
-        ("numpy", "cpu"), ("torch", "cpu"), ("torch", "gpu"), ("torch-compiled", "cpu"),
-        ("torch-compiled", "gpu"), ("jax", "gpu"), ("cupy", "gpu"),
+        ("numpy", "cpu"), ("numpy-out", "cpu"), ("torch", "cpu"), ("torch", "gpu"),
+        ("torch-compiled", "cpu"), ("torch-compiled", "gpu"), ("jax", "gpu"), ("cupy", "gpu"),
     ]  # fmt: skip
     named = {(one.case, one.kind): [way.name for way in one.peers()] for one in found}
     assert named["torch", "cpu"] == ["PyTorch"]

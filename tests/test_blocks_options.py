@@ -141,7 +141,7 @@ def repeated(case: Entry, times: int) -> Entry:
         shared.discard("weight")
 
     def over(x: Any) -> Any:
-        return np.broadcast_to(x, (times, *x.shape)) if isinstance(x, np.ndarray) else x
+        return np.broadcast_to(x, (times, *x.shape)) if np.ndim(x) else x
 
     linear = case.form.function == "linear_cross_entropy"
     arrays = tuple(x if linear and i == 1 else over(x) for i, x in enumerate(case.arrays))

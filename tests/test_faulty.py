@@ -19,6 +19,7 @@ from _sound_maps import SOUND_MAPS
 from _sound_others import (
     Divergence,
     Focal,
+    JensenShannon,
     NegativeLogLikelihood,
     NextToken,
     OfProbabilities,
@@ -30,8 +31,8 @@ from xp_xent import conformance
 from xp_xent.conformance import Subject
 
 SOUND: tuple[type[Any], ...] = (
-    CrossEntropy, Binary, NextToken, NegativeLogLikelihood, Focal, Divergence, SigmoidFocal,
-    OfProbabilities, Poly, *SOUND_MAPS,
+    CrossEntropy, Binary, NextToken, NegativeLogLikelihood, Focal, Divergence, JensenShannon,
+    SigmoidFocal, OfProbabilities, Poly, *SOUND_MAPS,
 )  # fmt: skip
 
 

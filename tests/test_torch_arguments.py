@@ -130,7 +130,6 @@ def test_the_hints_for_nested_tensors_help() -> None:
 
 def test_refusals_speak_of_tensors() -> None:
     """Though NumPy's kernels would have run it."""
-    for option in ({"gamma": torch.tensor(2.0)}, {"axis": torch.tensor(0)}):
-        error = error_of(xp_xent.softmax_focal_loss, Z, Y, **option)
-        assert "ensor" in str(error)
-        assert "array" not in str(error)
+    error = error_of(xp_xent.softmax_focal_loss, Z, Y, axis=torch.tensor(0))
+    assert "ensor" in str(error)
+    assert "array" not in str(error)

@@ -81,7 +81,8 @@ def verify(
         shell.writable(json_file, plot)
         if loss_function not in LOSSES:
             raise BadInput(f"--loss-function {loss_function}: wanted one of {', '.join(LOSSES)}")
-        options = shell.options(option, getattr(xp_xent, loss_function), ARRAYS)
+        without = (*ARRAYS, "ignore_index") if "binary" in loss_function else ARRAYS
+        options = shell.options(option, getattr(xp_xent, loss_function), without)
         names = _backends(backend)
         arrays = read(files, _sides(of))
         renamed = {logits: "logits", targets: "targets", loss: "loss", gradient: "gradient"}

@@ -190,6 +190,8 @@ def _softmax(loss: str, given: dict[str, Any], options: dict[str, Any]) -> Probl
 def _binary(loss: str, given: dict[str, Any], options: dict[str, Any]) -> Problem:
     logits, positive = given["logits"], given.get("pos_weight")
     weight = given.get("weight")
+    if given.get("sample_weight") is not None:
+        raise BadInput("sample_weight: verify has none of elements; multiply weight by it")
     if positive is not None and np.size(positive) > 1:
         raise BadInput(f"pos_weight: got shape {np.shape(positive)}, wanted one number for verify")
     case = BinaryCase(

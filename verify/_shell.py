@@ -146,6 +146,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
+# What a loss has and no command asks for: other results, and what certified values leave out.
+UNASKED = ("class_where", "temperature", "return_stats")
+
+
 def options(
     texts: Sequence[str] | None, loss: Callable[..., Any], without: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -165,7 +169,8 @@ def options(
         No option of the loss, one that is given twice, or no value.
     """
     parameters = inspect.signature(loss).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in without]
+    left_out = {*without, *UNASKED}
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in left_out]
     found: dict[str, Any] = {}
     for text in texts or ():
         name, given, value = text.partition("=")
