@@ -165,7 +165,7 @@ class TestLengths:
         assert "unknown number of classes" in str(error_of(xp_xent.cross_entropy, z, y))
         assert "unknown number of classes" in str(error_of(xp_xent.softmax, z))
         z, q = argument("float32", 3, 5), argument("float32", 3, None)
-        assert "target_probs: got an unknown number" in str(error_of(xp_xent.kl_divergence, z, q))
+        assert "targets: got an unknown number" in str(error_of(xp_xent.kl_divergence, z, q))
 
     def test_class_weights_have_to_be_known_in_number(self) -> None:
         """A model would else take one weight for five."""

@@ -10,7 +10,7 @@ from _tools import assert_same
 
 import xp_xent
 from xp_xent import cross_entropy, linear_cross_entropy
-from xp_xent.flow import linear as steps
+from xp_xent.flow import linear_steps as steps
 
 jax = pytest.importorskip("jax")
 from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402

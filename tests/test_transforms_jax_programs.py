@@ -149,8 +149,8 @@ def test_sharded(case: Entry) -> None:
     rows = values[0].shape[0] == 4
     placed = [
         jax.device_put(v, NamedSharding(mesh, PartitionSpec("rows" if rows and i == 0 else None)))
-        for i, v in enumerate(values)
         if v.ndim
+        else v
+        for i, v in enumerate(values)
     ]
-    placed += [value for value in values if not value.ndim]
     assert_same(compiled(total)(*placed), want[0])
