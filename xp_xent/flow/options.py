@@ -63,6 +63,10 @@ def numbers(
     found = dict(options)
     for name, within in ranges.items():
         value = options[name]
+        if type(value) is float and within.low < value < within.high:
+            continue  # nearly every number
+        if type(value) is float and value == within.low == 0 and not within.wanted:
+            continue
         of_classes = name == "alpha" and hasattr(value, "dtype") and not is_number(value)
         if not (of_classes or (value is None and within.or_none)):
             found[name] = _number(name, value, within, backend, dtype, like)
