@@ -102,7 +102,7 @@ class CuPy(Adapter):
         label = xp.astype(label, xp.int64, copy=False)
         of_rows = (self._of_rows(x, z) for x in (sums.row_max, factor, label, entry))
         kernel = self._kernels.gradients[self.class_axis == -1, z.size >= 1 << 32]
-        return kernel(z, *of_rows, *self._steps(z), xp.empty_like(z))
+        return kernel(z, *of_rows, *self._steps(z), xp.empty_like(z, dtype=dtype))
 
     def _exp(self, z: Array, level: Array) -> Array:
         return self._kernels.exp_shifted(z, level, self.xp.empty_like(z, dtype=level.dtype))

@@ -97,7 +97,7 @@ def _gradient(xp: Any, last: bool, wide: bool) -> Any:
     return xp.ElementwiseKernel(
         "T z, raw R row_max, raw R factor, raw int64 label, raw R entry, "
         f"{name} classes, {name} inner",
-        "T gradient",
+        "G gradient",
         f"""
         typedef {index} Index;
         const Index n = static_cast<Index>(i);
@@ -106,7 +106,7 @@ def _gradient(xp: Any, last: bool, wide: bool) -> Any:
         R slope = R(0);
         if (at == static_cast<long long>(place)) slope = entry[row];
         else if (at >= 0) slope = exp(static_cast<R>(z) - row_max[row]) * factor[row];
-        gradient = static_cast<T>(slope);
+        gradient = static_cast<G>(slope);
         """,
         name=f"xp_xent_gradient_{'last' if last else 'inner'}_{name}",
     )

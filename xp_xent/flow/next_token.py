@@ -37,7 +37,7 @@ class NextTokenPlan(RowPlan):
 def following(plan: RowPlan, tokens: Array, options: Options) -> tuple[Array, Options]:
     """Return the token after each position, with its weight and whether it is to be predicted."""
     where, sample_weight, xp = options["where"], options["sample_weight"], plan.backend.xp
-    predicts = xp.zeros_like(tokens) == 0
+    predicts = tokens * 0 == 0  # mapped over, where the tokens are
     if not check.known(tokens.shape[-1], 0):
         predicts = xp.concat([predicts[..., 1:], ~predicts[..., :1]], axis=-1)
     if where is not None:

@@ -28,14 +28,16 @@ class Entropy:
     def value(self, backend: Any, rows: Rows) -> Array:
         """Compute each row's entropy, (..., 1)."""
         z = mapped_logits(backend, rows, self.dtype, temperature=self.temperature).u
+        # The functions outlive the trace that a temperature may belong to, so they have no `self`.
+        sums, change = self._sums, self._change
 
         def entropy(z: Array) -> Array:
-            row, _, mean = self._sums(backend, z)
+            row, _, mean = sums(backend, z)
             return row.nll + mean
 
         def changing(z: Array) -> Array:
-            row, below, mean = self._sums(backend, z)
-            return backend.stop_gradient(row.nll + mean) + self._change(row, below - mean)
+            row, below, mean = sums(backend, z)
+            return backend.stop_gradient(row.nll + mean) + change(row, below - mean)
 
         return finish_loss(backend, rows, backend.custom_derivative(entropy, changing, z))
 
