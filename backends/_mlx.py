@@ -25,13 +25,10 @@ class Mlx(Adapter):
         return (mx.default_device(),)
 
     def can_read_values(self, array: Array) -> bool:
-        if mx.default_device() != mx.cpu:  # no loss waits for a GPU
-            return False
-        try:
-            mx.eval(array)
+        try:  # no loss waits for a GPU
+            return mx.default_device() == mx.cpu and mx.eval(array) is None
         except ValueError:  # within vmap or compile, which nothing else tells
             return False
-        return True
 
     def float_dtypes(self) -> tuple[str, ...]:
         double = ("float64",) if mx.default_device() == mx.cpu else ()
@@ -39,8 +36,10 @@ class Mlx(Adapter):
 
     def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
         host = np.array(host, dtype=host.dtype.newbyteorder("="))  # it takes no other order
-        name = (dtype or host.dtype.name).replace("bool", "bool_")
-        return mx.array(host, dtype=getattr(mx, name))  # or float64 would be float32
+        # Or float64 would be float32.
+        return mx.array(
+            host, dtype=getattr(mx, (dtype or host.dtype.name).replace("bool", "bool_"))
+        )
 
     def _placed(self, host: np.ndarray, like: Array) -> Array:
         return self.asarray(host)
@@ -48,16 +47,17 @@ class Mlx(Adapter):
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)
 
+    def _together(self, operands: Any) -> Any:
+        arrays = [x for _, x in tree_flatten(operands) if isinstance(x, mx.array)]
+        traced = [x for x in arrays if not self.can_read_values(x)]
+        one = lambda x: beside(x, *traced) if isinstance(x, mx.array) else x  # noqa: E731
+        return tree_map(one, operands) if traced else operands
+
     def evaluate(self, loss: Any, ask: Any, *trees: Any) -> Any:
-        arrays = [x for _, x in tree_flatten(trees) if isinstance(x, mx.array)]
-        # Of a call's arrays all are mapped over, or none; see `beside`.
-        if traced := [x for x in arrays if not self.can_read_values(x)]:
-            trees = tree_map(lambda x: beside(x, *traced) if isinstance(x, mx.array) else x, trees)
-        return loss.evaluate(ask, *trees)
+        return loss.evaluate(ask, *self._together(trees))
 
     def _arange(self, stop: int, like: Array) -> Array:
-        # MLX's own int32 would wrap a bad label.
-        return beside(mx.arange(stop, dtype=mx.int64), like)
+        return beside(mx.arange(stop, dtype=mx.int64), like)  # its own int32 would wrap labels
 
 
 BACKEND = Mlx()

@@ -31,6 +31,8 @@ def sample(loss: str, rows: int = 6, classes: int = 5) -> Case:
         return Case(loss, (logits, soft), each | {"pos_weight": RNG.random(classes)} | alpha)
     if loss in ("kl_divergence", "entropy"):
         return Case(loss, (logits, soft) if loss == "kl_divergence" else (logits,), every)
+    if loss == "jensen_shannon_divergence":
+        return Case(loss, (logits, RNG.normal(size=logits.shape)), every)
     if loss == "linear_cross_entropy":
         arrays: Any = (logits, RNG.normal(size=(4, classes)), labels % 4)
         return Case(loss, arrays, row | every | {"bias": RNG.normal(size=4)})
