@@ -25,10 +25,13 @@ class Mlx(Adapter):
         return (mx.default_device(),)
 
     def can_read_values(self, array: Array) -> bool:
-        try:  # no loss waits for a GPU
-            return mx.default_device() == mx.cpu and mx.eval(array) is None
+        if mx.default_device() != mx.cpu:  # no loss waits for a GPU
+            return False
+        try:
+            mx.eval(array)
         except ValueError:  # within vmap or compile, which nothing else tells
             return False
+        return True
 
     def float_dtypes(self) -> tuple[str, ...]:
         double = ("float64",) if mx.default_device() == mx.cpu else ()
@@ -36,10 +39,8 @@ class Mlx(Adapter):
 
     def asarray(self, host: np.ndarray, dtype: str | None = None, device: Any = None) -> Array:
         host = np.array(host, dtype=host.dtype.newbyteorder("="))  # it takes no other order
-        # Or float64 would be float32.
-        return mx.array(
-            host, dtype=getattr(mx, (dtype or host.dtype.name).replace("bool", "bool_"))
-        )
+        name = (dtype or host.dtype.name).replace("bool", "bool_")
+        return mx.array(host, dtype=getattr(mx, name))  # or float64 would be float32
 
     def _placed(self, host: np.ndarray, like: Array) -> Array:
         return self.asarray(host)
