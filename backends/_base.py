@@ -96,6 +96,10 @@ class Backend(RowSums):
     def _arange(self, stop: int, like: Array) -> Array:
         return self.xp.arange(stop, device=self.device(like))
 
+    def _together(self, operands: Any) -> Any:
+        """Return a call's arrays, all mapped over where one is and the library needs that."""
+        return operands
+
     def _placed(self, host: Any, like: Array) -> Array:
         """Return a NumPy array of labels, weights or a mask, beside `like`."""
         return self.xp.asarray(host, device=self.device(like))

@@ -48,16 +48,17 @@ class Mlx(Adapter):
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)
 
+    def _together(self, operands: Any) -> Any:
+        arrays = [x for _, x in tree_flatten(operands) if isinstance(x, mx.array)]
+        traced = [x for x in arrays if not self.can_read_values(x)]
+        one = lambda x: beside(x, *traced) if isinstance(x, mx.array) else x  # noqa: E731
+        return tree_map(one, operands) if traced else operands
+
     def evaluate(self, loss: Any, ask: Any, *trees: Any) -> Any:
-        arrays = [x for _, x in tree_flatten(trees) if isinstance(x, mx.array)]
-        # Of a call's arrays all are mapped over, or none; see `beside`.
-        if traced := [x for x in arrays if not self.can_read_values(x)]:
-            trees = tree_map(lambda x: beside(x, *traced) if isinstance(x, mx.array) else x, trees)
-        return loss.evaluate(ask, *trees)
+        return loss.evaluate(ask, *self._together(trees))
 
     def _arange(self, stop: int, like: Array) -> Array:
-        # MLX's own int32 would wrap a bad label.
-        return beside(mx.arange(stop, dtype=mx.int64), like)
+        return beside(mx.arange(stop, dtype=mx.int64), like)  # its own int32 would wrap labels
 
 
 BACKEND = Mlx()

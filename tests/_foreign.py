@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-OPERATORS = "add sub mul truediv pow pos neg and_ or_ invert lt le gt ge eq ne getitem setitem".split()
+OPERATORS = (
+    "add sub mul truediv pow pos neg and_ or_ invert lt le gt ge eq ne getitem setitem"
+).split()
 
 
 class Device:

@@ -91,6 +91,7 @@ def _prepared(
     """Return x, the mask and the weights beside it, and the temperature, or refuse them."""
     _, options = placed(None, ("x",), (x,), options)
     backend = common_backend(x=x, **arrays_of(options))
+    x, options = backend._together((x, options))
     x, b = _weighted(backend, x, options.get("b"), dtype)
     where = options.get("where")
     if where is not None:
