@@ -50,7 +50,7 @@ def closed_forms(case: Entry) -> dict[str, Callable[..., Any]]:
         ),
         "curvature": lambda *arrays, **options: curved(loss)(*arrays, **options)[2],
     }
-    if case.loss not in ("linear_cross_entropy", "entropy"):
+    if case.bounded:
         found["upper bound"] = lambda *arrays, **options: curved(loss, "upper_bound")(
             *arrays, **options
         )[2]
