@@ -84,7 +84,8 @@ def perplexity(
     if sample_weight is not None:
         share = backend.cast(sample_weight, losses.dtype)
     if where is not None:
-        share = xp.where(where != 0, share, 0.0)  # of integers, too
+        where = where != 0 if check.kind(where) == "integer" else where
+        share = xp.where(where, share, 0.0)
     if ignore_index is not None and check.kind(targets) == "integer":
         share = xp.where(targets == int(ignore_index), 0.0, share)
     with no_warnings(backend):
