@@ -165,3 +165,44 @@ def test_under_dynamo() -> None:
     z = torch.asarray(LOGITS)
     compiled = torch.compile(lambda z, y: 2 * xp_xent.cross_entropy(z, y), backend="eager")
     assert torch.equal(compiled(z, LABELS), 2 * xp_xent.cross_entropy(z, LABELS))
+
+
+@pytest.mark.parametrize("form", ["numpy", "list"])
+def test_perplexities(backend: Adapter, form: str) -> None:
+    """Over axes, and bits per byte, with labels and masks of NumPy or lists."""
+    z, y = RNG.normal(size=(2, 3, 5)), np.array([[0, 1, 2], [3, 4, -100]])
+    mask, weight = np.array([[1, 0, 1], [1, 1, 1]]), np.ones((2, 3))
+    convert = np.asarray if form == "numpy" else np.ndarray.tolist
+    logits = backend.asarray(z)
+    got = xp_xent.perplexity(
+        logits, convert(y), over=-1, where=convert(mask), sample_weight=convert(weight)
+    )
+    want = xp_xent.perplexity(z, y, over=-1, where=mask != 0, sample_weight=weight)
+    assert np.allclose(host(got), want, rtol=1e-12)
+    got = xp_xent.bits_per_byte(logits, convert(y), 10.0)
+    assert np.allclose(host(got), xp_xent.bits_per_byte(z, y, 10.0), rtol=1e-12)
+
+
+def test_other_byte_orders(backend: Adapter) -> None:
+    z = backend.asarray(LOGITS)
+    given = LABELS.astype(">i4"), OPTIONS["weight"].astype(">f8")
+    got = xp_xent.cross_entropy(z, given[0], weight=given[1])
+    want = xp_xent.cross_entropy(z, LABELS, weight=OPTIONS["weight"])
+    assert np.array_equal(host(got), host(want))
+
+
+def test_one_class_that_takes_part() -> None:
+    """A label on another is infinite with either smoothing; no other class is given mass."""
+    part = np.zeros((3, 4), bool)
+    part[:, 0] = True
+    for kind in ("uniform", "others"):
+        rows = xp_xent.cross_entropy(
+            np.zeros((3, 4)), np.array([0, 1, 2]), class_where=part, reduction="none",
+            label_smoothing=0.1, smoothing=kind,
+        )  # fmt: skip
+        assert rows.tolist() == [0.0, np.inf, np.inf]
+    part[1] = False
+    matrices = xp_xent.hessian(xp_xent.cross_entropy)(
+        np.zeros((3, 4)), np.array([0, 1, 0]), class_where=part, reduction="none"
+    )
+    assert (matrices == 0).all()

@@ -122,7 +122,7 @@ def axes(value: Any, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
     if value is None:
         return tuple(range(len(shape)))
     wanted = "an integer, a tuple of integers, or None for all axes"
-    given = value if isinstance(value, (tuple, list)) else (value,)
+    given = value if isinstance(value, tuple) else (value,)
     found = [_counted_from_0(integer("axis", one, wanted), shape, name) for one in given]
     if len(set(found)) < len(found):
         raise ValueError(f"axis: got {value}, wanted each axis once for {name} of shape {shape}")

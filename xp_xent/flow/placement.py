@@ -42,7 +42,9 @@ def _beside(like: Array, name: str, given: Any) -> Any:
     """Place labels, weights or a mask beside an array; return what is none of them as it is."""
     backend = owner_of(like)
     try:
-        host = np.asarray(given)
+        # A copy, in the machine's order of bytes, that a library may keep and write to.
+        host = np.array(given)
+        host = host.astype(host.dtype.newbyteorder("="), copy=False)
     except ValueError:  # a sequence of sequences of several lengths
         return given
     if backend is None or host.dtype.kind not in ("biuf" if name in WEIGHTS else "biu"):

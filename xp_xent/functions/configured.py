@@ -40,7 +40,8 @@ class _Configured:
         return all(_equal(mine[name], theirs[name]) for name in mine)
 
     def __hash__(self) -> int:
-        plain = (x for x in self.options().values() if not hasattr(x, "dtype"))
+        options = self.options().values()
+        plain = (x for x in options if not hasattr(x, "dtype") and not isinstance(x, list))
         return hash((type(self), *plain))
 
 

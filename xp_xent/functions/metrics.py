@@ -8,11 +8,13 @@ import numpy as np
 
 from xp_xent.backends import backend_of, to_numpy
 from xp_xent.flow import checks as check
-from xp_xent.flow.plan import no_warnings
+from xp_xent.flow.plan import loss_of, no_warnings
 from xp_xent.flow.validate import common_backend
 from xp_xent.losses.cross_entropy import cross_entropy
 
 Array = Any
+
+_LOSS = loss_of(cross_entropy)[0]
 
 __all__ = ["LossAccumulator", "bits_per_byte", "perplexity"]
 
@@ -69,7 +71,8 @@ def perplexity(
         "axis": axis, "sample_weight": sample_weight, "where": where, "ignore_index": ignore_index,
     }  # fmt: skip
     backend = backend_of(logits=logits)
-    xp = backend.xp
+    (logits, targets), options = _LOSS.placed((logits, targets), options)
+    sample_weight, where, xp = options["sample_weight"], options["where"], backend.xp
     if over is None:
         mean = cross_entropy(logits, targets, **options)
         with no_warnings(backend):
@@ -81,6 +84,7 @@ def perplexity(
     if sample_weight is not None:
         share = backend.cast(sample_weight, losses.dtype)
     if where is not None:
+        where = where != 0 if check.kind(where) == "integer" else where
         share = xp.where(where, share, 0.0)
     if ignore_index is not None and check.kind(targets) == "integer":
         share = xp.where(targets == int(ignore_index), 0.0, share)
@@ -142,6 +146,7 @@ def bits_per_byte(
     if known and not num_bytes > 0:
         raise ValueError(f"num_bytes: got {num_bytes!r}, wanted a number above 0")
     given = {} if known else {"num_bytes": num_bytes}
+    (logits, targets), _ = _LOSS.placed((logits, targets), {})
     backend = common_backend(logits=logits, targets=targets, **given)
     losses = cross_entropy(
         logits, targets, axis=axis, where=where, ignore_index=ignore_index, reduction="none"

@@ -65,7 +65,8 @@ class Smoothing:
         given = rows.smoothing_mass
         if rows.class_valid is not None:
             count = _count(backend, rows.logits, rows.class_valid, dtype)
-            given = given / (count - 1 if self.spares_label else count)
+            others_count = xp.where(count == 1, 1.0, count - 1)  # none: no mass is given
+            given = given / (others_count if self.spares_label else count)
             given = xp.where(rows.class_valid, given, 0.0)
         return xp.where(on_label, mass if self.spares_label else mass + given, given)
 

@@ -139,6 +139,10 @@ class Softmax:
         # Last, for it uses up the row's exponentials.
         _, diagonal = self._gradient_and_curvature(row, targets, factor, bound=False)
         matrix = with_diagonal(backend, entries, diagonal)
+        if (part := rows.class_valid) is not None:
+            both = part[..., :, None] & part[..., None, :]
+            both = backend.xp.reshape(both, (*part.shape[:-1], matrix.shape[-1]))
+            matrix = backend.xp.where(both, matrix, 0.0)
         return self._rounded(row, rows._replace(class_valid=None), matrix)
 
     def value_gradient_and_curvature(
