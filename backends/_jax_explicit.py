@@ -43,13 +43,15 @@ def split(x: Array, mesh: AbstractMesh, *spec: Any) -> Array:
 
 
 def split_like(x: Array, like: Array, mesh: AbstractMesh, axis: int = -1) -> Array:
-    """Split a result as an array of its shape, or of its shape with one more axis."""
+    """Split a result as an array of its shape, or of its shape but for the class axis."""
     given = jax.typeof(like).sharding
     spec = list(given.spec) if given.mesh == mesh else [None] * like.ndim
     if x.ndim == 0:
         return split(x, mesh)
-    if x.ndim < like.ndim:
+    if x.ndim != like.ndim:
         del spec[axis]
+    if x.ndim > like.ndim:  # a matrix of classes for each row
+        spec += [None, None]
     # What does not come out even cannot be split: an axis kept of length 1, a text less its first.
     pairs = zip(spec, x.shape, strict=True)
     return split(

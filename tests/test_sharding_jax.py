@@ -181,6 +181,20 @@ def test_maps_and_derivatives_on_an_explicit_mesh() -> None:
     assert [spec_of(x) for x in got[0]] == specs
 
 
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_matrices_on_an_explicit_mesh(axis: int) -> None:
+    """A Hessian is split along the rows as the logits are, its two axes of classes whole."""
+    mesh = jax.make_mesh((2,), ("x",))
+    few = LOGITS[:, :4].T if axis == 0 else LOGITS[:, :4]
+    labels = LABELS % 4
+    with jax.set_mesh(mesh):
+        spread = put(mesh, few, *((None, "x") if axis == 0 else ("x", None)))
+        got = xp_xent.hessian(cross_entropy)(spread, put(mesh, labels, "x"), axis=axis)
+    assert spec_of(got) == P("x", None, None)
+    want = xp_xent.hessian(cross_entropy)(few, labels, axis=axis)
+    assert_same(got, jnp.asarray(want))
+
+
 def test_eager_on_an_explicit_mesh() -> None:
     """A label out of range is refused as ever; labels that nobody placed go where logits are."""
     mesh = jax.make_mesh((2,), ("x",))
