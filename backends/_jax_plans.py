@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from xp_xent.backends._base import Array
@@ -27,6 +28,7 @@ class Compiled(NamedTuple):
 
     refuse: Callable[..., None]
     call: Callable[..., Any]
+    label_places: tuple[int, ...]  # of operands that are labels, and were looked at
 
 
 class Plans:
@@ -51,11 +53,16 @@ class Plans:
             return self._evaluate(loss, ask, arrays, options, *more)
         found = self._kept.get(key)
         if found is None:
-            loss.validate(arrays, options)
+            plan = loss.validate(arrays, options)
             refuse = _refusing(loss, arrays, options, self._can_read_values)
+            labels: tuple[int, ...] = ()
+            if plan.has_labels:
+                labels = _label_places(loss, arrays, options, self._can_read_values)
             call = _compiled(self._evaluate, loss, ask, arrays, options, more, tuple(operands))
-            found = Compiled(refuse, call)
+            found = Compiled(refuse, call, labels)
         found.refuse(arrays, options)
+        for place in found.label_places:
+            operands[place] = operands[place].astype(int)
         result = found.call(*operands.values())
         if key not in self._kept:
             self._keep(key, found)
@@ -119,6 +126,30 @@ def _about(x: Array) -> tuple[Any, ...] | None:
     # it would make a program for each nesting.
     nested = isinstance(getattr(x, "primal", x), jax.core.Tracer)
     return None if nested else (type(x), x.aval)
+
+
+def _label_places(
+    loss: Any,
+    arrays: tuple[Array, ...],
+    options: dict[str, Any],
+    can_read_values: Callable[[Array], bool],
+) -> tuple[int, ...]:
+    """Return the places of labels to make JAX's usual integers: all give the same program and bits.
+
+    A label that counts is a class and fits; so has the one that is ignored to.
+    """
+    usual = jnp.asarray(0).dtype
+    ignored = options.get("ignore_index")
+    if isinstance(ignored, int) and not jnp.iinfo(usual).min <= ignored <= jnp.iinfo(usual).max:
+        return ()
+    return tuple(
+        place
+        for place, (name, x) in enumerate(zip(loss.arguments, arrays, strict=True))
+        if name == loss.labels
+        and dtype_kind(x.dtype) == "integer"
+        and x.dtype != usual
+        and can_read_values(x)
+    )
 
 
 def _refusing(
