@@ -9,7 +9,7 @@ from xp_xent.flow import checks as check
 from xp_xent.flow import validate
 from xp_xent.flow.element_plan import ElementPlan
 from xp_xent.flow.execute import Evaluation, Reduction
-from xp_xent.flow.options import Range, is_number, masks, numbers
+from xp_xent.flow.options import UNIT, Range, is_number, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.rows import valid_mask
 from xp_xent.flow.validate import arrays_of, common_backend, loss_dtype
@@ -109,7 +109,7 @@ def _in_unit(plan: RowPlan, alpha: Array) -> Array:
     backend = plan.backend
     if not backend.can_read_values(alpha):
         alpha = backend.cast(alpha, plan.dtype)
-        return backend.xp.where((alpha >= 0) & (alpha <= 1), alpha, backend.xp.nan)
+        return backend.xp.where(UNIT.holds(alpha), alpha, backend.xp.nan)
     if not backend.all_between(alpha, 0, 1):
         raise ValueError(
             "alpha: got numbers outside [0, 1], wanted the weight of the positive class"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from xp_xent.kernels.elementary import is_one, product
-from xp_xent.kernels.logit_map import mapped_logits
+from xp_xent.kernels.elementary import product
+from xp_xent.kernels.logit_map import mapped_logits, over_temperature
 from xp_xent.kernels.row_stats import RowStats, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor
 from xp_xent.kernels.softmax_hessian import outer, with_diagonal
@@ -93,7 +93,7 @@ class Entropy:
         below: Array,
         mean: Array,
     ) -> tuple[Array, Array]:
-        gradient = self._over_temperature(row.probabilities * (below - mean))
+        gradient = over_temperature(row.probabilities * (below - mean), self.temperature)
         loss = finish_loss(backend, rows, row.nll + mean)
         return loss, finish_gradient(backend, rows, gradient, cotangent)
 
@@ -130,12 +130,10 @@ class Entropy:
         of = mapped_logits(backend, rows, self.dtype, temperature=self.temperature)
         return self._sums(backend, of.u)
 
-    def _over_temperature(self, x: Any) -> Any:
-        return x if is_one(self.temperature) else x / self.temperature
-
     def _by_temperature(self, x: Any) -> Any:
         """Divide a second derivative by the temperature's square."""
-        return self._over_temperature(self._over_temperature(x))
+        once = over_temperature(x, self.temperature)
+        return over_temperature(once, self.temperature)
 
     def value_and_temperature_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float

@@ -16,9 +16,8 @@ where ċ = c − Σ p_i c_i and a_j = G_j + β(1 − β)·q_j/m_j.
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from xp_xent.kernels.elementary import is_one
 from xp_xent.kernels.log_ratios import excess, log_mixture, log_mixture_over_rest
-from xp_xent.kernels.logit_map import mapped_logits
+from xp_xent.kernels.logit_map import mapped_logits, over_temperature
 from xp_xent.kernels.row_stats import RowStats, row_stats
 from xp_xent.kernels.rows import Rows, finish_gradient, finish_loss, row_factor, valid_rows
 from xp_xent.kernels.softmax_hessian import hessian_by_columns
@@ -64,9 +63,7 @@ class JensenShannon:
     ) -> tuple[Array, Array]:
         """Compute rows' divergences, and the derivative of Σ cotangent·D by the logits."""
         pair = self._pair(backend, rows)
-        gradient = pair.p * self._by_first(pair)
-        gradient = self._finished(backend, rows, gradient, cotangent, rows.logits)
-        return self._loss(backend, rows, pair), gradient
+        return self._loss(backend, rows, pair), self._gradient(backend, rows, cotangent, pair)
 
     def value_and_target_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
@@ -105,7 +102,8 @@ class JensenShannon:
         slope = self._slope(backend, pair)
         change = _deviation(pair.first, pair.p, backend.kernel_layout(vector, self.dtype))
         result = pair.p * _deviation(pair.first, pair.p, slope * change)
-        return self._finished(backend, rows, self._over(result), cotangent, rows.logits)
+        result = over_temperature(result, self.temperature)
+        return self._finished(backend, rows, result, cotangent, rows.logits)
 
     def hessian_diagonal(self, backend: Any, rows: Rows, cotangent: Array | float) -> Array:
         """Compute the diagonal of the Hessian of Σ cotangent·D by the logits."""
@@ -120,11 +118,9 @@ class JensenShannon:
     ) -> tuple[Array, Array, Array]:
         """Compute value and gradient, and the diagonal of the Hessian."""
         pair = self._pair(backend, rows)
-        gradient = pair.p * self._by_first(pair)
-        gradient = self._finished(backend, rows, gradient, cotangent, rows.logits)
         return (
             self._loss(backend, rows, pair),
-            gradient,
+            self._gradient(backend, rows, cotangent, pair),
             self._diagonal(backend, rows, cotangent, pair),
         )
 
@@ -175,7 +171,7 @@ class JensenShannon:
         z, w = (valid_rows(backend, x, self.dtype) for x in (rows, others))
         delta = xp.where(either, 0.0, w) - xp.where(either, 0.0, z)
         delta = delta - backend.take_label(delta, first.reference)
-        delta = xp.where(either, 0.0, self._over(delta))
+        delta = xp.where(either, 0.0, over_temperature(delta, self.temperature))
         small = delta < 1
         growth = backend.row_sum(p * xp.expm1(xp.where(small, delta, 0.0)))
         unlike = backend.cast(~small | (no_p != no_q), self.dtype)
@@ -191,6 +187,11 @@ class JensenShannon:
     def _loss(backend: Any, rows: Rows, pair: Pair) -> Array:
         return finish_loss(backend, rows, backend.row_sum(pair.terms))
 
+    def _gradient(self, backend: Any, rows: Rows, cotangent: Array | float, pair: Pair) -> Array:
+        """Compute the derivative of Σ cotangent·D by the logits."""
+        by_u = pair.p * self._by_first(pair)
+        return self._finished(backend, rows, by_u, cotangent, rows.logits)
+
     def _slope(self, backend: Any, pair: Pair) -> Array:
         """Return a, what the change of the logits is multiplied by."""
         xp, void = backend.xp, pair.m == 0
@@ -205,17 +206,15 @@ class JensenShannon:
         rest = xp.where(row.is_other, at_others - p * slope + at_reference, at_others)
         one_minus_p = xp.where(row.is_other, 1 - p, row.one_minus_p)
         diagonal = p * (one_minus_p * one_minus_p * slope + p * rest)
-        return self._finished(backend, rows, self._over(diagonal), cotangent, rows.logits)
-
-    def _over(self, x: Any) -> Any:
-        """Divide by the temperature."""
-        return x if is_one(self.temperature) else x / self.temperature
+        diagonal = over_temperature(diagonal, self.temperature)
+        return self._finished(backend, rows, diagonal, cotangent, rows.logits)
 
     def _finished(
         self, backend: Any, rows: Rows, by_u: Array, cotangent: Any, like: Array
     ) -> Array:
         """Turn a derivative by the softmax's logits into one by those that were given."""
-        result = backend.scale_rows(self._over(by_u), valid=rows.class_valid)
+        by_logits = over_temperature(by_u, self.temperature)
+        result = backend.scale_rows(by_logits, valid=rows.class_valid)
         return finish_gradient(backend, rows, result, cotangent, like)
 
 

@@ -53,6 +53,11 @@ def mapped_logits(
     return MappedLogits(z, level, cap, slope)
 
 
+def over_temperature(x: Any, temperature: Any) -> Any:
+    """Divide by the temperature, where it is not 1."""
+    return x if is_one(temperature) else x / temperature
+
+
 def _tanh_and_slope(backend: Any, z: Array, softcap: Any) -> tuple[Array, Array]:
     """Compute tanh(z/c) and sech²(z/c), with a derivative by c where z is infinite, too."""
     xp = backend.xp
