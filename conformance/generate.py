@@ -29,6 +29,7 @@ from xp_xent.conformance import (
     _topics_reductions,
     _topics_regularisers,
     _topics_smoothing,
+    _topics_spread_focal,
     _topics_targets,
     _topics_weights,
 )
@@ -60,6 +61,7 @@ FILES: dict[str, Iterable[Callable[[], Iterable[Case]]]] = {
     "reductions": _topics_reductions.TOPICS,
     "regularisers": _topics_regularisers.TOPICS,
     "smoothing": _topics_smoothing.TOPICS,
+    "spread_focal": _topics_spread_focal.TOPICS,
     "spread_mass": _topics_mass.TOPICS,
     "weights": _topics_weights.TOPICS,
 }
