@@ -183,7 +183,7 @@ def by_targets(case: Case, dtype: str) -> tuple[Array, Array]:
     classes, compute = case.classes, COMPUTE[dtype]
     spread = 2.0 * float(np.abs(logits).max()) / case.options.get("temperature", 1.0)
     if case.loss == "jensen_shannon_divergence":
-        spread += 2.0 * float(np.abs(targets).max())
+        spread += 2.0 * float(np.abs(targets).max()) / case.options.get("temperature", 1.0)
     relative = row_tolerance(compute, classes, spread * case.options.get("gamma", 1.0) + spread)
     return slope, scale * (relative + sum_tolerance(compute, max(targets.size, 1)))
 
@@ -211,9 +211,13 @@ def _target_scale(case: Case) -> Array:
             return np.abs(np.log(targets)) + 1 - log_p
     if case.loss == "jensen_shannon_divergence":
         axis, beta = class_axis(case), case.options.get("beta", 0.5)
-        e = [np.exp(x - x.max(axis=axis, keepdims=True)) for x in (logits, targets)]
+        temperature = case.options.get("temperature", 1.0)
+        part = np.broadcast_to(case.options.get("class_where", True), logits.shape)
+        u = [np.where(part, x, -np.inf) / temperature for x in (logits, targets)]
+        e = [np.exp(x - x.max(axis=axis, keepdims=True)) for x in u]
         p, q = (x / x.sum(axis=axis, keepdims=True) for x in e)
-        by_q = q * np.abs(beta * np.log(q / (beta * q + (1 - beta) * p)))
+        log = np.log(np.where(part, q, 1) / np.where(part, beta * q + (1 - beta) * p, 1))
+        by_q = q * np.abs(beta * log) / temperature
         return np.asarray(by_q + q * by_q.sum(axis=axis, keepdims=True))
     hit, miss = np.logaddexp(0, -logits), np.logaddexp(0, logits)
     if case.loss == "binary_cross_entropy_with_logits":
