@@ -95,7 +95,7 @@ def compiled(source: str) -> Any:
         code.write_text(HEAD + source)
         options = "-O1 -ffp-contract=off -shared -fPIC -Wall -Werror -Wno-unused-variable".split()
         command = [str(COMPILER), *options, str(code), "-o", str(library)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert not done.returncode, done.stderr
         return ctypes.CDLL(str(library)).run
 

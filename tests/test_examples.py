@@ -33,6 +33,7 @@ def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedP
         },
         encoding="utf-8",
         capture_output=True,
+        timeout=300,
         check=False,
     )
 

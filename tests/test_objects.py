@@ -138,7 +138,8 @@ class TestDerivatives:
 
     def test_settings(self) -> None:
         make = xp_xent.value_and_grad
-        assert len({make(cross_entropy, x) for x in (0, "logits", (0,), 0, (0, 1))}) == 4
+        given = (0, "logits", (0,), np.int64(0), (0, 1), (0, np.int8(1)))
+        assert len({make(cross_entropy, x) for x in given}) == 4
         make = xp_xent.value_grad_and_hessian_diagonal
         assert make(cross_entropy) != make(cross_entropy, "upper_bound")
         assert repr(make(cross_entropy)).endswith("(cross_entropy, curvature='diagonal')")

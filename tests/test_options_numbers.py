@@ -113,6 +113,18 @@ def test_out_of_range_under_jit() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "bad"), [("label_smoothing", 1.5), ("z_loss", -0.1), ("temperature", 0.0)]
+)
+def test_the_derivative_by_a_number_out_of_range(name: str, bad: float) -> None:
+    """NaN as the loss is, so that a schedule which left the range is seen in its gradient, too."""
+    jax = pytest.importorskip("jax")
+    z = jax.numpy.asarray(LOGITS)
+    by = jax.jit(jax.grad(lambda e: xp_xent.cross_entropy(z, LABELS, **{name: e})))
+    assert np.isnan(by(bad))
+    assert np.isfinite(by(0.5))
+
+
+@pytest.mark.parametrize(
     "wrong", [np.asarray([0.1]), np.asarray(True), np.asarray(1j), "0.1", [0.1], None]
 )
 def test_what_is_no_number(backend: Adapter, wrong: Any) -> None:

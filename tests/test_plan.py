@@ -177,7 +177,7 @@ def test_threads(fresh: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join()
+        worker.join(60)
     assert not wrong
     assert len(fresh) <= 7
 

@@ -188,7 +188,8 @@ print("fine")
 def test_compiled_before_anything_else() -> None:
     """The first call of a process may be a compiled one: nothing is imported under the tracer."""
     pytest.importorskip("torch")
-    run = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", FIRST]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert run.stdout == "fine\n", run.stderr
 
 

@@ -202,7 +202,8 @@ def test_in_a_data_loader_worker(tmp_path: Any) -> None:
     pytest.importorskip("torch")
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    command = [sys.executable, script]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert run.stdout == "fine\n", run.stderr
 
 

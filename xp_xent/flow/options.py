@@ -87,7 +87,9 @@ def _number(name: str, value: Any, within: Range, backend: Any, dtype: Any, like
         known = within.check(name, float(backend.stop_gradient(value)))
         return backend.cast(value, dtype) if backend.differentiable else known
     value = backend.cast(value, dtype)
-    return backend.xp.where(within.holds(value), value, backend.xp.nan)
+    # A factor, not a choice: the derivative by a number out of range is NaN, too.
+    one = backend.full((), 1.0, dtype, like=like)
+    return value * backend.xp.where(within.holds(value), one, backend.xp.nan)
 
 
 def masks(backend: Any, options: Options, hint: str = check.SAMPLE_WEIGHTS) -> Options:

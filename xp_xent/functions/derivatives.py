@@ -86,6 +86,8 @@ def value_and_grad(
     if not names:
         raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
     ask = Ask("value_and_grads", (names,))
+    wanted = tuple([one if isinstance(one, str) else int(one) for one in wanted])
+    argnums = wanted[0] if single else wanted
     return ValueAndGrad(value_and_grad, loss, ask, single=single, argnums=argnums)
 
 
