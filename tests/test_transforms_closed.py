@@ -93,7 +93,7 @@ def test_by_layer(case: Entry) -> None:
     assert_gradients(case, (1, "bias"))
 
 
-@transform("closed", "`hvp`", without=NOT_A_LOSS)
+@transform("closed", "`hvp`", thin=True, without=NOT_A_LOSS)
 def test_hvp(case: Entry) -> None:
     """By the first array."""
     vector = np.cos(np.arange(case.arrays[0].size)).reshape(case.arrays[0].shape)
@@ -105,7 +105,7 @@ def test_hvp(case: Entry) -> None:
         assert_same(got, np.tensordot(hessian(case), vector, vector.ndim))
 
 
-@transform("closed", "`hessian_diagonal`", without=NOT_A_LOSS)
+@transform("closed", "`hessian_diagonal`", thin=True, without=NOT_A_LOSS)
 def test_hessian_diagonal(case: Entry) -> None:
     """By the first array."""
     shape, size = case.arrays[0].shape, case.arrays[0].size
@@ -119,6 +119,7 @@ def test_hessian_diagonal(case: Entry) -> None:
 @transform(
     "closed",
     "`hessian`",
+    thin=True,
     without=dict.fromkeys((*ELEMENTWISE_COLUMNS, "linear_cross_entropy"), NO_ROWS) | NOT_A_LOSS,
 )
 def test_hessian(case: Entry) -> None:
@@ -132,7 +133,7 @@ def test_hessian(case: Entry) -> None:
         assert_same(xp_xent.hessian(case.function)(*arrays, **options), want)
 
 
-@transform("closed", "`value_grad_and_hessian_diagonal`", without=NOT_A_LOSS)
+@transform("closed", "`value_grad_and_hessian_diagonal`", thin=True, without=NOT_A_LOSS)
 def test_value_grad_and_hessian_diagonal(case: Entry) -> None:
     """By the first array, both kinds of curvature where the loss has both."""
     shape, size = case.arrays[0].shape, case.arrays[0].size

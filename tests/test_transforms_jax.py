@@ -22,7 +22,7 @@ def scalar(case: Entry) -> tuple[Any, list[Any], tuple[int, ...]]:
     return function, values, tuple(range(len(values)))
 
 
-@transform("jax", "`grad`, `value_and_grad`, uneven cotangents")
+@transform("jax", "`grad`, `value_and_grad`, uneven cotangents", thin=True)
 def test_gradients(case: Entry) -> None:
     """By every array; against the closed form on NumPy where there is one."""
     import jax
