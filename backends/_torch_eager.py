@@ -45,14 +45,15 @@ class EagerLosses(Adapter):
         *more: Any,
     ) -> Any:
         """Evaluate a loss: its closed form where nobody but backward looks on, else the formula."""
-        if ask is None and torch.compiler.is_dynamo_compiling():
+        if torch.compiler.is_dynamo_compiling():
             # Imported here: it imports the compiler, and tells it what not to read.
             from xp_xent.backends import _torch_in_graph as graph
 
-            fits = graph.fits((*arrays, *options.values()))
+            fits = graph.fits((*arrays, *more, *options.values()))
             call = graph.loss_in_graph if fits else graph.loss_beside_graph
-            found = call(loss.function.__module__, loss.function.__name__, *arrays, **options)
-            return loss.with_stats(*found) if options.get("return_stats") else found
+            names = loss.function.__module__, loss.function.__name__
+            found = call(*names, ask, more, *arrays, **options)
+            return _with_stats(loss, ask, found) if options.get("return_stats") else found
         given: dict[Any, Any] = {**dict(enumerate((*arrays, *more))), **options}
         tensors: dict[int | str, Array] = {}
         places: list[int | str] = []
@@ -70,6 +71,16 @@ class EagerLosses(Adapter):
         if ask is not None:
             return loss.evaluate(ask, arrays, options, *more)
         return _differentiable(loss, arrays, options, given, tensors, places)
+
+
+def _with_stats(loss: Any, ask: Any, found: Any) -> Any:
+    """Name a loss's statistics again, which left the graph as a tuple."""
+    if ask is None:
+        return loss.with_stats(found[0], *found[1])
+    if not isinstance(found, tuple) or not isinstance(found[0], tuple):
+        return found
+    (value, stats), *others = found
+    return loss.with_stats(value, *stats), *others
 
 
 def _differentiable(

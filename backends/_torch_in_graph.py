@@ -37,23 +37,28 @@ def fits(arguments: Iterable[Any]) -> bool:
 
 
 @torch.compiler.allow_in_graph
-def loss_in_graph(module: str, name: str, *arrays: Array, **options: Any) -> Any:
-    """Compute the public loss of that name."""
-    loss = getattr(importlib.import_module(module), name)
+def loss_in_graph(
+    module: str, name: str, ask: Any, more: tuple[Any, ...], *arrays: Array, **options: Any
+) -> Any:
+    """Ask the public loss of that name for its value (None), or for what derivatives it has."""
+    loss = getattr(importlib.import_module(module), name).loss
     if not torch.compiler.is_compiling():
         # The graph is run as it is, or Dynamo gave up and must not try again further in.
-        return flat(torch.compiler.disable(loss)(*arrays, **options))
+        return plain(_evaluate(loss, ask, arrays, options, *more))
     options = {name: _real(name, x) for name, x in options.items()}
     try:
-        return flat(loss.loss.evaluation(arrays, loss.loss.with_defaults(arrays, options)).value())
+        found = loss.evaluation(arrays, loss.with_defaults(arrays, options))
+        return plain(found.value() if ask is None else ask(found, *more))
     except (TypeError, ValueError) as refusal:
         # Of this, Dynamo gives up: then the loss itself is called, and refuses.
         raise NotImplementedError(str(refusal)) from refusal
 
 
 @torch.compiler.disable(reason="a loss's arguments have to be tensors, Python's numbers and names")
-def loss_beside_graph(module: str, name: str, *arrays: Array, **options: Any) -> Any:
-    """Compute the public loss of that name of what no graph can hold: NumPy's numbers and arrays.
+def loss_beside_graph(
+    module: str, name: str, ask: Any, more: tuple[Any, ...], *arrays: Array, **options: Any
+) -> Any:
+    """Do the same of what no graph can hold: NumPy's numbers and arrays.
 
     The compiler would take such a number for a tensor, and hands one over as an array ().
     """
@@ -61,15 +66,20 @@ def loss_beside_graph(module: str, name: str, *arrays: Array, **options: Any) ->
         name: x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x
         for name, x in options.items()
     }
-    return flat(getattr(importlib.import_module(module), name)(*arrays, **options))
+    loss = getattr(importlib.import_module(module), name).loss
+    return plain(_evaluate(loss, ask, arrays, options, *more))
 
 
-def flat(found: Any) -> Any:
-    """Return a loss, or a loss and its statistics, as a graph can hold it."""
-    if not isinstance(found, tuple):
-        return found
-    loss, stats = found
-    return loss, *stats
+@torch.compiler.disable
+def _evaluate(loss: Any, *call: Any) -> Any:
+    from xp_xent.backends._torch import BACKEND
+
+    return BACKEND.evaluate(loss, *call)
+
+
+def plain(found: Any) -> Any:
+    """Return results, a loss's statistics among them, as tuples that a graph can hold."""
+    return tuple([plain(x) for x in found]) if isinstance(found, tuple) else found
 
 
 @torch.compiler.allow_in_graph

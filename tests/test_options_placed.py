@@ -111,7 +111,6 @@ def test_integers_that_are_no_mask() -> None:
 @pytest.mark.parametrize(
     ("targets", "options", "kind"),
     [
-        (LOGITS, {}, TypeError),
         (LABELS.astype(np.float64), {}, TypeError),
         ([[0], [1, 2], [0], [1]], {}, TypeError),
         (["a"] * 4, {}, TypeError),
@@ -122,13 +121,18 @@ def test_integers_that_are_no_mask() -> None:
     ],
 )
 def test_refused(backend: Adapter, targets: Any, options: dict[str, Any], kind: type) -> None:
-    """Floating targets, and what is no array at all."""
-    numpy_itself = isinstance(targets, np.ndarray) and backend.name == "numpy"
-    if numpy_itself and targets is LOGITS:
-        pytest.skip("they are probabilities here")
+    """Labels that are no integers, and what is no array at all."""
     error = error_of(xp_xent.cross_entropy, backend.asarray(LOGITS), targets, **options)
     assert type(error) is kind
     assert str(error).startswith("weight" if "weight" in options else next(iter(options), "target"))
+
+
+@pytest.mark.parametrize("name", [name for name in backends.installed() if name != "numpy"])
+def test_probabilities_are_refused(name: str) -> None:
+    """Nothing differentiable is converted."""
+    error = error_of(xp_xent.cross_entropy, backends.get(name).asarray(LOGITS), LOGITS)
+    assert type(error) is TypeError
+    assert str(error).startswith("target")
 
 
 def test_a_third_library_is_refused() -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xp_xent import CrossEntropyLoss, cross_entropy, linear_cross_entropy
+from xp_xent import (
+    CrossEntropyLoss,
+    LossStats,
+    cross_entropy,
+    linear_cross_entropy,
+    value_and_grad,
+)
 from xp_xent import binary_cross_entropy_with_logits as bce
 
 torch = pytest.importorskip("torch")
@@ -89,6 +95,29 @@ def test_parameters(function: Callable[..., Any], arrays: tuple[Any, ...], leave
     want = torch.autograd.grad(function(*arrays), leaves)
     for one, other in zip(torch.autograd.grad(compiled, leaves), want, strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("cotangent", [None, 2.0, torch.linspace(0.5, 1, 6)])
+def test_statistics_and_cotangents_of_closed_forms(cotangent: Any) -> None:
+    """What leaves the graph is named and nested as without a compiler."""
+
+    def step(z: Any, y: Any) -> Any:
+        more = {"reduction": "none"} if isinstance(cotangent, torch.Tensor) else {}
+        return value_and_grad(cross_entropy, ("logits", "temperature"))(
+            z, y, temperature=0.5, cotangent=cotangent, return_stats=True, **more
+        )
+
+    (loss, stats), slopes = torch.compile(step, fullgraph=True, backend="aot_eager")(Z, Y)
+    (value, wanted), gradients = step(Z, Y)
+    assert isinstance(stats, LossStats)
+    pairs = zip((loss, *stats, *slopes), (value, *wanted, *gradients), strict=True)
+    assert all(torch.allclose(one, other, rtol=1e-12, atol=1e-15) for one, other in pairs)
+
+
+def test_closed_forms_refuse_in_the_losses_words() -> None:
+    compiled = torch.compile(value_and_grad(cross_entropy), backend="eager")
+    with pytest.raises(ValueError, match="axis: got 5"):
+        compiled(Z, Y, axis=5)
 
 
 def test_a_graph_that_is_run_as_it_is() -> None:

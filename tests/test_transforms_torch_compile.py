@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from _registry import FORMS, MAPS, Entry, entry
+from _registry import ELEMENTWISE, FORMS, MAPS, NOT_LOSSES, Entry, entry
 from _tools import assert_same
 from _transforms import ONCE, also, column, transform
 
@@ -65,6 +66,37 @@ def test_ahead_of_time(case: Entry) -> None:
     import torch
 
     assert_compiled(case, lambda f: torch.compile(f, fullgraph=True, backend="aot_eager"))
+
+
+@transform(
+    "torch",
+    "`torch.compile(fullgraph=True)` of `value_and_grad` and its relatives",
+    once=ONCE,
+    half=1,
+    without={
+        column(name): "A number to report or a map: closed forms are of losses."
+        for name in NOT_LOSSES
+    },
+)
+def test_closed_forms(case: Entry) -> None:
+    """Each is one node, as the loss is."""
+    import torch
+
+    backend = backends.get("torch")
+    arrays, options = case.on(backend, "float64")
+    makers = [xp_xent.value_and_grad, xp_xent.hessian_diagonal]
+    makers += [xp_xent.value_grad_and_hessian_diagonal]
+    if case.form.function not in (*ELEMENTWISE, "linear_cross_entropy"):
+        makers += [xp_xent.hessian]
+    vector = backend.asarray(np.cos(case.arrays[0]))
+
+    def every(*arrays: Any) -> list[Any]:
+        asked = [make(case.function)(*arrays, **options) for make in makers]
+        return [*asked, xp_xent.hvp(case.function)(*arrays, vector, **options)]
+
+    compiled = torch.compile(every, fullgraph=True, backend="aot_eager")
+    flat = torch.utils._pytree.tree_leaves
+    assert_same(flat(compiled(*arrays)), flat(every(*arrays)))
 
 
 @pytest.mark.full
