@@ -45,8 +45,9 @@ class BoostedLoss:
     @property
     def _function(self) -> Any:
         """The function behind a configured loss."""
-        configured = isinstance(self.loss, (CrossEntropyLoss, BCEWithLogitsLoss))
-        function = self.loss.loss if configured else self.loss
+        function: Any = self.loss
+        if isinstance(function, (CrossEntropyLoss, BCEWithLogitsLoss)):
+            function = function.loss
         return function.func if isinstance(function, partial) else function
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
+from scipy.optimize import OptimizeResult, minimize
 
 from xp_xent import hvp, value_and_grad
 
@@ -33,6 +34,17 @@ class SoftmaxRegression:
         """The parameters' shape."""
         rows = 1 if self.classes == 2 else self.classes
         return rows, self.X.shape[1] + self.fit_intercept
+
+    def minimise(self, solver: str, tol: float, max_iter: int) -> OptimizeResult:
+        """Run a solver from zeros."""
+        newton = solver == "newton-cg"
+        # L-BFGS has a limit to the loss's change besides, which would stop it short of `tol`.
+        options = {"gtol": tol} | ({} if newton else {"ftol": 0, "maxls": 50})
+        return minimize(
+            self.value_and_gradient, np.zeros(self.shape).reshape(-1), jac=True,
+            method="trust-ncg" if newton else "L-BFGS-B", hessp=self.hvp if newton else None,
+            options=options | {"maxiter": max_iter},
+        )  # fmt: skip
 
     def value_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Return what is minimised, and its gradient."""

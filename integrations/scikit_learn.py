@@ -2,20 +2,18 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from array_api_compat import array_namespace, device
-from scipy.optimize import OptimizeResult, minimize
-from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from xp_xent import balanced_class_weights, cross_entropy, log_softmax, softmax, softmax_focal_loss
+from xp_xent import cross_entropy, log_softmax, softmax, softmax_focal_loss
+from xp_xent.integrations._estimators import check_same_place, example_weights, floating_dtypes
+from xp_xent.integrations._scorer import CrossEntropyScorer
 from xp_xent.integrations._softmax_regression import (
     SoftmaxRegression,
     beside,
@@ -26,6 +24,8 @@ from xp_xent.integrations._softmax_regression import (
 Array = Any
 
 __all__ = ["SoftmaxClassifier", "cross_entropy_scorer"]
+
+_CHOICES = {"loss": ("cross_entropy", "focal"), "solver": ("lbfgs", "newton-cg")}
 
 
 class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
@@ -140,17 +140,20 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             that scikit-learn refuses.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, dtype=_floating(X))
+        X, y = validate_data(self, X, y, dtype=floating_dtypes(X))
         y = on_host(y)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
-        weight = self._weights(classes, codes, sample_weight)
+        weight = example_weights(self.class_weight, classes, codes, sample_weight)
         xp = array_namespace(X)
         problem = SoftmaxRegression(
             X, xp.asarray(codes, device=device(X)), beside(weight, X), len(classes),
             bool(self.fit_intercept), 1 / (self.C * np.sum(weight)), *self._loss(),
         )  # fmt: skip
-        found = self._minimise(problem)
+        found = problem.minimise(self.solver, self.tol, self.max_iter)
+        if not found.success and np.max(np.abs(found.jac)) > self.tol:
+            message = f"{self.solver} stopped after {found.nit} iterations: {found.message}"
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
         self.coef_, self.intercept_ = problem.split(found.x)
         numbers = np.issubdtype(classes.dtype, np.number)
         self.classes_ = xp.asarray(classes, device=device(X)) if numbers else classes
@@ -229,7 +232,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Refuse what nothing else would."""
-        for name, wanted in (("loss", ("cross_entropy", "focal")), ("solver", ("lbfgs", "newton-cg"))):
+        for name, wanted in _CHOICES.items():
             if getattr(self, name) not in wanted:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, wanted one of {wanted}")
         if not self.C > 0:
@@ -242,41 +245,11 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             return softmax_focal_loss, smoothing | {"gamma": self.gamma}
         return cross_entropy, smoothing
 
-    def _weights(self, classes: np.ndarray, codes: np.ndarray, given: Array | None) -> np.ndarray:
-        """Return the weight of each example."""
-        weight = _check_sample_weight(None if given is None else on_host(given), codes)
-        if np.unique(codes[weight != 0]).size < 2:
-            raise ValueError("y: got one class with a weight, wanted at least two classes")
-        if self.class_weight == "balanced":
-            return weight * balanced_class_weights(codes, len(classes), sample_weight=weight)[codes]
-        return weight * compute_class_weight(self.class_weight, classes=classes, y=classes)[codes]
-
-    def _minimise(self, problem: SoftmaxRegression) -> OptimizeResult:
-        """Run the solver from zeros, and warn where it stopped early."""
-        newton = self.solver == "newton-cg"
-        # L-BFGS has a limit to the loss's change besides, which would stop it short of `tol`.
-        options = {"gtol": self.tol} | ({} if newton else {"ftol": 0, "maxls": 50})
-        found = minimize(
-            problem.value_and_gradient, np.zeros(problem.shape).reshape(-1), jac=True,
-            method="trust-ncg" if newton else "L-BFGS-B", hessp=problem.hvp if newton else None,
-            options=options | {"maxiter": self.max_iter},
-        )  # fmt: skip
-        if not found.success and np.max(np.abs(found.jac)) > self.tol:
-            message = f"{self.solver} stopped after {found.nit} iterations: {found.message}"
-            warnings.warn(message, ConvergenceWarning, stacklevel=3)
-        return found
-
     def _scores(self, X: Array, method: str) -> Array:
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=_floating(X))
-        fitted = self.coef_
-        if (array_namespace(X), device(X)) != (array_namespace(fitted), device(fitted)):
-            raise ValueError(
-                f"{type(self).__name__}.{method}(): X must use the same namespace and device as "
-                f"in fit(), got {type(X).__name__} on {device(X)}, wanted "
-                f"{type(fitted).__name__} on {device(fitted)}"
-            )
-        return X @ beside(fitted, X).T + beside(self.intercept_, X)
+        X = validate_data(self, X, reset=False, dtype=floating_dtypes(X))
+        check_same_place(X, self.coef_, f"{type(self).__name__}.{method}()")
+        return X @ beside(self.coef_, X).T + beside(self.intercept_, X)
 
     def _logits(self, X: Array, method: str) -> Array:
         return with_reference(self._scores(X, method), self.classes_.shape[0])
@@ -284,7 +257,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
 def cross_entropy_scorer(
     loss: Callable[..., Array] = cross_entropy, **options: Any
-) -> "_CrossEntropyScorer":
+) -> CrossEntropyScorer:
     """Make a scorer: the negative mean loss of a classifier's log-probabilities.
 
     Parameters
@@ -316,42 +289,4 @@ def cross_entropy_scorer(
     >>> print(f"{scores.mean():.3f}")
     -0.148
     """
-    return _CrossEntropyScorer(loss, options)
-
-
-@dataclass(frozen=True)
-class _CrossEntropyScorer:
-    """What `cross_entropy_scorer` returns."""
-
-    loss: Callable[..., Array]
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(
-        self, estimator: Any, X: Array, y: Array, sample_weight: Array | None = None
-    ) -> float:
-        """Return the negative mean loss."""
-        log_probabilities = _log_probabilities(estimator, X)
-        xp = array_namespace(log_probabilities)
-        classes, labels = on_host(estimator.classes_), on_host(y)
-        codes = np.clip(np.searchsorted(classes, labels), None, len(classes) - 1)
-        if np.any(unknown := classes[codes] != labels):
-            raise ValueError(f"y: got {labels[unknown][0]}, which the classifier has not seen")
-        codes = xp.asarray(codes, device=device(log_probabilities))
-        value = self.loss(log_probabilities, codes, sample_weight=sample_weight, **self.options)
-        return -float(value)
-
-
-def _log_probabilities(estimator: Any, X: Array) -> Array:
-    """Return them; of probabilities of 0 they are −inf."""
-    if hasattr(estimator, "predict_log_proba"):
-        return estimator.predict_log_proba(X)
-    with np.errstate(divide="ignore"):
-        probabilities = estimator.predict_proba(X)
-        return array_namespace(probabilities).log(probabilities)
-
-
-def _floating(X: Array) -> Any:
-    """Return the dtypes that are kept; the first stands for all others."""
-    dispatched = get_config()["array_api_dispatch"] and hasattr(X, "device")
-    xp = array_namespace(X) if dispatched else np
-    return [xp.float64, xp.float32]
+    return CrossEntropyScorer(loss, options)
