@@ -39,5 +39,6 @@ def check_same_place(X: Array, fitted: Array, caller: str) -> None:
         return
     got, wanted = (f"{type(array).__name__} on {device(array)}" for array in (X, fitted))
     raise ValueError(
-        f"{caller}: X must use the same namespace and device as in fit(), got {got}, wanted {wanted}"
+        f"{caller}: X must use the same namespace and device as in fit(), got {got}, "
+        f"wanted {wanted}"
     )

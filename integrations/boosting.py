@@ -25,8 +25,8 @@ from xp_xent.integrations._boosting import BoostedLoss, Objective
 from xp_xent.integrations._boosting_metrics import LightGBMMetric, XGBoostMetric
 from xp_xent.integrations._catboost import CatBoostBinary, CatBoostMulticlass
 
-Array = Any
-Loss = Callable[..., Array]
+_Array = Any
+_Loss = Callable[..., _Array]
 
 __all__ = [
     "catboost_objective",
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def xgboost_objective(
-    loss: Loss,
+    loss: _Loss,
     *,
     curvature: str = "upper_bound",
     minimum: float | None = 1e-16,
@@ -93,7 +93,7 @@ def xgboost_objective(
 
 
 def lightgbm_objective(
-    loss: Loss,
+    loss: _Loss,
     *,
     curvature: str = "friedman",
     minimum: float | None = None,
@@ -144,7 +144,7 @@ def lightgbm_objective(
     return Objective(BoostedLoss(loss, options, order="F"), curvature, minimum)
 
 
-def xgboost_metric(loss: Loss, *, name: str | None = None, **options: Any) -> XGBoostMetric:
+def xgboost_metric(loss: _Loss, *, name: str | None = None, **options: Any) -> XGBoostMetric:
     """Make a metric for XGBoost: the mean of a loss of raw scores.
 
     Parameters
@@ -183,7 +183,7 @@ def xgboost_metric(loss: Loss, *, name: str | None = None, **options: Any) -> XG
     return XGBoostMetric(boosted, name or boosted.name)
 
 
-def lightgbm_metric(loss: Loss, *, name: str | None = None, **options: Any) -> LightGBMMetric:
+def lightgbm_metric(loss: _Loss, *, name: str | None = None, **options: Any) -> LightGBMMetric:
     """Make a metric for LightGBM: the mean of a loss of raw scores.
 
     Parameters
@@ -222,7 +222,7 @@ def lightgbm_metric(loss: Loss, *, name: str | None = None, **options: Any) -> L
     return LightGBMMetric(boosted, name or boosted.name)
 
 
-def catboost_objective(loss: Loss, **options: Any) -> CatBoostBinary | CatBoostMulticlass:
+def catboost_objective(loss: _Loss, **options: Any) -> CatBoostBinary | CatBoostMulticlass:
     """Make an objective for CatBoost of a loss.
 
     Parameters

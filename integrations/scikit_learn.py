@@ -21,7 +21,7 @@ from xp_xent.integrations._softmax_regression import (
     with_reference,
 )
 
-Array = Any
+_Array = Any
 
 __all__ = ["SoftmaxClassifier", "cross_entropy_scorer"]
 
@@ -116,7 +116,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         self.tol = tol
         self.max_iter = max_iter
 
-    def fit(self, X: Array, y: Array, sample_weight: Array | None = None) -> Self:
+    def fit(self, X: _Array, y: _Array, sample_weight: _Array | None = None) -> Self:
         """Find coefficients and intercepts.
 
         Parameters
@@ -160,7 +160,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         self.n_iter_ = found.nit
         return self
 
-    def decision_function(self, X: Array) -> Array:
+    def decision_function(self, X: _Array) -> _Array:
         """Return scores: the logits, or for two classes the log-odds of the second.
 
         Parameters
@@ -176,7 +176,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         scores = self._scores(X, "decision_function")
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
-    def predict_proba(self, X: Array) -> Array:
+    def predict_proba(self, X: _Array) -> _Array:
         """Return probabilities.
 
         Parameters
@@ -191,7 +191,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """
         return softmax(self._logits(X, "predict_proba"))
 
-    def predict_log_proba(self, X: Array) -> Array:
+    def predict_log_proba(self, X: _Array) -> _Array:
         """Return logarithms of probabilities, accurate also where the probability is nearly 1.
 
         Parameters
@@ -206,7 +206,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """
         return log_softmax(self._logits(X, "predict_log_proba"))
 
-    def predict(self, X: Array) -> Array:
+    def predict(self, X: _Array) -> _Array:
         """Return the likeliest classes.
 
         Parameters
@@ -238,25 +238,25 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if not self.C > 0:
             raise ValueError(f"C: got {self.C!r}, wanted a positive number")
 
-    def _loss(self) -> tuple[Callable[..., Array], dict[str, Any]]:
+    def _loss(self) -> tuple[Callable[..., _Array], dict[str, Any]]:
         """Return the loss and its options."""
         smoothing = {"label_smoothing": self.label_smoothing}
         if self.loss == "focal":
             return softmax_focal_loss, smoothing | {"gamma": self.gamma}
         return cross_entropy, smoothing
 
-    def _scores(self, X: Array, method: str) -> Array:
+    def _scores(self, X: _Array, method: str) -> _Array:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=floating_dtypes(X))
         check_same_place(X, self.coef_, f"{type(self).__name__}.{method}()")
         return X @ beside(self.coef_, X).T + beside(self.intercept_, X)
 
-    def _logits(self, X: Array, method: str) -> Array:
+    def _logits(self, X: _Array, method: str) -> _Array:
         return with_reference(self._scores(X, method), self.classes_.shape[0])
 
 
 def cross_entropy_scorer(
-    loss: Callable[..., Array] = cross_entropy, **options: Any
+    loss: Callable[..., _Array] = cross_entropy, **options: Any
 ) -> CrossEntropyScorer:
     """Make a scorer: the negative mean loss of a classifier's log-probabilities.
 
