@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_torch_array
+from array_api_compat import array_namespace, device, is_cupy_array, is_torch_array
 from scipy.optimize import OptimizeResult, minimize
 
 from xp_xent import hvp, value_and_grad
@@ -109,7 +109,9 @@ def on_host(array: Array) -> np.ndarray:
     """Return an array of any library, or a sequence, as NumPy's."""
     if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack__"):
         return np.asarray(array)
-    if is_torch_array(array):  # its own conversion stays on the device
+    if is_cupy_array(array):
+        return array.get()
+    if is_torch_array(array):
         array = array.detach().cpu()
     return np.from_dlpack(array, device="cpu")
 

@@ -73,7 +73,8 @@ def xgboost_objective(
     TypeError
         Another `loss`, or an option that the boosting library decides.
     ValueError
-        An unknown `curvature`; called, labels that are no classes, or one score for K of them.
+        An unknown `curvature`. When called: labels that are no classes, one score for K of them, or
+        an upper bound of a focal or poly loss of smoothed labels, which has no closed form.
 
     See Also
     --------
