@@ -286,7 +286,7 @@ def cross_entropy_scorer(
     >>> from xp_xent.integrations.scikit_learn import SoftmaxClassifier, cross_entropy_scorer
     >>> X, y = load_iris(return_X_y=True)
     >>> scores = cross_val_score(SoftmaxClassifier(), X, y, scoring=cross_entropy_scorer())
-    >>> print(f"{scores.mean():.3f}")
-    -0.148
+    >>> print(f"{scores.mean():.2f}")
+    -0.14
     """
     return CrossEntropyScorer(loss, options)

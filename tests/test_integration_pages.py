@@ -15,7 +15,9 @@ PAGES = sorted((Path(__file__).parents[1] / "docs" / "integrations").glob("*.md"
 @pytest.mark.filterwarnings("ignore:Failed to import numba:UserWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": page.stem}
     with patch.dict(os.environ):

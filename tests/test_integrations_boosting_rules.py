@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import pickle
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from xp_xent import (
     softmax,
     softmax_focal_loss,
 )
+from xp_xent.integrations import boosting
 from xp_xent.integrations.boosting import (
     catboost_objective,
     lightgbm_metric,
@@ -137,3 +139,7 @@ def test_on_cupy() -> None:
     answer = objective(LABELS, cupy.asarray(SCORES), WEIGHTS)
     for ours, wanted in zip(answer, objective(LABELS, SCORES, WEIGHTS), strict=True):
         np.testing.assert_allclose(cupy.asnumpy(ours), wanted, rtol=1e-12)
+
+
+def test_examples_of_the_docstrings() -> None:
+    assert doctest.testmod(boosting).failed == 0

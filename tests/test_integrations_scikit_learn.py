@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from xp_xent import cross_entropy, softmax_focal_loss
+from xp_xent.integrations import scikit_learn
 from xp_xent.integrations.scikit_learn import SoftmaxClassifier, cross_entropy_scorer
 
 FIVE_DIGITS = 5e-6
@@ -217,3 +219,7 @@ def test_refusals_and_warnings() -> None:
         SoftmaxClassifier().fit(features, labels * 0)
     with pytest.warns(ConvergenceWarning, match="lbfgs stopped after 2 iterations"):
         SoftmaxClassifier(max_iter=2).fit(features, labels)
+
+
+def test_examples_of_the_docstrings() -> None:
+    assert doctest.testmod(scikit_learn).failed == 0
