@@ -88,8 +88,10 @@ class BoostedLoss:
         """Return scores of rows, targets as the loss takes them, and a weight for each loss."""
         if not self.binary:
             scores = self._by_rows(scores, labels.shape[0])
-        if self.binary or labels.size == scores.size:
+        if labels.size == scores.size:
             targets = labels.reshape(scores.shape)
+        elif self.binary:
+            raise ValueError(f"labels: got {labels.size} of them, {self.name} wants {scores.size}")
         else:
             targets = _class_labels(labels)
         if weight is not None and self.binary and scores.ndim > 1:

@@ -129,6 +129,8 @@ def test_refusals() -> None:
         lightgbm_objective(cross_entropy, curvature="2p")
     with pytest.raises(ValueError, match="set num_class"):
         xgboost_objective(cross_entropy)(LABELS, SCORES[:, 0])
+    with pytest.raises(ValueError, match="labels: got 5 of them, sigmoid_focal_loss wants 15"):
+        xgboost_objective(sigmoid_focal_loss)(LABELS > 0, SCORES)
     with pytest.raises(ValueError, match="labels: got fractions or NaN"):
         xgboost_objective(cross_entropy)(LABELS + 0.5, SCORES)
 
