@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "xp_xent"
 SOURCES = sorted(
     path
-    for folder in ("xp_xent", "backends", "benchmarks", "conformance", "verify")
+    for folder in ("xp_xent", "backends", "benchmarks", "conformance", "integrations", "verify")
     for path in (ROOT / folder).rglob("*.py")
 )
 

@@ -19,6 +19,7 @@ MAPPING = {
     "backends": "xp_xent/backends",
     "benchmarks": "xp_xent/benchmarks",
     "conformance": "xp_xent/conformance",
+    "integrations": "xp_xent/integrations",
     "verify": "xp_xent/verify",
 }
 DOCTESTS = """

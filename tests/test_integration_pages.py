@@ -1,0 +1,30 @@
+"""The code of docs/integrations/ runs, page by page, where the framework is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+PAGES = sorted((Path(__file__).parents[1] / "docs" / "integrations").glob("*.md"))
+
+
+@pytest.mark.filterwarnings("ignore:Failed to import numba:UserWarning")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": page.stem}
+    with patch.dict(os.environ):
+        for block in blocks:
+            try:
+                exec(compile(block, str(page), "exec"), names)
+            except ModuleNotFoundError as missing:
+                if str(missing.name).startswith("xp_xent"):
+                    raise
+                pytest.skip(f"could not import '{missing.name}'")
