@@ -62,6 +62,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "sample weights": ({"sample_weight": RNG.random(60)}, {"z_loss": 1e-3}),
     "a mask": ({"where": np.arange(60) % 3 > 0}, {"softcap": 5.0}),
+    "a temperature": ({}, {"softcap": 5.0, "temperature": 0.5}),
     "ignored labels": ({"targets": np.where(LABELS == 2, -100, LABELS)}, {}),
     "another label ignored": ({}, {"ignore_index": 1}),
     "a normalizer": ({}, {"normalizer": 7}),
@@ -92,6 +93,7 @@ def test_options_and_arrays(tmp_path: Path, name: str, monkeypatch: pytest.Monke
     shares = {key: x for key, x in beside.items() if key != "weight"}
     cap = model.pop("softcap", None)
     logits = arrays["logits"] if cap is None else cap * np.tanh(arrays["logits"] / cap)
+    logits = logits / options.get("temperature", 1)
     plain = xp_xent.perplexity(logits, arrays["targets"], **model, **shares)
     assert found["perplexity"] == pytest.approx(float(plain), rel=1e-5)
 

@@ -260,5 +260,16 @@ def test_the_way_is_short_on_torch() -> None:
     assert len(files) <= 11, files
 
 
+def test_the_way_is_short_on_jax() -> None:
+    """What `jit` has compiled calls nothing here; without `jit`, a kept program is looked up."""
+    jax = pytest.importorskip("jax")
+    z, y = jax.numpy.asarray(LOGITS), jax.numpy.asarray(LABELS)
+    slope = jax.jit(jax.grad(cross_entropy))
+    assert way(lambda: slope(z, y)) == ([], [])
+    passed, files = way(lambda: cross_entropy(z, y))
+    assert len(passed) <= 60, passed
+    assert len(files) <= 10, files
+
+
 def test_the_protocol_is_small() -> None:
     assert len([name for name in dir(Backend) if not name.startswith("_")]) <= 25

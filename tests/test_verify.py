@@ -41,6 +41,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"normalizer": 17.0}, {"weight": np.linspace(0.5, 2.0, 7)},
     {"sample_weight": RNG.uniform(0.1, 3.0, (3, 20)), "label_smoothing": 0.2},
     {"where": RNG.random((3, 20)) < 0.5},
+    {"temperature": 0.7}, {"temperature": 3.0, "softcap": 4.0, "z_loss": 1e-2},
 ]  # fmt: skip
 
 
@@ -133,6 +134,8 @@ def test_a_usual_value_is_found_from_one_number() -> None:
         ({"label_smoothing": 0.1}, {}, ("smoothing", {"label_smoothing": 0.0})),
         ({"z_loss": 1e-2}, {}, ("z-loss", {"z_loss": 0.0})),
         ({"softcap": 5.0}, {}, ("softcap", {"softcap": None})),
+        ({"temperature": 2.0}, {}, ("temperature", {"temperature": 1.0})),
+        ({"temperature": 2.0}, {"temperature": 0.5}, ("temperature", {"temperature": 0.5})),
         ({"reduction": "sum"}, {}, ("reduction-mean", {})),
         ({"weight": np.linspace(0.5, 2.0, 7)}, {}, ("class-weights-missing", {})),
     ],

@@ -127,6 +127,7 @@ def measure(
     """
     options = {name: x for name, x in options.items() if name not in ("axis", "ignore_index")}
     denominator, cap = options.pop("normalizer", None), options.get("softcap")
+    temperature = options.get("temperature", 1.0)
     arrays, z, y, counted = pair.arrays, pair.z, pair.y, pair.counted()
     class_weight, sums, start = arrays.get("weight"), _Sums(pair.classes), 0
     names = {"logits": pair.logits, "targets": pair.targets} | {name: name for name in ARRAYS}
@@ -139,6 +140,7 @@ def measure(
         share = np.where(keep, _part(arrays.get("sample_weight"), index, 1.0), 0.0)
         with arrays.asked(**names), np.errstate(all="ignore"):
             model = rows if cap is None else cap * np.tanh(rows / cap)
+            model = model / temperature
             plain = cross_entropy(model, targets, where=keep, reduction="none").astype(np.float64)
             sure = np.exp(model.max(axis=-1) - logsumexp(model)).astype(np.float64)
             full = nats = share * plain

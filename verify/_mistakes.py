@@ -162,6 +162,10 @@ PENALTIES = (1e-4, 1e-3, 1e-5, 1e-2, 2e-4, 5e-4, 0.1)
 
 
 def temperature(p: Pipeline, _: Facts) -> Iterator[Change]:
+    if any(name == "temperature" for name, _ in p.steps):
+        yield Change("temperature", lambda _: {"temperature": 1.0},
+                     lambda p, _: with_step(p, "temperature", None),
+                     did="did not divide the logits by a temperature")  # fmt: skip
     yield Change("temperature", lambda t: {"temperature": t},
                  lambda p, t: with_step(p, "temperature", t),
                  Free((1.5, 0.4, 6.0), True, 0.005, 200.0, 1.0), TEMPERATURES)  # fmt: skip

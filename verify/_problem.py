@@ -10,7 +10,7 @@ import numpy as np
 import xp_xent
 from xp_xent.backends import dtype_name, owner_of
 from xp_xent.verify._case import BinaryCase, Case
-from xp_xent.verify._pipeline import Pipeline
+from xp_xent.verify._pipeline import Pipeline, Step
 from xp_xent.verify._stored import BadInput
 
 LOSSES = (
@@ -171,9 +171,10 @@ def _softmax(loss: str, given: dict[str, Any], options: dict[str, Any]) -> Probl
         axis,
     )
     kind = "weights" if labelled and weight is not None else "count"
-    softcap = options.get("softcap")
+    softcap, temperature = options.get("softcap"), float(options.get("temperature", 1.0))
+    steps: tuple[Step, ...] = () if softcap is None else (("softcap", float(softcap)),)
     pipeline = Pipeline(
-        steps=() if softcap is None else (("softcap", float(softcap)),),
+        steps=steps if temperature == 1 else (*steps, ("temperature", temperature)),
         form="none" if loss == "nll_loss" else "softmax",
         shift=int(loss == "next_token_cross_entropy"),
         ignore_index=options.get("ignore_index", -100) if labelled else None,

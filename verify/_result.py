@@ -277,5 +277,5 @@ def asked_of(asked: dict[str, Any]) -> dict[str, Any]:
     """Give the asked options' values, as the rules' lines name them."""
     defaults = {"asked_ignore_index": -100, "asked_label_smoothing": 0.0,
                 "asked_smoothing": "uniform", "asked_z_loss": 0.0,
-                "asked_softcap": None}  # fmt: skip
+                "asked_softcap": None, "asked_temperature": 1.0}  # fmt: skip
     return defaults | {f"asked_{name}": value for name, value in asked.items()}

@@ -78,7 +78,9 @@ RULES: dict[str, Rule] = {
         mistakes.softmax_twice,
     ),
     "temperature": Rule(
-        "divided the logits by {temperature:.4g}", "leave the temperature out", mistakes.temperature
+        "divided the logits by {temperature:.4g}",
+        "temperature={asked_temperature:.4g}",
+        mistakes.temperature,
     ),
     "softcap": Rule(
         "capped the logits at ±{softcap:.4g}", "softcap={asked_softcap}", mistakes.softcap

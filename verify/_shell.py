@@ -147,7 +147,7 @@ def _plain(value: Any) -> Any:
 
 
 # What a loss has and no command asks for: other results, and what certified values leave out.
-UNASKED = ("class_where", "temperature", "return_stats")
+UNASKED = ("class_where", "return_stats")
 
 
 def options(

@@ -42,7 +42,8 @@ def own_rows(case: Case, pipeline: Pipeline, targets: Targets, index: Index, met
         `BALLS` or `PAIRS`.
     """
     z, masses = case.rows(index), smoothed(case, pipeline, targets, index)
-    cap, plain = dict(pipeline.steps).get("softcap"), pipeline.form == "none"
+    steps, plain = dict(pipeline.steps), pipeline.form == "none"
+    cap, temperature = steps.get("softcap"), steps.get("temperature", 1.0)
     kept = targets.counted(pipeline)[index]
     masked = z == -np.inf
     good = kept & np.all(np.isfinite(z) | (masked & (not plain)), axis=-1)
@@ -58,7 +59,8 @@ def own_rows(case: Case, pipeline: Pipeline, targets: Targets, index: Index, met
     if good.any():
         compute: Callable[..., Rows] = _balls if method == BALLS else _pairs
         with np.errstate(all="ignore"):
-            found = compute(z[good], masses.to(z.shape).at(good), cap, pipeline.z_loss, plain)
+            masses = masses.to(z.shape).at(good)
+            found = compute(z[good], masses, cap, temperature, pipeline.z_loss, plain)
         for whole, part in zip(result, found, strict=True):
             whole.high[good], whole.low[good] = part
     return result
@@ -102,13 +104,19 @@ def _capped(z: Floats, cap: float) -> tuple[Pair, Pair]:
     return pairs.multiply(caps, signed), slope
 
 
-def _pairs(z: Floats, a: Pair, cap: float | None, z_loss: float, plain: bool) -> Rows:
+def _pairs(
+    z: Floats, a: Pair, cap: float | None, temperature: float, z_loss: float, plain: bool
+) -> Rows:
     """Compute rows by sums of positive pairs, none of which has its largest term in it."""
     if plain:
         return Rows(pairs.total(pairs.minus(pairs.multiply(a, pair(z)))), pairs.minus(a))
     shape, none, ones = z.shape, pair(np.zeros_like(z)), pair(np.ones_like(z))
     given, slope = (pair(z), None) if cap is None else _capped(z, cap)
     absent = given.high == -np.inf
+    if temperature != 1:
+        by = pair(np.full_like(z, temperature))
+        given = pairs.choose(absent, given, pairs.divide(given, by))
+        slope = pairs.divide(ones if slope is None else slope, by)
     top = np.argmax(given.high, axis=-1)
     m = given.at((np.arange(len(z)), top))
     lead = pairs.choose(absent, pair(np.full_like(z, -800.0)), pairs.subtract(given, m.to(shape)))
@@ -132,7 +140,9 @@ def _pairs(z: Floats, a: Pair, cap: float | None, z_loss: float, plain: bool) ->
     return Rows(loss, gradient if slope is None else pairs.multiply(gradient, slope))
 
 
-def _balls(z: Floats, a: Pair, cap: float | None, z_loss: float, plain: bool) -> Rows:
+def _balls(
+    z: Floats, a: Pair, cap: float | None, temperature: float, z_loss: float, plain: bool
+) -> Rows:
     """Enclose rows, with more bits until each number is pinned."""
     from flint import arb, ctx
 
@@ -143,7 +153,7 @@ def _balls(z: Floats, a: Pair, cap: float | None, z_loss: float, plain: bool) ->
         while True:
             with ctx.workprec(precision):
                 mass = [arb(x) + arb(y) if y else arb(x) for x, y in zip(high, low, strict=True)]
-                found = _ball(arb, row, mass, cap, z_loss, plain)
+                found = _ball(arb, row, mass, cap, temperature, z_loss, plain)
                 parts = [_parts(arb, x) for x in found]
             if None not in parts or precision > 4096:
                 break
@@ -156,7 +166,13 @@ def _balls(z: Floats, a: Pair, cap: float | None, z_loss: float, plain: bool) ->
 
 
 def _ball(
-    arb: Any, row: list[float], mass: list[Any], cap: float | None, z_loss: float, plain: bool
+    arb: Any,
+    row: list[float],
+    mass: list[Any],
+    cap: float | None,
+    temperature: float,
+    z_loss: float,
+    plain: bool,
 ) -> list[Any]:
     """Enclose a row's loss, then each entry of its gradient, by the textbook's formulas."""
     if plain:
@@ -168,6 +184,7 @@ def _ball(
     else:
         tanh = [arb(1 if x > 0 else -1) if np.isinf(x) else (arb(x) / cap).tanh() for x in row]
         given, slope = [cap * x for x in tanh], [1 - x * x for x in tanh]
+    given = [None if x is None else x / arb(temperature) for x in given]
     top = given[max(range(len(row)), key=lambda c: row[c])]
     e = [arb(0) if x is None else (x - top).exp() for x in given]
     whole = sum(e, arb(0))
@@ -177,7 +194,7 @@ def _ball(
     if z_loss:
         loss, pull = loss + arb(z_loss) * lse * lse, pull + 2 * arb(z_loss) * lse
     by_whole = pull / whole
-    entries = [by_whole * x - a for x, a in zip(e, mass, strict=True)]
+    entries = [(by_whole * x - a) / temperature for x, a in zip(e, mass, strict=True)]
     if slope is not None:
         entries = [x * s for x, s in zip(entries, slope, strict=True)]
     return [loss, *entries]
