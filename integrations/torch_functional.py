@@ -247,11 +247,11 @@ def _binary_cross_entropy_with_logits(
 @torch.jit.ignore
 def _kl_div(input: Tensor, target: Tensor, reduction: str, log_target: bool) -> Tensor:
     if reduction == "batchmean":  # a row is all of an example
-        input, target, reduction = _examples(input), _examples(target), "mean"
+        rows, targets, reduction = _examples(input), _examples(target), "mean"
     else:  # a row is an element
-        input, target = input.unsqueeze(-1), target.unsqueeze(-1)
+        rows, targets = input.unsqueeze(-1), target.unsqueeze(-1)
     return xp_xent.kl_divergence(
-        input, target, normalized=True, log_targets=log_target, reduction=reduction
+        rows, targets, normalized=True, log_targets=log_target, reduction=reduction
     )
 
 

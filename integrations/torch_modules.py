@@ -1,5 +1,5 @@
 # ruff: noqa: A002 (PyTorch's names of arguments)
-"""PyTorch's modules of losses, with `forward` this library's: buffers and printing are PyTorch's."""
+"""PyTorch's modules of losses with a `forward` of this library's; all else is inherited."""
 
 import torch
 from torch import Tensor

@@ -1,8 +1,8 @@
 """PyTorch's own samples of its losses, through the drop-in: how many pass.
 
-``python tests/_opinfo_count.py`` prints a line a function. A sample passes where value and gradients
-are PyTorch's own to `torch.testing.assert_close`, in float64 and float32, and where, in float64,
-`gradcheck` and `gradgradcheck` find no fault.
+``python tests/_opinfo_count.py`` prints a line a function. A sample passes where value and
+gradients are PyTorch's own to `torch.testing.assert_close`, in float64 and float32, and where, in
+float64, `gradcheck` and `gradgradcheck` find no fault.
 """
 
 from __future__ import annotations
