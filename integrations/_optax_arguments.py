@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 Array = Any
+ArrayLike = Any
 Axes = int | tuple[int, ...] | None
 Masks = dict[str, Array]
 

@@ -4,14 +4,12 @@ Parameters, their order and defaults are optax's, and so is what `axis` and `whe
 and refusals are this library's: what that changes is listed on the documentation's page of optax.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 import xp_xent
-from xp_xent.integrations._optax_arguments import joined, masks, of_probabilities
-from xp_xent.integrations._optax_divergences import (
+from xp_xent.integrations._optax_arguments import ArrayLike, Axes, joined, masks, of_probabilities
+from xp_xent.integrations.optax_divergences import (
     kl_divergence,
     kl_divergence_with_log_targets,
 )
@@ -26,9 +24,6 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
 ]
-
-ArrayLike = Any
-Axes = int | tuple[int, ...] | None
 
 
 def softmax_cross_entropy(

@@ -15,8 +15,8 @@ optax = pytest.importorskip("optax")
 
 import jax.numpy as jnp  # noqa: E402
 
-from xp_xent.integrations import _optax_divergences  # noqa: E402
 from xp_xent.integrations import optax as drop_in  # noqa: E402
+from xp_xent.integrations import optax_divergences  # noqa: E402
 
 RNG = np.random.default_rng(0)
 Z = RNG.normal(size=(2, 3, 4))
@@ -137,7 +137,7 @@ class TestDifferences:
 
 def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with jax.enable_x64(False):
-        for module in (drop_in, _optax_divergences):
+        for module in (drop_in, optax_divergences):
             found = doctest.testmod(module)
             assert found.attempted > 4
             assert not found.failed

@@ -1,17 +1,12 @@
 """optax's divergences, which its functions of log-probabilities are."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 import xp_xent
-from xp_xent.integrations._optax_arguments import of_probabilities
+from xp_xent.integrations._optax_arguments import ArrayLike, Axes, of_probabilities
 
 __all__ = ["kl_divergence", "kl_divergence_with_log_targets"]
-
-ArrayLike = Any
-Axes = int | tuple[int, ...] | None
 
 
 def kl_divergence(
