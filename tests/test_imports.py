@@ -123,7 +123,12 @@ def test_all_is_exact(source: Path) -> None:
         body = ast.parse((package / "__init__.py").read_text(encoding="utf-8")).body
         assert declared == set().union(*(reexports(node, dotted) for node in body))
     elif declared is not None:
-        assert declared == names
+        # A long module is cut in files of its name, torch in torch_modules; it offers them all.
+        parts = f"xp_xent.{source.parent.name}.{source.stem}_"
+        body = ast.parse(source.read_text(encoding="utf-8")).body
+        own = [x for x in body if isinstance(x, ast.ImportFrom)]
+        taken = {a.name for x in own if f"{x.module}".startswith(parts) for a in x.names}
+        assert declared == names | taken
 
 
 def sections_of(docstring: str) -> dict[str, str]:
