@@ -16,7 +16,9 @@ from xp_xent.verify._rules import changes
 MOST = 3  # explanations that are named
 # A pair is one of some thousands: a number with fewer bits than this would fit some of them.
 BITS = 14.0
-CLOSE = 0.1  # how near to it a pair's number has to be, of what is allowed, for the same reason
+# How near to it one number has to be, of what is allowed, to be that of a pair for the same reason, or
+# that of logits which were rounded: this changes a loss hardly more than a computation may err.
+CLOSE = 0.1
 WORSE = 0.3  # up to here of what is allowed, one explanation fits as well as another
 
 
@@ -118,7 +120,8 @@ def _matching(
                 continue
             tried.add(pipeline)
             misfit = evidence.misfit(pipeline)
-            allowed = CLOSE if evidence.alone and len(changed) > 1 else 1.0
+            small = len(changed) > 1 or changed[0].rule == "rounded"
+            allowed = CLOSE if evidence.alone and small else 1.0
             if misfit <= allowed and evidence.confirmed(pipeline):
                 pairs = list(zip(changed, values, strict=True))
                 rules = tuple((change.rule, change.options(x)) for change, x in pairs)
