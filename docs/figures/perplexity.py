@@ -10,7 +10,7 @@ TEXT = "the loss of a model is what the model pays for a letter that it did not 
 
 
 def draw(axes: Any) -> None:
-    """Train a table of 27 letters by 27, and draw its perplexity after each step."""
+    """Train a table of letters by letters, and draw its perplexity before each step."""
     alphabet = sorted(set(TEXT))
     tokens = np.asarray([alphabet.index(letter) for letter in TEXT])
     table, seen = np.zeros((len(alphabet), len(alphabet))), []

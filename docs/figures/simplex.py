@@ -19,7 +19,7 @@ def draw(axes: Any) -> None:
     start, step = p @ CORNERS, (softmax(logits - 0.1 * slope) - p) @ CORNERS
     axes.fill(*CORNERS.T, fill=False, edgecolor="0.6")
     axes.quiver(*start.T, *step.T, np.hypot(*step.T), angles="xy", cmap="viridis")
-    for corner, name, side in zip(CORNERS, ("true class", "class 1", "class 2"), ("top", "top", "bottom")):
-        axes.annotate(name, corner, ha="center", va=side)
+    for (x, y), name in zip(CORNERS, ("true class", "class 1", "class 2"), strict=True):
+        axes.text(x, y + (0.03 if y else -0.05), name, ha="center")
     axes.set(aspect="equal", xlim=(-0.15, 1.15), ylim=(-0.1, 1.0))
     axes.axis("off")
