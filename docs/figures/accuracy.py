@@ -13,7 +13,8 @@ LEAST = 1e-9  # an exact answer is drawn here
 def losses(subject: Any, logits: Any) -> Any:
     """Ask for each row alone: some peers have a mean only."""
     backend = backends.get(subject.backend)
-    label = backend.asarray(np.zeros(1), dtype="int32")
+    width = "int32" if subject.backend == "jax" else "int64"  # each one's own
+    label = backend.asarray(np.zeros(1), dtype=width)
     loss = subject.functions["cross_entropy"]
     rows = (backend.asarray(row[None], dtype="float32") for row in logits)
     return np.asarray([float(backend.to_numpy(loss(row, label))) for row in rows])
