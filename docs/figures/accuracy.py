@@ -40,5 +40,5 @@ def draw(axes: Any) -> None:
         label = f"xp_xent, worst of {len(libraries)} libraries" if ours else name
         axes.semilogy(odds, error, label=label, linewidth=3 if ours else 1, zorder=2 + ours)
     axes.set(xlabel="log-odds of the true class", ylabel="relative error of the loss, float32")
-    axes.set_ylim(LEAST / 2, 1e6)
+    axes.set_ylim(LEAST / 2, 1e9)
     axes.legend(fontsize=8, loc="upper left")
