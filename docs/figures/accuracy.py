@@ -1,5 +1,6 @@
 """Relative error of a row's loss against its log-odds, for this library and each peer."""
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,12 @@ def draw(axes: Any) -> None:
         libraries |= {subject.backend} if ours else set()
         error = np.maximum(np.abs(losses(subject, logits) - truth) / truth, LEAST)
         worst[name] = np.maximum(error, worst.get(name, LEAST))
-    for name, error in worst.items():
+    for (name, error), line in zip(worst.items(), cycle(("-", "--", "-.", ":")), strict=False):
         ours = name == "xp_xent"
         label = f"xp_xent, worst of {len(libraries)} libraries" if ours else name
-        axes.semilogy(odds, error, label=label, linewidth=3 if ours else 1, zorder=2 + ours)
+        axes.semilogy(
+            odds, error, label=label, linestyle=line, linewidth=3 if ours else 1.3, zorder=2 - ours
+        )
     axes.set(xlabel="log-odds of the true class", ylabel="relative error of the loss, float32")
     axes.set_ylim(LEAST / 2, 1e9)
     axes.legend(fontsize=8, loc="upper left")
