@@ -86,11 +86,14 @@ def jensen_shannon_bounds(
 ) -> Bounds:
     """Bound the errors of a row of jensen_shannon_divergence.
 
-    What a class adds is not negative, and has the relative error of its probabilities; of its parts
-    p (1 − β) log(p/m) and q β log(q/m) a few roundings are left, and where log(q/p) is small in the
-    whole row, as much less. The slope's parts count without their signs.
+    What a class adds is p (1 − β) log(p/m) + q β log(q/m), and to the first order these are what
+    the relative errors of p and q are multiplied by, for those of m cancel. In the slope,
+    p (1 − β) log(p/m), the logarithm has the error of log(q/p) times β q/m: the sum of these
+    relative errors, or where log(q/p) is small in the whole row, as much less, but for what
+    differences of the logits have been rounded by. Parts count without signs.
     """
     a, b = of_rows(logits, dtype), of_rows(target_logits, dtype)
+    by_p, by_q = a.rare + weighting(dtype), b.rare + weighting(dtype)
     relative = np.maximum(a.rare, b.rare) + weighting(dtype)
     m = beta * b.p + (1 - beta) * a.p
     first = np.where(a.p > 0, (1 - beta) * np.abs(np.log(a.p / m)), 0.0)
@@ -102,9 +105,14 @@ def jensen_shannon_bounds(
     relative = np.where(both, relative, np.where(a.p > 0, a.rare, b.rare) + weighting(dtype))
     terms = (1 - beta) * a.p * np.log(np.where(a.p > 0, a.p / m, 1.0))
     terms = np.abs(terms + beta * b.p * np.log(np.where(b.p > 0, b.p / m, 1.0)))
-    sizes = near * (a.p * first + b.p * second) * weighting(dtype)
+    z, w = (np.where(both, np.asarray(x, np.float64), 0.0) for x in (logits, target_logits))
+    rounding = FORMATS[dtype].eps * np.max(np.abs(w - z))
+    sizes = a.p * first * (near * by_p + rounding) + b.p * second * (near * by_q + rounding)
     error = np.sum(terms * relative + sizes) + tiny
-    gradient = a.p * (first * relative + np.sum(a.p * first * relative))
+    log_ratio = near * (by_p + by_q) + 2 * rounding
+    log_ratio = np.where(both, log_ratio * (1 - beta) * beta * b.p / m, 0.0)
+    slope = first * relative + log_ratio
+    gradient = a.p * (slope + np.sum(a.p * slope))
     return Bounds(np.asarray(error), np.where(a.p > 0, gradient + tiny, 0.0))
 
 

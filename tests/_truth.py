@@ -68,10 +68,6 @@ def truth(case: Case, dtype: str = "float64") -> Truth:
             slope, error = by_targets(case, dtype)
             of.gradients.append(slope)
             of.gradient_errors.append(error)
-        if case.loss == "jensen_shannon_divergence":
-            # An entry is a difference of what is accurate, and may be next to nothing of it.
-            of.value_error = 8 * of.value_error
-            of.gradient_errors = [8 * error for error in of.gradient_errors]
         return of
 
 
@@ -216,8 +212,17 @@ def _target_scale(case: Case) -> Array:
         u = [np.where(part, x, -np.inf) / temperature for x in (logits, targets)]
         e = [np.exp(x - x.max(axis=axis, keepdims=True)) for x in u]
         p, q = (x / x.sum(axis=axis, keepdims=True) for x in e)
-        log = np.log(np.where(part, q, 1) / np.where(part, beta * q + (1 - beta) * p, 1))
-        by_q = q * np.abs(beta * log) / temperature
+        m = np.where(part, beta * q + (1 - beta) * p, 1)
+        both = (p > 0) & (q > 0)
+        apart = np.where(both, np.abs(np.log(np.where(both, q, 1) / np.where(both, p, 1))), 1)
+        near = np.minimum(np.max(np.where(part, apart, 0), axis=axis, keepdims=True), 1)
+        # Besides, the error of log(q/p), as much less where that is small in the whole row, but for
+        # what differences of the logits are rounded by.
+        u = [np.where(both, x, 0) for x in u]
+        offset = np.abs(u[1] - u[0]).max(axis=axis, keepdims=True)
+        near = np.maximum(near, offset / 4)
+        log = np.abs(beta * np.log(np.where(part, q, 1) / m)) + near * beta * (1 - beta) * p / m
+        by_q = q * log / temperature
         return np.asarray(by_q + q * by_q.sum(axis=axis, keepdims=True))
     hit, miss = np.logaddexp(0, -logits), np.logaddexp(0, logits)
     if case.loss == "binary_cross_entropy_with_logits":
