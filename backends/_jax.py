@@ -19,8 +19,9 @@ class Jax(Sums, Adapter):
         super().__init__()
         import jax
 
-        from xp_xent.backends import _jax_explicit, _jax_plans, _jax_stated
+        from xp_xent.backends import _jax_explicit, _jax_functions, _jax_plans, _jax_stated
 
+        self.xp = _jax_functions.namespace()
         self.jax, self.stated, self.explicit = jax, _jax_stated, _jax_explicit
         self.plans = _jax_plans.Plans(self._evaluate, self.can_read_values)
 

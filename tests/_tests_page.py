@@ -73,7 +73,7 @@ OPTIONS = {
         "test_value_grad_and_curvature.py::test_upper_bound_is_the_sum_of_magnitudes[B"
     ),
     ("value_and_grad", "argnums"): "test_gradients.py::TestArgnums::test_",
-    ("value_and_grad", "out"): "test_out.py::test_same_bits[B",
+    ("value_and_grad", "out"): "test_out.py::test_same_bits[",
     ("value_and_grad", "cotangent"): "test_gradients.py::TestCotangent::test_weights_the_rows[B",
 }
 # What a test of an ONNX model asks of a function that is no loss

@@ -205,7 +205,7 @@ TIGHT = {
     "maps": (0.85, 0.55),
     "focal": (0.65, 0.40),
     "spread_focal": (0.5, 0.15),
-    "other_losses": (0.6, 0.45),
+    "other_losses": (0.6, 0.4),
     "extreme_logits": (0.75, 0.65),
     "regularisers": (0.65, 0.45),
     "options": (0.85, 0.7),
