@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,7 @@ FIVE_DIGITS = 5e-6
 VOCABULARY, LENGTH, CLASSES = 97, 12, 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads would wait for each other, a hundred times as long, where others use the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model(kind: type) -> Any:
