@@ -54,12 +54,14 @@ class Model(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.05)
 
 
-def loader() -> Any:
-    """Batches of 8, 8 and 4, some rows without a label."""
+def loader(size: int = 8) -> Any:
+    """Rows, in batches of 8, 8 and 4, or of another size; some have no label."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(20) % CLASSES
     labels[:3] = -100
-    return DataLoader(TensorDataset(torch.randn(20, 4, generator=generator), labels), batch_size=8)
+    return DataLoader(
+        TensorDataset(torch.randn(20, 4, generator=generator), labels), batch_size=size
+    )
 
 
 def trainer(folder: Path, epochs: int, **options: Any) -> Any:
@@ -70,10 +72,12 @@ def trainer(folder: Path, epochs: int, **options: Any) -> Any:
     )  # fmt: skip
 
 
-def fit(criterion: Any, folder: Path, epochs: int = 2, **options: Any) -> tuple[Any, Any]:
+def fit(
+    criterion: Any, folder: Path, epochs: int = 2, size: int = 8, **options: Any
+) -> tuple[Any, Any]:
     torch.manual_seed(0)
     model, fitted = Model(criterion), trainer(folder, epochs, **options)
-    fitted.fit(model, loader(), loader())
+    fitted.fit(model, loader(size), loader())
     return model, fitted
 
 
@@ -108,6 +112,16 @@ def test_a_validation_weighs_each_label_once(tmp_path: Path) -> None:
     mean = cross_entropy(model.layer(data[0]).detach(), data[1])
     assert logged["loss"] == pytest.approx(float(mean), rel=FIVE_DIGITS)
     assert logged["perplexity"] == pytest.approx(float(mean.exp()), rel=FIVE_DIGITS)
+
+
+def test_accumulated_batches_are_one_batch(tmp_path: Path) -> None:
+    """Lightning divides each loss by the number of batches, and so the labels' number is."""
+    parts, _ = fit(partial(cross_entropy, normalizer=17 / 3), tmp_path, accumulate_grad_batches=3)
+    means, _ = fit(cross_entropy, tmp_path, accumulate_grad_batches=3)
+    whole, _ = fit(cross_entropy, tmp_path, size=20)
+    weights = [model.layer.weight for model in (parts, means, whole)]
+    assert torch.allclose(weights[0], weights[2], rtol=1e-4)
+    assert not torch.allclose(weights[1], weights[2], rtol=1e-3)
 
 
 def test_bfloat16(tmp_path: Path) -> None:

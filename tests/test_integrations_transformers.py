@@ -144,6 +144,8 @@ def test_counts_of_every_kind() -> None:
         for outputs in ({"logits": z}, (z,)):
             assert loss(outputs, y, num_items_in_batch=count) == pytest.approx(float(total) / 8)
     assert loss((z,), y) == pytest.approx(float(total) / 4)
+    none = loss((z[:2],), torch.full((2,), -100), num_items_in_batch=torch.tensor(0))
+    assert none.isnan()  # as Transformers' own
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
