@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 from xp_xent import cross_entropy
 
-Array = Any
+_Array = Any
 
 __all__ = ["CrossEntropy", "Perplexity"]
 
@@ -69,10 +69,10 @@ class CrossEntropy(Metric):
 
     def update(
         self,
-        logits: Array,
-        targets: Array,
-        sample_weight: Array | None = None,
-        where: Array | None = None,
+        logits: _Array,
+        targets: _Array,
+        sample_weight: _Array | None = None,
+        where: _Array | None = None,
     ) -> None:
         """Add a batch.
 
@@ -96,7 +96,7 @@ class CrossEntropy(Metric):
         self.total += losses.sum(dtype=torch.float64)
         self.count += shares.sum()
 
-    def compute(self) -> Array:
+    def compute(self) -> _Array:
         """Return the mean in nats, a 0-d float64 tensor; NaN where nothing counted."""
         return self.total / self.count
 
@@ -128,6 +128,6 @@ class Perplexity(CrossEntropy):
     100.0000
     """
 
-    def compute(self) -> Array:
+    def compute(self) -> _Array:
         """Return the perplexity, a 0-d float64 tensor; NaN where nothing counted."""
         return super().compute().exp()

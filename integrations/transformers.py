@@ -7,7 +7,7 @@ from typing import Any
 
 from xp_xent import cross_entropy, next_token_cross_entropy
 
-Array = Any
+_Array = Any
 
 __all__ = ["causal_lm_loss", "classification_loss"]
 
@@ -21,7 +21,7 @@ _TAKEN = {
 class _TrainerLoss:
     """A loss and its options."""
 
-    loss: Callable[..., Array]
+    loss: Callable[..., _Array]
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -30,8 +30,8 @@ class _TrainerLoss:
         signature(self.loss).bind(None, None, **self.options)
 
     def __call__(
-        self, outputs: Any, labels: Array, num_items_in_batch: Array | int | None = None
-    ) -> Array:
+        self, outputs: Any, labels: _Array, num_items_in_batch: _Array | int | None = None
+    ) -> _Array:
         """Return the loss of a batch, as its part of the accumulated batch."""
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
         if labels is None:
@@ -43,12 +43,12 @@ class _TrainerLoss:
         return self.loss(logits, labels, normalizer=count, **self.options)
 
 
-def _number(count: Array | int | None, logits: Array) -> Array | int | None:
+def _number(count: Any, logits: _Array) -> Any:
     """Return the count as one number beside the logits; DataParallel's is repeated for each GPU."""
     return count.reshape(-1)[0].to(logits.device) if hasattr(count, "reshape") else count
 
 
-def causal_lm_loss(**options: Any) -> Callable[..., Array]:
+def causal_lm_loss(**options: Any) -> Callable[..., _Array]:
     """Make a ``compute_loss_func`` of a causal language model.
 
     Parameters
@@ -92,7 +92,7 @@ def causal_lm_loss(**options: Any) -> Callable[..., Array]:
     return _TrainerLoss(next_token_cross_entropy, options)
 
 
-def classification_loss(**options: Any) -> Callable[..., Array]:
+def classification_loss(**options: Any) -> Callable[..., _Array]:
     """Make a ``compute_loss_func`` of classes: of sequences, tokens, images, masked tokens.
 
     Parameters
