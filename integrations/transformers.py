@@ -12,9 +12,7 @@ _Array = Any
 __all__ = ["causal_lm_loss", "classification_loss"]
 
 # What belongs to a batch; and the Trainer counts the labels that are not −100.
-_TAKEN = {
-    "axis", "ignore_index", "normalizer", "reduction", "return_stats", "sample_weight", "where",
-}  # fmt: skip
+_TAKEN = {"ignore_index", "normalizer", "reduction", "return_stats", "sample_weight", "where"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class _TrainerLoss:
         labels = labels.to(logits.device)  # a model on several devices ends on another
         count = _number(num_items_in_batch, logits)
         if count is not None and labels.is_floating_point():
-            count = count / logits.shape[-1]  # the Trainer counted each probability
+            classes = logits.shape[self.options.get("axis", -1)]
+            count = count / classes  # the Trainer counted each probability
         return self.loss(logits, labels, normalizer=count, **self.options)
 
 
@@ -104,7 +103,7 @@ def classification_loss(**options: Any) -> Callable[..., _Array]:
     -------
     callable
         As that of `causal_lm_loss`, of logits (..., K) and labels (...), or probabilities
-        (..., K), of which the Trainer counts each entry and the loss each row.
+        (..., K), of which the Trainer counts each entry and the loss each row; K along ``axis``.
 
     Raises
     ------

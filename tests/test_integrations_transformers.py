@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def train(
             output_dir=str(folder), report_to=[], save_strategy="no", disable_tqdm=True,
             use_cpu=True, num_train_epochs=1, logging_steps=1, learning_rate=1e-2,
             per_device_train_batch_size=size, gradient_accumulation_steps=accumulated,
-            dataloader_pin_memory=False, **arguments,
+            dataloader_pin_memory=False, ddp_timeout=60, **arguments,
         ),
         train_dataset=data,
         eval_dataset=data,
@@ -135,6 +137,16 @@ def test_without_a_count_accumulation_differs(tmp_path: Path) -> None:
     assert means[0] != pytest.approx(whole[0], rel=20 * FIVE_DIGITS)
 
 
+def test_two_processes(tmp_path: Path) -> None:
+    """Whose batches have different numbers of labels, train as one."""
+    program = Path(__file__).parent / "_two_trainers.py"
+    done = subprocess.run(
+        [sys.executable, program, tmp_path],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_counts_of_every_kind() -> None:
     """A number, a tensor, and what the Trainer makes of one for DataParallel."""
     loss = classification_loss()
@@ -146,6 +158,13 @@ def test_counts_of_every_kind() -> None:
     assert loss((z,), y) == pytest.approx(float(total) / 4)
     none = loss((z[:2],), torch.full((2,), -100), num_items_in_batch=torch.tensor(0))
     assert none.isnan()  # as Transformers' own
+
+
+def test_probabilities_along_another_axis() -> None:
+    """The Trainer counts 2·3·5 of them; they are 2·5 rows."""
+    z, p = torch.randn(2, CLASSES, 5), torch.rand(2, CLASSES, 5).softmax(1)
+    loss = classification_loss(axis=1)((z,), p, num_items_in_batch=torch.tensor(p.numel()))
+    assert float(loss) == pytest.approx(float(cross_entropy(z, p, axis=1)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -160,7 +179,7 @@ def test_half_precision_is_not_copied_to_single(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("make", [causal_lm_loss, classification_loss])
 def test_options_are_looked_at_first(make: Callable[..., Any]) -> None:
-    for name in ("axis", "ignore_index", "normalizer", "reduction", "sample_weight", "where"):
+    for name in ("ignore_index", "normalizer", "reduction", "sample_weight", "where"):
         with pytest.raises(TypeError, match=f"{name}: the Trainer decides it"):
             make(**{name: None})
     with pytest.raises(TypeError, match="unexpected keyword argument 'smooth'"):
