@@ -76,6 +76,16 @@ def own_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(folder))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Give PyTorch one thread: more wait for each other, many times as long, on cores in use."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that asks for the second tier."""
     parser.addoption("--full", action="store_true", help="also run what is marked full: the rest")

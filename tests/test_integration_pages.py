@@ -12,7 +12,12 @@ import pytest
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "integrations").glob("*.md"))
 
 
-@pytest.mark.filterwarnings("ignore:Failed to import numba:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Failed to import numba:UserWarning",
+    "ignore:The '.*_dataloader' does not have many workers",  # of Lightning; and what it does:
+    "ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning",
+)
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(
