@@ -16,8 +16,8 @@ from xp_xent.verify._rules import changes
 MOST = 3  # explanations that are named
 # A pair is one of some thousands: a number with fewer bits than this would fit some of them.
 BITS = 14.0
-# How near to it one number has to be, of what is allowed, to be that of a pair for the same reason, or
-# that of logits which were rounded: this changes a loss hardly more than a computation may err.
+# How near to it one number has to be, of what is allowed, to be that of a pair for the same reason,
+# or that of logits which were rounded: this changes a loss hardly more than a computation may err.
 CLOSE = 0.1
 WORSE = 0.3  # up to here of what is allowed, one explanation fits as well as another
 
