@@ -58,3 +58,14 @@ def test_every_name_is_in_the_reference() -> None:
 
     listed = re.findall(r"^   ~xp_xent\.(\w+)$", (DOCS / "api.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(xp_xent.__all__)
+
+
+def test_every_loss_and_map_has_its_formula() -> None:
+    import xp_xent
+
+    stated = [getattr(xp_xent, name) for name in xp_xent.__all__]
+    stated = [
+        f for f in stated if f.__module__.startswith(("xp_xent.losses", "xp_xent.functions.maps"))
+    ]
+    assert len(stated) == 17
+    assert [f.__name__ for f in stated if ".. math::" not in f.__doc__] == []
