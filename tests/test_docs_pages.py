@@ -28,10 +28,18 @@ def test_page(page: Path, library: str) -> None:
     assert _pages.execute(page, xp) > 0
 
 
-def test_a_wrong_number_is_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "page", [DOCS / "index.md", DOCS.parent / "README.md"], ids=lambda path: path.stem
+)
+def test_first_page(page: Path) -> None:
+    assert _pages.execute(page, None) > 0
+
+
+@pytest.mark.parametrize("wrong", ["0.25 + 0.0  # 0.26", "4.12e-9 + 0.0  # 4.2e-09", "[1]  # [2]"])
+def test_a_wrong_number_is_seen(wrong: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("```python\n[1]  # [1]\n0.25 + 0.0  # 0.26\n```\n", encoding="utf-8")
-    with pytest.raises(AssertionError, match=r"0\.26"):
+    page.write_text(f"```python\n[1]  # [1]\n{wrong}\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="not"):
         _pages.execute(page, None)
 
 
@@ -50,3 +58,14 @@ def test_every_name_is_in_the_reference() -> None:
 
     listed = re.findall(r"^   ~xp_xent\.(\w+)$", (DOCS / "api.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(xp_xent.__all__)
+
+
+def test_every_loss_and_map_has_its_formula() -> None:
+    import xp_xent
+
+    stated = [getattr(xp_xent, name) for name in xp_xent.__all__]
+    stated = [
+        f for f in stated if f.__module__.startswith(("xp_xent.losses", "xp_xent.functions.maps"))
+    ]
+    assert len(stated) == 17
+    assert [f.__name__ for f in stated if ".. math::" not in f.__doc__] == []

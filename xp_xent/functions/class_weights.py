@@ -22,7 +22,9 @@ def balanced_class_weights(
     ignore_index: int | None = -100,
     absent: str = "counted",
 ) -> Array:
-    """Class weights inversely proportional to the counts: N / (K·n_c).
+    r"""Class weights inversely proportional to the counts.
+
+    .. math:: w_c = \frac{N}{K n_c}
 
     Parameters
     ----------
@@ -87,7 +89,9 @@ def effective_number_weights(
     ignore_index: int | None = -100,
     absent: str = "counted",
 ) -> Array:
-    """Class weights by the effective number of samples: ∝ (1 − β) / (1 − β^n_c).
+    r"""Class weights by the effective number of samples.
+
+    .. math:: w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}
 
     Parameters
     ----------

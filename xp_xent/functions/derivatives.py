@@ -22,7 +22,11 @@ __all__ = [
 def value_and_grad(
     loss: Callable[..., Array], argnums: Argument | tuple[Argument, ...] = 0
 ) -> Callable[..., tuple[Array, Any]]:
-    """Make a function that computes a loss and its gradient.
+    r"""Make a function that computes a loss and its gradient.
+
+    For a row of cross-entropy, whose targets q add up to 1, and p = softmax(z) the gradient is
+
+    .. math:: \nabla_z L = p - q.
 
     The gradient is the closed form, not automatic differentiation: it works where the library
     has none, and nothing in it cancels.
@@ -92,7 +96,11 @@ def value_and_grad(
 
 
 def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
-    """Make a function that multiplies a loss's Hessian by a vector.
+    r"""Make a function that multiplies a loss's Hessian by a vector.
+
+    For a row of cross-entropy, whose targets add up to 1, and p = softmax(z) it is
+
+    .. math:: H v = p \odot (v - p^\top v).
 
     Parameters
     ----------
@@ -123,7 +131,11 @@ def hvp(loss: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
-    """Make a function that computes the diagonal of a loss's Hessian.
+    r"""Make a function that computes the diagonal of a loss's Hessian.
+
+    For a row of cross-entropy, whose targets add up to 1, and p = softmax(z) it is
+
+    .. math:: H_{jj} = p_j (1 - p_j).
 
     Parameters
     ----------
@@ -153,7 +165,11 @@ def hessian_diagonal(loss: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def hessian(loss: Callable[..., Array]) -> Callable[..., Array]:
-    """Make a function that computes the Hessian of each row: a matrix of its K logits.
+    r"""Make a function that computes the Hessian of each row: a matrix of its K logits.
+
+    For a row of cross-entropy, whose targets add up to 1, and p = softmax(z) it is
+
+    .. math:: H = \mathrm{diag}(p) - p p^\top.
 
     Logits of different rows have no second derivatives by each other, so these matrices are the
     whole of the loss's Hessian by the logits.

@@ -21,7 +21,9 @@ __all__ = ["log_sigmoid", "log_softmax", "logsumexp", "sigmoid", "softmax"]
 def softmax(
     x: Array, /, *, axis: Axis = -1, where: Array | None = None, temperature: Any = 1.0
 ) -> Array:
-    """Softmax: exp(x) / Σ exp(x).
+    r"""Softmax: exponentials that are divided by their sum.
+
+    .. math:: \mathrm{softmax}(x)_j = \frac{e^{x_j}}{\sum_k e^{x_k}}
 
     Parameters
     ----------
@@ -67,7 +69,9 @@ def softmax(
 def log_softmax(
     x: Array, /, *, axis: Axis = -1, where: Array | None = None, temperature: Any = 1.0
 ) -> Array:
-    """Logarithm of the softmax; accurate for classes of probability near 1, too.
+    r"""Logarithm of the softmax; accurate for classes of probability near 1, too.
+
+    .. math:: \log \mathrm{softmax}(x)_j = x_j - \log \sum_k e^{x_k}
 
     Parameters
     ----------
@@ -116,7 +120,9 @@ def logsumexp(
     keepdims: bool = False,
     where: Array | None = None,
 ) -> Any:
-    """Logarithm of a sum of exponentials: log Σ exp(x), or log Σ b·exp(x).
+    r"""Logarithm of a sum of exponentials, each with a factor of `b` where that is given.
+
+    .. math:: \log \sum_j b_j e^{x_j}
 
     Parameters
     ----------
@@ -166,7 +172,9 @@ def logsumexp(
 
 
 def sigmoid(x: Array, /) -> Array:
-    """Logistic sigmoid: 1 / (1 + exp(−x)).
+    r"""Logistic sigmoid.
+
+    .. math:: \sigma(x) = \frac{1}{1 + e^{-x}}
 
     Parameters
     ----------
@@ -194,7 +202,9 @@ def sigmoid(x: Array, /) -> Array:
 
 
 def log_sigmoid(x: Array, /) -> Array:
-    """Logarithm of the sigmoid: −log(1 + exp(−x)).
+    r"""Logarithm of the sigmoid.
+
+    .. math:: \log \sigma(x) = -\log(1 + e^{-x})
 
     Parameters
     ----------

@@ -32,7 +32,9 @@ def perplexity(
     ignore_index: int | None = -100,
     over: Axes = None,
 ) -> Array:
-    """Perplexity: the exponential of the mean cross-entropy.
+    r"""Perplexity: the exponential of the mean cross-entropy.
+
+    .. math:: \exp\left(-\frac{1}{N} \sum_{i=1}^{N} \log p_{i, y_i}\right)
 
     Parameters
     ----------
@@ -103,7 +105,9 @@ def bits_per_byte(
     ignore_index: int | None = -100,
     over: Axes = None,
 ) -> Array:
-    """Bits that a model needs for each byte of a text: Σ cross-entropy / (bytes·log 2).
+    r"""Bits that a model needs for each byte of a text.
+
+    .. math:: \frac{-\sum_i \log p_{i, y_i}}{n_\text{bytes} \log 2}
 
     Unlike perplexities, those of models with different tokenizers compare.
 

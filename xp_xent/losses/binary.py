@@ -44,10 +44,13 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
-    """Binary cross-entropy of logits, for binary and multilabel targets.
+    r"""Binary cross-entropy of logits, for binary and multilabel targets.
 
-    For a logit x and a target y this is w·y·(−log σ(x)) + (1 − y)·(−log σ(−x)), w being
-    `pos_weight`. It is symmetric to the last bit: the loss of (x, 1) is the loss of (−x, 0).
+    For a logit x and a target y this is, w being `pos_weight`,
+
+    .. math:: -w y \log \sigma(x) - (1 - y) \log \sigma(-x).
+
+    It is symmetric to the last bit: the loss of (x, 1) is the loss of (−x, 0).
 
     Parameters
     ----------
@@ -126,7 +129,12 @@ def sigmoid_focal_loss(
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
-    """Focal loss of logits: α_t·(1 − p_t)^γ·BCE, p_t the probability given to the target.
+    r"""Focal loss of logits: binary cross-entropy with less weight on well-classified elements.
+
+    With the probability given to the target, p_t = y·σ(x) + (1 − y)·σ(−x), and α_t likewise of α
+    and 1 − α, it is
+
+    .. math:: \alpha_t (1 - p_t)^\gamma \, \mathrm{BCE}(x, y).
 
     Smoothing makes the target that α_t, p_t and BCE are of; `pos_weight` multiplies BCE's positive
     term, `weight` the whole.
@@ -189,10 +197,13 @@ def binary_cross_entropy(
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
-    """Binary cross-entropy of probabilities, which are taken as they are.
+    r"""Binary cross-entropy of probabilities, which are taken as they are.
 
-    For a probability p and a target y this is y·(−log p) + (1 − y)·(−log1p(−p)). Nothing is
-    clipped: a sure hit has loss 0, a sure miss +inf, and 0·∞ is 0. Of logits,
+    For a probability p and a target y this is
+
+    .. math:: -y \log p - (1 - y) \log(1 - p).
+
+    Nothing is clipped: a sure hit has loss 0, a sure miss +inf, and 0·∞ is 0. Of logits,
     `binary_cross_entropy_with_logits` keeps digits that their sigmoid has lost.
 
     Parameters

@@ -37,10 +37,14 @@ def cross_entropy(
     normalizer: float | Array | None = None,
     return_stats: bool = False,
 ) -> Array:
-    """Cross-entropy between logits and class labels or probabilities.
+    r"""Cross-entropy between logits and class labels or probabilities.
 
-    For a row of logits z with label y this is −log softmax(z)_y, computed so that nothing cancels:
-    confident rows keep their relative accuracy, in the loss and in the gradient.
+    For a row of logits z with label y, or with probabilities q, and p = softmax(z) this is
+
+    .. math:: -\log p_y \quad\text{or}\quad -\sum_j q_j \log p_j,
+
+    computed so that nothing cancels: confident rows keep their relative accuracy, in the loss and
+    in the gradient.
 
     Parameters
     ----------
@@ -169,7 +173,11 @@ def nll_loss(
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
-    """Negative log-likelihood of log-probabilities.
+    r"""Negative log-likelihood of log-probabilities.
+
+    For a row ℓ with label y, or with probabilities q, this is
+
+    .. math:: -\ell_y \quad\text{or}\quad -\sum_j q_j \ell_j.
 
     ``nll_loss(log_softmax(z), y)`` is ``cross_entropy(z, y)``; prefer the latter where there are
     logits.

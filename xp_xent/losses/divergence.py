@@ -51,7 +51,11 @@ def kl_divergence(
     normalized: bool = False,
     reduction: str = "mean",
 ) -> Array:
-    """Kullback–Leibler divergence of target probabilities from a softmax: Σ q·(log q − log p).
+    r"""Kullback–Leibler divergence of target probabilities from a softmax.
+
+    For targets q and p = softmax(z) it is
+
+    .. math:: \mathrm{KL}(q \| p) = \sum_j q_j (\log q_j - \log p_j).
 
     Parameters
     ----------
@@ -133,10 +137,14 @@ def jensen_shannon_divergence(
     temperature: float | Array = 1.0,
     reduction: str = "mean",
 ) -> Array:
-    """Jensen–Shannon divergence of two softmaxes: β·KL(q‖m) + (1 − β)·KL(p‖m), m = βq + (1 − β)p.
+    r"""Jensen–Shannon divergence of two softmaxes.
 
-    With p = softmax(logits/T) and q = softmax(target_logits/T). It is at most the entropy of β,
-    and, where p and q nearly agree, β(1 − β)/2 times the variance of log(q/p): that has its digits.
+    With p = softmax(logits/T), q = softmax(target_logits/T) and m = βq + (1 − β)p it is
+
+    .. math:: \beta\,\mathrm{KL}(q \| m) + (1 - \beta)\,\mathrm{KL}(p \| m).
+
+    It is at most the entropy of β, and, where p and q nearly agree, β(1 − β)/2 times the variance
+    of log(q/p): that has its digits.
 
     Parameters
     ----------
@@ -213,7 +221,9 @@ def entropy(
     temperature: float | Array = 1.0,
     reduction: str = "mean",
 ) -> Array:
-    """Entropy of a softmax: −Σ p·log p with p = softmax(logits).
+    r"""Entropy of a softmax.
+
+    .. math:: H(p) = -\sum_j p_j \log p_j, \qquad p = \mathrm{softmax}(z).
 
     Parameters
     ----------

@@ -50,10 +50,13 @@ def softmax_focal_loss(
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
-    """Focal loss over K classes: Σ_j q_j·w_j·α_j·(1 − p_j)^γ·(−log p_j).
+    r"""Focal loss over K classes: cross-entropy with less weight on well-classified rows.
 
-    For a label y it is w_y·α_y·(1 − p_y)^γ·(−log p_y). 1 − p is computed without cancellation, so
-    that well-classified rows keep a true weight.
+    For targets q (1 at a label), class weights w and p = softmax(z) it is
+
+    .. math:: -\sum_j q_j w_j \alpha_j (1 - p_j)^\gamma \log p_j.
+
+    1 − p is computed without cancellation, so that well-classified rows keep a true weight.
 
     Parameters
     ----------
@@ -143,9 +146,11 @@ def poly_cross_entropy(
     reduction: str = "mean",
     normalizer: float | Array | None = None,
 ) -> Array:
-    """Poly-1 cross-entropy: Σ_j q_j·w_j·(−log p_j + ε·(1 − p_j)).
+    r"""Poly-1 cross-entropy: a multiple of what is left to the true class is added.
 
-    For a label y it is w_y·(−log p_y + ε·(1 − p_y)).
+    For targets q (1 at a label), class weights w and p = softmax(z) it is
+
+    .. math:: \sum_j q_j w_j \left(-\log p_j + \epsilon (1 - p_j)\right).
 
     Parameters
     ----------

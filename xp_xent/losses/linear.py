@@ -38,7 +38,11 @@ def linear_cross_entropy(
     normalizer: float | Array | None = None,
     return_stats: bool = False,
 ) -> Array:
-    """Cross-entropy of the logits ``features @ classifier.T + bias``.
+    r"""Cross-entropy of the logits ``features @ classifier.T + bias``.
+
+    For features h with label y, a classifier W and a bias b this is
+
+    .. math:: -\log \mathrm{softmax}(W h + b)_y.
 
     Parameters
     ----------

@@ -34,7 +34,11 @@ def next_token_cross_entropy(
     normalizer: float | Array | None = None,
     return_stats: bool = False,
 ) -> Array:
-    """Cross-entropy of a language model: the logits at position t predict the token at t + 1.
+    r"""Cross-entropy of a language model: the logits at position t predict the token at t + 1.
+
+    For tokens x_1 … x_T the losses are
+
+    .. math:: -\log \mathrm{softmax}(z_t)_{x_{t+1}}, \qquad t = 1, \ldots, T - 1.
 
     The logits are not sliced, padded or copied; the tokens are shifted.
 
