@@ -19,9 +19,7 @@ def run_apart(code: str) -> None:
     pytest.importorskip("jax")
     if find_spec("keras") is None:
         pytest.skip("could not import 'keras'")
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
