@@ -57,7 +57,8 @@ def check_grads(case: Entry, *modes: str) -> None:
     def call(*values: Any) -> Any:
         return function(*[jax.numpy.asarray(value) for value in values])
 
-    jax.test_util.check_grads(call, values, order=2, modes=modes)
+    # Probabilities have large third derivatives, which are what differences are wrong by.
+    jax.test_util.check_grads(call, values, order=2, modes=modes, rtol=1e-4)
 
 
 @transform("jax", "`test_util.check_grads(order=2)`, reverse mode", thin=True)
