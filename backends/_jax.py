@@ -105,7 +105,7 @@ class Jax(Sums, Adapter):
         self, function: Callable[..., Any], rows: Array, *operands: Any, **_: bool
     ) -> Any:
         # The maps' way; a loss is here with its axes already left to the compiler.
-        explicit, mesh = self.explicit, self.explicit.mesh_of(rows)
+        explicit, mesh = self.explicit, self.explicit.mesh_of(rows, *operands)
         if mesh is None:
             return function(rows, *operands)
         found = explicit.evaluated(mesh, function, rows, *operands)
