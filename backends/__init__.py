@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xp_xent.backends import _split
 from xp_xent.backends._base import Adapter, Backend
 from xp_xent.backends._numbers import dtype_kind, dtype_name, float_names, is_symbolic, same_shape
 from xp_xent.backends._row_sums import ExpSums
@@ -239,7 +240,8 @@ def backend_of(*arrays: Any, **named: Any) -> Adapter:
             )
     if found is None:
         raise TypeError("backend_of: got no array")
-    return found
+    split = _split.current.get()
+    return found if split is None else found._of_part(split)
 
 
 def to_numpy(array: Any) -> np.ndarray:

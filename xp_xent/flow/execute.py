@@ -34,7 +34,7 @@ class Reduction(NamedTuple):
             if normalizer == 0:
                 raise ValueError("normalizer: got 0, wanted what to divide the sum of losses by")
         # Where a length is not known yet, the weights count the rows.
-        count = math.nan if None in shape else math.prod(shape) * 1.0
+        count = plan.backend._row_count(shape)
         rate = 1.0 if kind != "mean" else None
         if kind == "mean" and weight is None and normalizer is None and type(count) is float:
             rate = 1.0 / count if count else math.nan

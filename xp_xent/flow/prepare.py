@@ -161,8 +161,7 @@ def _is_plain(plan: RowPlan, options: Options) -> bool:
     names = ("weight", "alpha", "sample_weight", "where", "class_where", "normalizer")
     ignored = options.get("ignore_index")
     no_class = ignored is None or not 0 <= ignored < plan.classes
-    known = None not in plan.rows_shape
-    return known and no_class and all(options.get(name) is None for name in names)
+    return plan.knows_rows and no_class and all(options.get(name) is None for name in names)
 
 
 def softmax_kernel(dtype: Any, options: dict[str, Any]) -> Any:

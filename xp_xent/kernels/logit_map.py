@@ -44,7 +44,7 @@ def mapped_logits(
         # An infinity over the temperature would have no derivative by it.
         finite = z != -xp.inf
         part = finite if part is None else part & finite
-        largest = xp.max(xp.where(part, z, -xp.inf), axis=backend.class_axis, keepdims=True)
+        largest = backend._row_max(xp.where(part, z, -xp.inf))
         level = backend.stop_gradient(largest)
         z = xp.where(part, z - level, 0.0) / temperature
         level = level / temperature

@@ -21,10 +21,7 @@ Array = Any
 def row_metrics(kernel: Any, row: RowStats, targets: Any, rows: Rows) -> tuple[Array, ...]:
     """Return nll, logsumexp and correct of each row, (..., 1), constant to differentiation."""
     backend, xp = row.backend, row.xp
-    if rows.label is None:
-        label = xp.argmax(rows.probabilities, axis=backend.class_axis, keepdims=True)
-    else:
-        label = rows.label
+    label = backend._row_argmax(rows.probabilities) if rows.label is None else rows.label
     correct = _is_largest(row, rows, label)
     nll, lse = _nll(kernel, row, rows), kernel._lse(row, targets)
     unweighted = rows._replace(row_weight=None)
@@ -35,11 +32,11 @@ def row_metrics(kernel: Any, row: RowStats, targets: Any, rows: Rows) -> tuple[A
 
 
 def _is_largest(row: RowStats, rows: Rows, label: Array) -> Array:
-    xp, backend, at_label = row.xp, row.backend, row.reference is rows.label
+    backend, at_label = row.backend, row.reference is rows.label
     if at_label and row.sums.row_max is not None:
         return row.gap >= 0
     z = row.z
-    largest = xp.max(z, axis=backend.class_axis, keepdims=True)
+    largest = backend._row_max(z)
     return backend.take_label(z, label) >= largest
 
 
