@@ -5,9 +5,8 @@ from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
-from xp_xent.backends import direct_types, owner_of
+from xp_xent.backends import known_types, owner_of
 from xp_xent.flow import checks as check
-from xp_xent.flow.options import FOREIGN
 from xp_xent.flow.plan import Loss
 from xp_xent.kernels.rows import Rows
 
@@ -254,10 +253,9 @@ def compute(
     loss: Loss, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any
 ) -> Any:
     """Ask a loss for its value (None), or for something else, in the way of the arrays' library."""
-    if type(arrays[0]) not in direct_types:
-        owner = owner_of(arrays[0])
-        if owner is not None and owner.evaluate is not None:
-            if not FOREIGN.isdisjoint(map(type, (*arrays, *options.values()))):
-                arrays, options = loss.placed(arrays, options)
-            return owner.evaluate(loss, ask, arrays, options, *more)
+    first, kind = arrays[0], type(arrays[0])
+    owner = known_types[kind] if kind in known_types else owner_of(first)
+    if owner is not None and owner.evaluate is not None:
+        arrays, options = loss.placed(arrays, options)
+        return owner.evaluate(loss, ask, arrays, options, *more)
     return loss.run(ask, arrays, options, *more)

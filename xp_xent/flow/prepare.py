@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from xp_xent.backends._numbers import is_zero
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
 from xp_xent.flow.execute import Evaluation, Reduction, fill, run
@@ -17,8 +18,7 @@ from xp_xent.flow.options import (
     numbers,
 )  # fmt: skip
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.rows import smoothing_of, target_rows
-from xp_xent.kernels.elementary import is_zero
+from xp_xent.flow.rows import target_rows
 from xp_xent.kernels.row_metrics import loss_stats
 from xp_xent.kernels.rows import Rows
 from xp_xent.kernels.softmax import Softmax
@@ -88,9 +88,11 @@ class RowLoss(Loss):
         named = dict(zip(self.arguments, arrays, strict=True))
         plan = validate.row_plan(named, options, self.arguments, plan_type=self.plan_type)
         plan.has_labels = self._has_labels(plan, arrays, options)
-        options = numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
+        settled = self.settled(options)
+        if not settled:
+            options = numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
         kernel = self._checked_kernel(plan, options)
-        if self.settled(options):
+        if settled:
             plan.kernel = kernel
             if plan.has_labels and _is_plain(plan, options):
                 plan.reduction = Reduction.of(plan, options)
@@ -116,8 +118,10 @@ class RowLoss(Loss):
             if backend.all_between(label, 0, plan.classes - 1):
                 rows = Rows(logits, label=label[plan.column], weighted=False)
                 return evaluation(plan, plan.kernel, rows, plan.reduction)
-        options = numbers(self.ranges, backend, plan.dtype, arrays[0], options)
-        kernel = plan.kernel or self._checked_kernel(plan, options)
+        kernel = plan.kernel
+        if kernel is None:
+            options = numbers(self.ranges, backend, plan.dtype, arrays[0], options)
+            kernel = self._checked_kernel(plan, options)
         targets, aligned = self.aligned(plan, targets, masks(backend, options))
         rows, weight = target_rows(plan, arrays[0], targets, aligned, self.shift)
         reduction = Reduction.of(plan, options, weight)
@@ -125,7 +129,7 @@ class RowLoss(Loss):
         return evaluation(plan, kernel, rows, reduction)
 
     def _checked_kernel(self, plan: RowPlan, options: Options) -> Any:
-        smoothing = smoothing_of(options, plan.classes)
+        smoothing = validate.smoothing_of(options, plan.classes)
         spread = not plan.has_labels or not is_zero(smoothing.epsilon)
         kernel = self._spread_kernel if spread else self._kernel
         return kernel(plan.dtype, options)
@@ -169,7 +173,7 @@ def softmax_kernel(dtype: Any, options: dict[str, Any]) -> Any:
     names = ("z_loss", "softcap", "temperature")
     return Softmax(
         dtype,
-        smoothing=smoothing_of(options),
+        smoothing=validate.smoothing_of(options),
         has_metrics=check.flag("return_stats", options["return_stats"]),
         **{name: options[name] for name in names},
     )

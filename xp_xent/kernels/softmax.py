@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from xp_xent.kernels.elementary import is_one, is_zero, product
+from xp_xent.backends._numbers import is_one, is_zero
+from xp_xent.kernels.elementary import product
 from xp_xent.kernels.label_smoothing import Smoothing
 from xp_xent.kernels.logit_map import MappedLogits, mapped_logits
 from xp_xent.kernels.nll_transforms import NLL
