@@ -42,6 +42,9 @@ BLOCK = 1 << 19
 LEAST_REFERENCE, LEAST_TOTAL, MOST = 2.0**-60, 2.0**-30, 2.0**50
 LEAST_FACTOR = 2.0**-76
 
+# Exponentials that differ by more, in eps of their size, are of logits that differ likewise.
+NEAR = 64
+
 
 class _Walk(threading.local):
     """What a thread's walk over a block needs to know beside its arguments."""
@@ -135,6 +138,21 @@ class Walked(Adapter):
         if valid is not None:
             np.copyto(gradient, 0, where=~valid)
         return gradient if gradient.dtype == dtype else self.cast(gradient, dtype)
+
+    def _at_largest(self, sums: ExpSums) -> Array:
+        if sums.row_max is not None:
+            return super()._at_largest(sums)
+        # By exponentials, which are in cache; of the logits only where these are nearly as large.
+        reference_exp, others = sums.reference_exp, sums.exps
+        largest = np.maximum.reduce(laid_out(others), axis=-1, keepdims=True)
+        apart = 1 + NEAR * float(np.finfo(others.dtype).eps)
+        larger, near = reference_exp > largest * apart, reference_exp * apart >= largest
+        if np.count_nonzero(larger) != np.count_nonzero(near):
+            near = (near & ~larger)[..., 0]
+            z, reference = sums.z[near], sums.reference[near]
+            row_max = np.maximum.reduce(z, axis=-1, keepdims=True)
+            larger[near] = np.take_along_axis(z, reference, axis=-1) >= row_max
+        return larger
 
     def _exp(self, z: Array, level: Array | float) -> Array:
         room = self._room(z)

@@ -115,28 +115,30 @@ class Evaluation(NamedTuple):
 
     def value_and_grads(
         self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
-    ) -> tuple[Array, tuple[Array | None, ...]]:
+    ) -> tuple[Any, tuple[Array | None, ...]]:
         """Compute the reduced loss, and its derivative by each of the arguments named.
 
         A derivative is None where it was written into its array of `out`.
         """
         plan = self.plan
-        factor = self.reduction.rate if cotangent is None else None
-        factor = self._factor(cotangent) if factor is None else factor
+        factor = self._factor(cotangent)
         if wrt == plan.names[:1] and not out:
-            losses, gradient = run(self, "value_and_gradient", factor)
-            return self._reduced(losses), (plan.to_user(gradient) if plan.moves_axis else gradient,)
-        methods, gradients = [self._derivative_by(name) for name in wrt], []
+            losses, *metrics, gradient = run(self, "value_and_gradient", factor)
+            gradient = plan.to_user(gradient) if plan.moves_axis else gradient
+            return self._result(losses, metrics), (gradient,)
+        methods = [self._derivative_by(name) for name in wrt]
+        metrics, gradients = [], []
         for name, method, given in zip(wrt, methods, out or (None,) * len(wrt), strict=True):
             target = None if given is None else plan.to_kernel(given)
-            losses, gradient, *_ = run(self, method, factor, out=target)
+            losses, *found, gradient = run(self, method, factor, out=target)
+            metrics = metrics or found
             if name == "temperature":
                 gradients.append(self._summed(gradient))
             elif target is None:
                 gradients.append(plan.to_user(gradient))
             else:
                 gradients.append(fill(target, gradient))
-        return self._reduced(losses), tuple(gradients)
+        return self._result(losses, metrics), tuple(gradients)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
         """Compute the Hessian of the reduced loss by the logits, times a vector."""
@@ -175,6 +177,10 @@ class Evaluation(NamedTuple):
         losses, gradient, curvature = run(self, method, self._factor(None), bound)
         return self._reduced(losses), to_user(gradient), to_user(curvature)
 
+    def _result(self, losses: Array, metrics: list[Array]) -> Any:
+        """Return the reduced loss, with what a kernel gave beside it."""
+        return self._reduced(losses)
+
     def _reduced(self, losses: Array) -> Array:
         return self.reduction.reduce(self.plan.backend, self.plan.from_column(losses))
 
@@ -185,6 +191,8 @@ class Evaluation(NamedTuple):
 
     def _factor(self, cotangent: Any) -> Array | float:
         """Return the derivative of the reduced loss by each row's loss, times a cotangent."""
+        if cotangent is None and self.reduction.rate is not None:
+            return self.reduction.rate
         plan, ndim = self.plan, len(self.rows.logits.shape)
         factor = self.reduction.factor(plan.backend, cotangent, self.kernel.dtype)
         if isinstance(factor, (int, float)):
