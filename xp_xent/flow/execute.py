@@ -121,11 +121,12 @@ class Evaluation(NamedTuple):
         A derivative is None where it was written into its array of `out`.
         """
         plan = self.plan
-        factor = self._factor(cotangent)
+        factor = self.reduction.rate if cotangent is None else None
+        factor = self._factor(cotangent) if factor is None else factor
         if wrt == plan.names[:1] and not out:
             losses, *metrics, gradient = run(self, "value_and_gradient", factor)
             gradient = plan.to_user(gradient) if plan.moves_axis else gradient
-            return self._result(losses, metrics), (gradient,)
+            return self._reduced(losses, *metrics), (gradient,)
         methods = [self._derivative_by(name) for name in wrt]
         metrics, gradients = [], []
         for name, method, given in zip(wrt, methods, out or (None,) * len(wrt), strict=True):
@@ -138,7 +139,7 @@ class Evaluation(NamedTuple):
                 gradients.append(plan.to_user(gradient))
             else:
                 gradients.append(fill(target, gradient))
-        return self._result(losses, metrics), tuple(gradients)
+        return self._reduced(losses, *metrics), tuple(gradients)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
         """Compute the Hessian of the reduced loss by the logits, times a vector."""
@@ -177,11 +178,7 @@ class Evaluation(NamedTuple):
         losses, gradient, curvature = run(self, method, self._factor(None), bound)
         return self._reduced(losses), to_user(gradient), to_user(curvature)
 
-    def _result(self, losses: Array, metrics: list[Array]) -> Any:
-        """Return the reduced loss, with what a kernel gave beside it."""
-        return self._reduced(losses)
-
-    def _reduced(self, losses: Array) -> Array:
+    def _reduced(self, losses: Array, *_: Array) -> Any:
         return self.reduction.reduce(self.plan.backend, self.plan.from_column(losses))
 
     def _summed(self, by_row: Array) -> Array:
@@ -191,8 +188,6 @@ class Evaluation(NamedTuple):
 
     def _factor(self, cotangent: Any) -> Array | float:
         """Return the derivative of the reduced loss by each row's loss, times a cotangent."""
-        if cotangent is None and self.reduction.rate is not None:
-            return self.reduction.rate
         plan, ndim = self.plan, len(self.rows.logits.shape)
         factor = self.reduction.factor(plan.backend, cotangent, self.kernel.dtype)
         if isinstance(factor, (int, float)):

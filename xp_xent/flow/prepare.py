@@ -35,15 +35,16 @@ SOFTMAX_NUMBERS = {
 class EvaluationWithStats(Evaluation):
     """The evaluation of a loss with what a trainer logs beside it."""
 
+    __slots__ = ()
+
     def value(self) -> Any:
         """Compute the reduced loss and its `LossStats`."""
-        losses, *metrics = run(self, "value")
-        return self._result(losses, metrics)
+        return self._reduced(*run(self, "value"))
 
-    def _result(self, losses: Array, metrics: list[Array]) -> Any:
+    def _reduced(self, losses: Array, *metrics: Array) -> Any:
         if not metrics:  # by another argument than the logits
             return self.value()
-        return self._reduced(losses), loss_stats(self, metrics, self.plan.from_column)
+        return super()._reduced(losses), loss_stats(self, metrics, self.plan.from_column)
 
     def _refused(self, *_: Any) -> Any:
         """Refuse curvature, which has no statistics beside it."""

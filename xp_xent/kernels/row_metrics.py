@@ -10,7 +10,7 @@ Of probabilities q, nll is Σ q_j (−log p_j), and y the first class of the lar
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xp_xent.kernels.elementary import is_zero, product
+from xp_xent.kernels.elementary import product
 from xp_xent.kernels.loss_stats import LossStats
 from xp_xent.kernels.row_stats import RowStats
 from xp_xent.kernels.rows import Rows, finish_loss, valid_rows
@@ -23,13 +23,16 @@ def row_metrics(kernel: Any, row: RowStats, targets: Any, rows: Rows) -> tuple[A
     backend, label = row.backend, rows.label
     if label is None:
         label = row.xp.argmax(rows.probabilities, axis=backend.class_axis, keepdims=True)
-    correct, nll, lse = _is_largest(row, label), _nll(kernel, row, rows), kernel._lse(row, targets)
+    nll, lse = _nll(kernel, row, rows), kernel._lse(row, targets)
     if rows.weighted:
         unweighted = rows._replace(row_weight=None)
         nll, lse = finish_loss(backend, unweighted, nll), finish_loss(backend, unweighted, lse)
     nll, lse = backend.stop_gradient(nll), backend.stop_gradient(lse)
-    correct = correct & (nll >= 0)  # no NaN
-    return nll, lse, correct if rows.valid is None else correct & rows.valid
+    correct = _is_largest(row, label)
+    if rows.weighted:
+        correct = correct & (nll >= 0)  # no NaN, of a label out of range
+        correct = correct if rows.valid is None else correct & rows.valid
+    return nll, lse, correct
 
 
 def _is_largest(row: RowStats, label: Array) -> Array:
@@ -56,12 +59,10 @@ def loss_stats(
 ) -> LossStats:
     """Return metrics (..., 1) of rows as the user sees them, and the penalty's sum."""
     nll, lse, correct = map(from_column, metrics)
-    kernel, backend, weight = (
-        evaluation.kernel, evaluation.plan.backend, evaluation.rows.row_weight
-    )  # fmt: skip
-    if is_zero(kernel.z_loss):
+    kernel, backend = evaluation.kernel, evaluation.plan.backend
+    if not kernel.has_z_loss:
         return LossStats(nll, lse, correct, backend.full((), 0.0, kernel.dtype, like=lse))
     by_row = kernel.z_loss * lse * lse
-    if weight is not None:
+    if (weight := evaluation.rows.row_weight) is not None:
         by_row = product(backend.xp, from_column(weight), by_row)
     return LossStats(nll, lse, correct, backend.stop_gradient(backend.total(by_row)))

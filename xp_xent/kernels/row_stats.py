@@ -15,7 +15,6 @@ reference's part of a cross-entropy is
     q_reference·log1p(other_sum / exp(gap)) + q_others·log1p(other_sum + expm1(gap))
 """
 
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from xp_xent.kernels.elementary import expm1, product
@@ -115,10 +114,14 @@ class RowStats:
 class StatsWithoutMax(RowStats):
     """The statistics where no maximum was subtracted, and every exponential keeps its digits."""
 
-    @cached_property
+    _nll: Array = None  # asked for twice where statistics come with a loss
+
+    @property
     def nll(self) -> Array:
         """The negative log-likelihood of the reference, −log p_k."""
-        return self.xp.log1p(self.other_sum / self.reference_exp)
+        if self._nll is None:
+            self._nll = self.xp.log1p(self.other_sum / self.reference_exp)
+        return self._nll
 
     @property
     def lse(self) -> Array:
