@@ -6,7 +6,7 @@ from typing import Any
 from xp_xent.backends._numbers import is_zero
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
-from xp_xent.flow.execute import Evaluation, Reduction, fill, run
+from xp_xent.flow.execute import Evaluation, Reduction, run
 from xp_xent.flow.next_token import SHIFT, NextTokenPlan, following
 from xp_xent.flow.options import (
     AT_LEAST_0,
@@ -35,23 +35,16 @@ SOFTMAX_NUMBERS = {
 class EvaluationWithStats(Evaluation):
     """The evaluation of a loss with what a trainer logs beside it."""
 
+    __slots__ = ()
+
     def value(self) -> Any:
         """Compute the reduced loss and its `LossStats`."""
-        losses, *metrics = run(self, "value")
-        return self._reduced(losses), loss_stats(self, tuple(metrics), self.plan.from_column)
+        return self._reduced(*run(self, "value"))
 
-    def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
-    ) -> tuple[Any, tuple[Array | None, ...]]:
-        """Compute the same, and the derivative by each of the arguments named."""
-        plan = self.plan
-        if wrt != plan.names[:1]:
-            return self.value(), super().value_and_grads(wrt, cotangent, out)[1]
-        factor, target = self._factor(cotangent), plan.to_kernel(out[0]) if out else None
-        losses, gradient, *metrics = run(self, "value_and_gradient", factor, out=target)
-        gradient = plan.to_user(gradient) if target is None else fill(target, gradient)
-        stats = loss_stats(self, tuple(metrics), plan.from_column)
-        return (self._reduced(losses), stats), (gradient,)
+    def _reduced(self, losses: Array, *metrics: Array) -> Any:
+        if not metrics:  # by another argument than the logits
+            return self.value()
+        return super()._reduced(losses), loss_stats(self, metrics, self.plan.from_column)
 
     def _refused(self, *_: Any) -> Any:
         """Refuse curvature, which has no statistics beside it."""
