@@ -14,6 +14,7 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+import _two_processes
 import numpy as np
 import pytest
 from _two_processes import BATCHES, gathered
@@ -135,7 +136,7 @@ def test_two_processes(library: str, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"file://{tmp_path}/ranks" if library == "torch" else f"127.0.0.1:{port}"
-    program = Path(__file__).parent / "_two_processes.py"
+    program = Path(_two_processes.__file__)
     ranks = [
         subprocess.Popen([sys.executable, program, library, str(rank), address],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
