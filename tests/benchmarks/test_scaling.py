@@ -12,8 +12,9 @@ import pytest
 from xp_xent.benchmarks import _scaling as scaling
 from xp_xent.benchmarks._scaling import Cost, Layout, cost
 
-TESTS = Path(__file__).parent
-PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "tests" / "helpers" / "_counted_bytes.py"
+PAGE = ROOT / "docs" / "scaling.md"
 
 
 def test_by_hand() -> None:
@@ -113,7 +114,7 @@ def test_counted(engine: str) -> None:
     """As the page has it; the model holds to the byte, memory to a hundredth."""
     pytest.importorskip({"JAX": "jax", "loss_parallel": "torch"}[engine])
     done = subprocess.run(
-        [sys.executable, TESTS / "_counted_bytes.py", engine],
+        [sys.executable, PROGRAM, engine],
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
