@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _registry import FORMS, NOT_LOSSES, Entry, entries, fullest
+from _forms import FORMS, NOT_LOSSES
+from _registry import Entry, entries, fullest
 from _tools import assert_agree, error_of
 
 import xp_xent
