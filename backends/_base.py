@@ -7,14 +7,22 @@ differently, and says why.
 
 import copy
 import importlib
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from xp_xent.backends._host import HostAccess
 from xp_xent.backends._row_sums import RowSums
+from xp_xent.backends._split import Split
 
 Array = Any
+
+# Adapters of types of arrays that need no search, None where losses are evaluated as they are; an
+# adapter adds its library's.
+known_types: dict[type, Any] = {np.ndarray: None}
 
 # A part up to here leaves the rest of a whole its digits, but for two bits.
 MOST = 0.75
@@ -129,8 +137,42 @@ class Backend(RowSums):
         return self.xp.sum(x, axis=self.class_axis, keepdims=True)
 
     def total(self, x: Array) -> Array:
-        """Sum all numbers of an array."""
+        """Sum all numbers of an array that has one number a row."""
         return self.xp.sum(x)
+
+    # Where the rows or classes of a call lie in several places, an array holds a part of them, and
+    # what follows, `indices`, `row_sum`, `total`, `take_label` and `exp_sums` speak of the whole.
+
+    def _of_part(self, split: Split) -> Any:
+        """Return the adapter for parts of arrays, or refuse them."""
+        raise TypeError(
+            f"split: got arrays of {self.name}, which are never parts of larger ones; wanted those "
+            "of a library that computes on several devices or in several processes"
+        )
+
+    def _row_max(self, x: Array) -> Array:
+        """Return the maximum over the classes: (..., K) to (..., 1)."""
+        return self.xp.max(x, axis=self.class_axis, keepdims=True)
+
+    def _row_argmax(self, x: Array) -> Array:
+        """Return the index of the first maximum over the classes: (..., K) to (..., 1)."""
+        return self.xp.argmax(x, axis=self.class_axis, keepdims=True)
+
+    def _class_count(self, here: int) -> int:
+        """Count the classes of all parts, of which so many are in this one."""
+        return here
+
+    def _classes_here(self, x: Array, here: int) -> Array:
+        """Return those of one number a class, (K,), that belong to the classes in this part."""
+        return x
+
+    def _sum_elsewhere(self, x: Array) -> Array | float:
+        """Sum over the classes that are in other parts: (..., K) to (..., 1), or 0.0."""
+        return 0.0
+
+    def _row_count(self, shape: tuple[int, ...]) -> float:
+        """Count the rows of a shape; NaN where that is not known, so that `total` has to."""
+        return math.nan if None in shape else math.prod(shape) * 1.0
 
     def stop_gradient(self, array: Array) -> Array:
         """Return the same values, constant to the library's automatic differentiation."""

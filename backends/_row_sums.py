@@ -44,6 +44,8 @@ class RowSums:
     set_at_label: Any
     stop_gradient: Any
     take_label: Any
+    _row_argmax: Any
+    _row_max: Any
 
     def exp_sums(
         self,
@@ -84,17 +86,17 @@ class RowSums:
             sums = self._sums_alone(z, reference, dtype)
         if sums is not None:
             return sums
-        xp, axis = self.xp, self.class_axis
+        xp = self.xp
         z = self.kernel_layout(z, dtype)
         # Blanked after its maximum is taken, not before: compilers fuse what is done to elements
         # with what follows, but not with a reduction.
-        row_max = xp.max(z, axis=axis, keepdims=True)
+        row_max = self._row_max(z)
         at_row_max = reference is None
         given = z, self.stop_gradient(row_max)
         if valid is not None and self.differentiable:
             z, row_max = xp.where(valid, z, 0.0), xp.where(valid, row_max, 0.0)
         if at_row_max:
-            reference = xp.argmax(z, axis=axis, keepdims=True)
+            reference = self._row_argmax(z)
         if need == "sums" and (stated := self._stated_sums(*given, reference, valid)):
             row_max, other_sum, gap = stated
             return ExpSums(z, reference, row_max, row_max, other_sum, gap)
@@ -119,6 +121,10 @@ class RowSums:
             return self._gradient_again(sums, factor, entry, valid, dtype)
         gradient = self.set_at_label(self.scale_rows(sums.exps, factor), sums.place, entry)
         return self.cast(self.scale_rows(gradient, valid=valid), dtype)
+
+    def _at_largest(self, sums: ExpSums) -> Array:
+        """Return whether each row's reference is its largest class, (..., 1); ties count."""
+        return sums.gap >= 0
 
     # Steps of these two, which adapters of compilers and devices take in other ways
 
@@ -163,7 +169,7 @@ class RowSums:
         xp = self.xp
         below = z - row_max
         sure = self.row_sum(xp.exp(self.stop_gradient(below))) < 2
-        largest = xp.argmax(z, axis=self.class_axis, keepdims=True)
+        largest = self._row_argmax(z)
         row_max = xp.where(sure, self.take_label(z, largest), row_max)
         at_centre = sure & (self.indices(z) == largest)
         return xp.where(at_centre, 0.0, z - row_max), row_max

@@ -9,7 +9,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from xp_xent import cross_entropy
+from xp_xent import LossAccumulator, cross_entropy
 from xp_xent.integrations.torchmetrics import CrossEntropy, Perplexity
 
 
@@ -24,12 +24,14 @@ def main(rank: int, init: str) -> None:
     for part in ((slice(2), slice(2, 4)), (slice(4, 9),))[rank]:  # of 3 tokens, and of 5
         for metric in metrics:
             metric.update(logits[part], tokens[part])
-    mean = cross_entropy(logits, tokens)
-    for metric, wanted in zip(metrics, (mean, mean.exp()), strict=True):
-        own = metric.total / metric.count
-        assert torch.allclose(metric.compute(), wanted, rtol=1e-14), (metric, wanted)
-        assert not torch.allclose(own, mean, rtol=1e-3), "each rank has a mean of its own"
-        assert int(metric.count) == (3, 5)[rank], "after it, each rank has its own sums again"
+    rows = cross_entropy(logits, tokens, reduction="none")
+    whole = LossAccumulator().update(rows, 8)
+    for metric, wanted in zip(metrics, (whole.mean, whole.perplexity), strict=True):
+        own = metric.accumulator
+        assert metric.compute().item() == wanted, "each bit"
+        assert abs(own.mean - whole.mean) > 1e-3, "each rank has a mean of its own"
+        assert own.weight == (3, 5)[rank]
+        assert metric.accumulator == own, "after it, each rank has its own sums again"
     distributed.destroy_process_group()
 
 

@@ -114,9 +114,12 @@ def test_masked_rows(loss: Loss, targets: Any) -> None:
     + [pytest.param(*p.values, Y, id=f"labels {p.id}") for p in LABELS[1:]],
 )
 def test_a_row_of_masked_entries_is_0(loss: Loss, targets: Any) -> None:
-    """By this library's own signature that is a label without a class, whose loss is infinite."""
+    """By this library's own signature it is NaN, as of a row of −inf; 0 if it does not count."""
     where = jnp.asarray([[True, True, False], [False, False, False]])
     assert loss(Z, targets, where=where)[1] == 0
+    rows = partial(xp_xent.cross_entropy, Z, targets, class_where=where, reduction="none")
+    assert jnp.isnan(rows()[1])
+    assert rows(where=where.any(axis=1))[1] == 0
 
 
 @of([*OF_PROBABILITIES, *LOG_KL])
@@ -134,6 +137,14 @@ def test_masked_classes(loss: Loss, size: int, request: pytest.FixtureRequest) -
     whole = q if "drop-in" in request.node.callspec.id else jnp.where(where, q, 0.0)
     whole, part = (jnp.log(x) if in_logs else x for x in (whole, q[where]))
     np.testing.assert_allclose(loss(z, whole, where=where), loss(z[where], part), rtol=1e-12)
+
+
+def test_mass_on_a_masked_class() -> None:
+    """By this library's own signature its loss is infinite; by optax's it does not count."""
+    where, q = jnp.asarray([True, True, False]), jnp.asarray([[0.2, 0.3, 0.5]] * 2)
+    want = -(q * jax.nn.log_softmax(Z, where=where)).sum(axis=-1, where=where)
+    np.testing.assert_allclose(drop_in.softmax_cross_entropy(Z, q, where=where[None]), want)
+    assert jnp.isinf(xp_xent.cross_entropy(Z, q, class_where=where, reduction="none")).all()
 
 
 @of([*OF_PROBABILITIES, *LOG_KL])

@@ -173,3 +173,55 @@ def test_refused() -> None:
 def test_they_can_be_pickled() -> None:
     _, stats = cross_entropy(LOGITS, LABELS, return_stats=True)
     assert_stats(pickle.loads(pickle.dumps(stats)), stats)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 300])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_logits_whose_exponentials_are_as_large(classes: int, dtype: str) -> None:
+    """Neighbours are told apart, and ties are right, whichever is the label."""
+    z = np.zeros((3000, classes), dtype)
+    z[:, 0] = RNG.normal(size=3000) / 8
+    z[:, 1:] = np.nextafter(z[:, :1], RNG.choice([-1, 0, 1], (3000, 1)).astype(dtype))
+    y = RNG.integers(0, 2, 3000)
+    want = z[np.arange(3000), y] == z.max(axis=1)
+    exps = np.exp(z)
+    assert (want != (exps[np.arange(3000), y] == exps.max(axis=1))).any()
+    for given, axis in ((z, -1), (np.asfortranarray(z), -1), (np.ascontiguousarray(z.T), 0)):
+        _, stats = cross_entropy(given, y, axis=axis, return_stats=True)
+        assert np.array_equal(stats.correct, want)
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 0}])
+def test_no_label_is_largest_beside_nan(backend: Adapter, options: dict[str, Any]) -> None:
+    z = np.array([[3.0, 1.0, np.nan], [3.0, np.inf, np.inf], [-np.inf] * 3, [np.nan, 3.0, 1.0]])
+    arrays = backend.asarray(z), backend.asarray(np.array([0, 1, 1, 1]))
+    _, stats = cross_entropy(*arrays, **options, return_stats=True)
+    assert not host(stats.correct).any()
+
+
+@pytest.mark.parametrize("where", [{}, {"where": np.arange(300) % 7 > 0}], ids=["all", "where"])
+def test_beside_a_gradient_that_is_written_into_out(where: dict[str, Any]) -> None:
+    """Of one block and of several."""
+    z = RNG.normal(size=(300, 4000)).astype(np.float32)
+    y = RNG.integers(0, 4000, 300)
+    z[::3, 7] += 500
+    both, room = value_and_grad(cross_entropy), np.empty_like(z)
+    for rows in (300, 30):
+        given = z[:rows], y[:rows]
+        how = {name: x[:rows] for name, x in where.items()} | {"return_stats": True}
+        (loss, stats), gradient = both(*given, **how)
+        (same, its), out = both(*given, **how, out=room[:rows])
+        assert out.base is room
+        assert np.array_equal(out, gradient)
+        assert (same, its.z_loss) == (loss, stats.z_loss)
+        assert all(map(np.array_equal, its, stats))
+
+
+def test_each_array_has_its_own_memory() -> None:
+    losses, stats = cross_entropy(LOGITS, np.abs(LABELS) % 5, reduction="none", return_stats=True)
+    assert not np.shares_memory(losses, stats.nll)
+
+
+def test_no_penalty_is_0_whatever_it_would_be_of() -> None:
+    z = np.array([[np.inf, 0.0], [0.0, 1.0]])
+    assert cross_entropy(z, np.array([1, 0]), return_stats=True)[1].z_loss == 0

@@ -24,5 +24,4 @@ class ElementPlan(RowPlan):
 
     def counts(self, like: Array) -> Array | None:
         """Return 1 for each element where how many is not known yet."""
-        known = None not in self.rows_shape
-        return None if known else self.backend.xp.ones_like(like, dtype=self.dtype)
+        return None if self.knows_rows else self.backend.xp.ones_like(like, dtype=self.dtype)

@@ -5,6 +5,7 @@ alone: types, dtypes, shapes, and options that are no numbers of the formula. `L
 at values, and makes of plan and arrays an `Evaluation`, which is executed and reduced.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from xp_xent.flow.options import FOREIGN, SEQUENCES
 from xp_xent.kernels.loss_stats import LossStats
 
 Array = Any
@@ -38,7 +40,8 @@ class RowPlan:
 
     def __post_init__(self) -> None:
         axis = self.backend.class_axis
-        self.classes = self.shape[self.axis]
+        self.classes_here = self.shape[self.axis]
+        self.classes = self.backend._class_count(self.classes_here)
         self.moves_axis = self.axis - len(self.shape) != axis
         self.rows_shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
         self.column = (..., None, *(slice(None),) * (-1 - axis))
@@ -75,9 +78,15 @@ class RowPlan:
         """Return the shape in which the user sees the losses."""
         return self.rows_shape
 
+    @property
+    def knows_rows(self) -> bool:
+        """Whether it is known how many rows there are."""
+        count = self.backend._row_count(self.rows_shape)
+        return type(count) is not float or not math.isnan(count)
+
     def counts(self, like: Array) -> Array | None:
         """Return 1 for each row of an array (..., K, ...) where how many is not known yet."""
-        if None not in self.rows_shape:
+        if self.knows_rows:
             return None
         rows = like[(*(slice(None),) * self.axis, 0, ...)]
         return self.backend.xp.ones_like(rows, dtype=self.dtype)
@@ -85,15 +94,16 @@ class RowPlan:
     def one_row(self) -> tuple[int, ...]:
         """Return the shape (1, …, K)."""
         shape = [1] * len(self.shape)
-        shape[self.backend.class_axis] = self.classes
+        shape[self.backend.class_axis] = self.classes_here
         return tuple(shape)
 
     def class_row(self, weight: Array | None) -> Array | None:
         """View class weights as (1, …, K), in the loss's dtype."""
         if weight is None:
             return None
-        weight = self.backend.cast(weight, self.dtype)
-        return self.backend.xp.reshape(weight, self.one_row())
+        backend = self.backend
+        weight = backend._classes_here(backend.cast(weight, self.dtype), self.classes_here)
+        return backend.xp.reshape(weight, self.one_row())
 
     def class_mask(self, mask: Array | None, like: Array) -> Array | None:
         """View which classes take part as (..., K), 1 for axes along which it is the same."""
@@ -101,9 +111,9 @@ class RowPlan:
             return None
         ndim = len(self.shape)
         mask = mask[(*(None,) * (ndim - len(mask.shape)), ...)]
-        if mask.shape[self.axis] != self.classes:  # 1
+        if mask.shape[self.axis] != self.classes_here:  # 1
             shape = [1] * ndim
-            shape[self.axis] = self.classes
+            shape[self.axis] = self.classes_here
             mask = mask & self.backend.full(tuple(shape), True, mask.dtype, like=like)
         return self.to_kernel(mask)
 
@@ -184,6 +194,9 @@ class Loss:
         self, arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> tuple[tuple[Array, ...], dict[str, Any]]:
         """Return a call whose labels, weights and masks are of the library of its first array."""
+        foreign = SEQUENCES if type(arrays[0]) is np.ndarray else FOREIGN
+        if foreign.isdisjoint(map(type, (*arrays, *options.values()))):
+            return arrays, options
         # Imported here: few calls need it.
         from xp_xent.flow.placement import placed
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from xp_xent.kernels.elementary import is_zero, product
+from xp_xent.backends._numbers import is_zero
+from xp_xent.kernels.elementary import product
 from xp_xent.kernels.rows import Rows, valid_rows
 
 Array = Any
@@ -47,8 +48,8 @@ class Smoothing:
             return kept
         each, xp = self.mass_per_class(_count(backend, x, part, x.dtype)), backend.xp
         if part is None:
-            return kept + each * others(backend, x)
-        return kept + xp.where(part, each * others(backend, xp.where(part, x, 0.0)), 0.0)
+            return kept + each * _others(backend, x)
+        return kept + xp.where(part, each * _others(backend, xp.where(part, x, 0.0)), 0.0)
 
     def masses(self, backend: Any, rows: Rows, dtype: Any) -> Array:
         """Return the mass on each class: the target's, smoothed, times the class's weight."""
@@ -84,8 +85,13 @@ class Smoothing:
 def _count(backend: Any, x: Array, part: Array | None, dtype: Any) -> Any:
     """Count the classes of rows x (..., K) that take part: a number, or (..., 1)."""
     if part is None:
-        return x.shape[backend.class_axis]
+        return backend._class_count(x.shape[backend.class_axis])
     return backend.row_sum(backend.cast(part, dtype))
+
+
+def _others(backend: Any, x: Array) -> Array:
+    """Sum, for each class, the other classes, wherever they are."""
+    return others(backend, x) + backend._sum_elsewhere(x)
 
 
 def others(backend: Any, x: Array) -> Array:

@@ -20,7 +20,7 @@ def signed_log_sum(backend: Any, x: Array, b: Array, part: Array | None) -> tupl
 
     An exponent of −∞ adds nothing, whatever its weight, and neither does a weight of 0.
     """
-    xp, axis = backend.xp, backend.class_axis
+    xp = backend.xp
     one = xp.ones_like(x)
     void = x == -xp.inf
     if part is not None:
@@ -28,13 +28,13 @@ def signed_log_sum(backend: Any, x: Array, b: Array, part: Array | None) -> tupl
     no_term = void | (b == 0)
     size = backend.stop_gradient(xp.where(no_term, one, b))
     size = xp.where(no_term, -xp.inf, backend.stop_gradient(x) + xp.log(xp.abs(size)))
-    top = xp.max(size, axis=axis, keepdims=True)
+    top = backend._row_max(size)
     lost = xp.isinf(top)  # there is no term, or an infinite one
-    limit, limit_sign = _limits(xp, axis, size, b, top)
+    limit, limit_sign = _limits(backend, size, b, top)
 
     # What takes no part is replaced first: its infinity or NaN would reach a derivative.
     x, b = xp.where(void | lost, 0.0, x), xp.where(void | lost, one, b)
-    k = xp.argmax(size, axis=axis, keepdims=True)
+    k = backend._row_argmax(size)
     x_k, b_k = backend.take_label(x, k), backend.take_label(b, k)
     sign_k = xp.where(b_k < 0, -1.0, xp.ones_like(b_k))
     level, unit = (backend.stop_gradient(part) for part in (x_k, b_k * sign_k))
@@ -73,12 +73,12 @@ def _log1p_magnitude(xp: Any, s: Array) -> Array:
     return xp.log1p(xp.where(s < -1, -2 - s, s))
 
 
-def _limits(xp: Any, axis: int, size: Array, b: Array, top: Array) -> tuple[Array, Array]:
+def _limits(backend: Any, size: Array, b: Array, top: Array) -> tuple[Array, Array]:
     """Return the logarithm and sign of a sum without a term, or with infinite ones."""
-    endless = size == xp.inf
-    plus = xp.any(endless & (b > 0), axis=axis, keepdims=True)
-    minus = xp.any(endless & (b < 0), axis=axis, keepdims=True)
-    one = xp.ones_like(top)
+    xp, one, endless = backend.xp, backend.xp.ones_like(top), size == backend.xp.inf
+    plus, minus = (
+        backend._row_max(backend.cast(endless & signed, top.dtype)) > 0 for signed in (b > 0, b < 0)
+    )
     sign = xp.where(plus, one, xp.where(minus, -one, 0.0))
     both = plus & minus
     return xp.where(both, xp.nan, top), xp.where(both, xp.nan, sign)

@@ -11,7 +11,8 @@ largest logit, which is what probabilities are made of, and not that of the logi
 from functools import partial
 from typing import Any, NamedTuple
 
-from xp_xent.kernels.elementary import differentiable_tanh_and_slope, is_one, tanh_and_slope
+from xp_xent.backends._numbers import is_one
+from xp_xent.kernels.elementary import differentiable_tanh_and_slope, tanh_and_slope
 from xp_xent.kernels.rows import Rows, valid_rows
 
 Array = Any
@@ -44,7 +45,7 @@ def mapped_logits(
         # An infinity over the temperature would have no derivative by it.
         finite = z != -xp.inf
         part = finite if part is None else part & finite
-        largest = xp.max(xp.where(part, z, -xp.inf), axis=backend.class_axis, keepdims=True)
+        largest = backend._row_max(xp.where(part, z, -xp.inf))
         level = backend.stop_gradient(largest)
         z = xp.where(part, z - level, 0.0) / temperature
         level = level / temperature

@@ -6,7 +6,7 @@ the rows are seen as they are.
 
 from typing import Any
 
-from xp_xent.kernels.elementary import is_one
+from xp_xent.backends._numbers import is_one
 from xp_xent.kernels.log_sum import signed_log_sum
 from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.row_stats import row_stats
@@ -19,7 +19,7 @@ def softmax_rows(
     backend: Any, x: Array, part: Array | None, _: None, temperature: Any
 ) -> tuple[Array, ...]:
     """Compute exp(x/T) / Σ exp(x/T); 0 where an entry takes no part."""
-    if x.shape[backend.class_axis] == 0:
+    if backend._class_count(x.shape[backend.class_axis]) == 0:
         return (-x,)
     z = _logits(backend, x, part, temperature)
     p = row_stats(backend, z, None, z.dtype).probabilities
@@ -30,7 +30,7 @@ def log_softmax_rows(
     backend: Any, x: Array, part: Array | None, _: None, temperature: Any
 ) -> tuple[Array, ...]:
     """Compute the logarithm of that; −∞ where an entry takes no part."""
-    if x.shape[backend.class_axis] == 0:
+    if backend._class_count(x.shape[backend.class_axis]) == 0:
         return (-x,)
     z = _logits(backend, x, part, temperature)
     log_p = -row_stats(backend, z, None, z.dtype).surprisals
@@ -41,7 +41,7 @@ def log_sum_rows(
     backend: Any, x: Array, part: Array | None, b: Array | None, _: Any
 ) -> tuple[Array, ...]:
     """Compute log Σ b exp(x), NaN where the sum is negative; so are the derivatives then."""
-    if b is None or x.shape[backend.class_axis] == 0:
+    if b is None or backend._class_count(x.shape[backend.class_axis]) == 0:
         return (_log_sum(backend, x, part),)
     value, sign = signed_log_sum(backend, x, b, part)
     return (value * backend.xp.where(sign < 0, backend.xp.nan, backend.xp.ones_like(sign)),)
@@ -51,7 +51,7 @@ def log_sum_and_sign_rows(
     backend: Any, x: Array, part: Array | None, b: Array | None, _: Any
 ) -> tuple[Array, Array]:
     """Compute log |Σ b exp(x)| and the sign of Σ b exp(x)."""
-    if b is not None and x.shape[backend.class_axis] != 0:
+    if b is not None and backend._class_count(x.shape[backend.class_axis]) != 0:
         return signed_log_sum(backend, x, b, part)
     xp, value = backend.xp, _log_sum(backend, x, part)
     known = backend.stop_gradient(value)
@@ -60,11 +60,11 @@ def log_sum_and_sign_rows(
 
 
 def _log_sum(backend: Any, x: Array, part: Array | None) -> Array:
-    xp, axis = backend.xp, backend.class_axis
-    if x.shape[axis] == 0:
-        return xp.sum(x, axis=axis, keepdims=True) - xp.inf
+    xp = backend.xp
+    if backend._class_count(x.shape[backend.class_axis]) == 0:
+        return xp.sum(x, axis=backend.class_axis, keepdims=True) - xp.inf
     z = _logits(backend, x, part, 1.0)
-    largest = backend.stop_gradient(xp.max(z, axis=axis, keepdims=True))
+    largest = backend.stop_gradient(backend._row_max(z))
     endless = xp.isinf(largest)  # the result is the largest entry itself
     row = row_stats(backend, xp.where(endless, 0.0, z), None, z.dtype)
     return xp.where(endless, largest, row.lse)
