@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from _cases import send
-from _registry import CLASSES, ELEMENTWISE, FORMS, NOT_LOSSES, Entry, Form, entries, entry, fullest
+from _forms import CLASSES, ELEMENTWISE, FORMS, NOT_LOSSES, Form
+from _registry import Entry, entries, entry, fullest
 from _tools import host
 
 import xp_xent

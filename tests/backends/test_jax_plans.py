@@ -1,4 +1,4 @@
-"""JAX outside `jit`: compiled once a signature, refused and differentiated as ever."""
+"""JAX outside `jit`: compiled once a signature, for any numbers and labels, on any thread."""
 
 from __future__ import annotations
 
@@ -16,25 +16,12 @@ import xp_xent
 from xp_xent import cross_entropy, value_and_grad
 
 jax = pytest.importorskip("jax")
+from _jax_calls import HOST, LABELS, OUTSIDE, given, operation_by_operation, same  # noqa: E402
+
 from xp_xent.backends import _jax_plans  # noqa: E402 (it imports JAX)
 
 jnp = jax.numpy
-RNG = np.random.default_rng(3)
-HOST = RNG.normal(size=(6, 5))
-LABELS = np.array([0, 4, 1, 2, 3, 3])
-OUTSIDE = np.array([0, 5, 1, 2, 3, 3])
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start without plans."""
-    plans = xp_xent.backends.get("jax").plans  # type: ignore[attr-defined]
-    monkeypatch.setattr(plans, "_kept", {})
-
-
-def given(labels: np.ndarray = LABELS, dtype: str = "float32") -> tuple[Any, Any]:
-    """Logits and labels as JAX's arrays."""
-    return jnp.asarray(HOST, dtype=dtype), jnp.asarray(labels)
+pytestmark = pytest.mark.usefixtures("no_jax_plans")
 
 
 def compiled(caplog: pytest.LogCaptureFixture, call: Callable[[], Any]) -> int:
@@ -43,18 +30,6 @@ def compiled(caplog: pytest.LogCaptureFixture, call: Callable[[], Any]) -> int:
     with jax.log_compiles():
         jax.block_until_ready(call())
     return sum("Compiling jit(cross_entropy)" in one.getMessage() for one in caplog.records)
-
-
-def same(got: Any, want: Any) -> None:
-    """Compare results of one program with another's: a few roundings apart."""
-    bound = 1e-12 if jnp.asarray(want).dtype == jnp.float64 else 2e-6
-    np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=bound, atol=bound)
-
-
-def operation_by_operation(call: Callable[..., Any], *arrays: Any) -> Any:
-    """Evaluate without a compiled loss."""
-    with jax.disable_jit():
-        return call(*arrays)
 
 
 CURVED = xp_xent.value_grad_and_hessian_diagonal
@@ -165,90 +140,6 @@ class TestCompiled:
             same(gradient, its)
 
 
-WHERE = jnp.asarray([True, False, True, True, True, True])
-TARGETS = jnp.where(WHERE, 0.5, 255.0)
-REFUSED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-    "label": (
-        lambda: cross_entropy(*given()),
-        lambda: cross_entropy(*given(OUTSIDE)),
-    ),
-    "label that is not ignored": (
-        lambda: cross_entropy(*given(), ignore_index=-1),
-        lambda: cross_entropy(*given(-LABELS), ignore_index=-1),
-    ),
-    "label where it counts": (
-        lambda: cross_entropy(*given(OUTSIDE), where=WHERE),
-        lambda: cross_entropy(*given(OUTSIDE), where=~WHERE),
-    ),
-    "token": (
-        lambda: xp_xent.next_token_cross_entropy(*given(), where=WHERE),
-        lambda: xp_xent.next_token_cross_entropy(*given(OUTSIDE)),
-    ),
-    "linear": (
-        lambda: xp_xent.linear_cross_entropy(given()[0], jnp.ones((5, 5), "f4"), given()[1]),
-        lambda: xp_xent.linear_cross_entropy(given()[0], jnp.ones((5, 5), "f4"), given(OUTSIDE)[1]),
-    ),
-    "gradient": (
-        lambda: value_and_grad(cross_entropy)(*given()),
-        lambda: value_and_grad(cross_entropy)(*given(OUTSIDE)),
-    ),
-    "jax.grad": (
-        lambda: jax.grad(cross_entropy)(*given()),
-        lambda: jax.grad(cross_entropy)(*given(OUTSIDE)),
-    ),
-    "binary": (
-        lambda: xp_xent.binary_cross_entropy_with_logits(TARGETS, TARGETS, where=WHERE),
-        lambda: xp_xent.binary_cross_entropy_with_logits(TARGETS, TARGETS, where=~WHERE),
-    ),
-    "number": (
-        lambda: cross_entropy(*given(), label_smoothing=0.5),
-        lambda: cross_entropy(*given(), label_smoothing=1.5),
-    ),
-    "normalizer": (
-        lambda: cross_entropy(*given(), normalizer=1.0),
-        lambda: cross_entropy(*given(), normalizer=0.0),
-    ),
-    "shape": (
-        lambda: cross_entropy(*given()),
-        lambda: cross_entropy(given()[0], given()[1][:2]),
-    ),
-    "library": (
-        lambda: cross_entropy(*given()),
-        lambda: cross_entropy(given()[0], np.ones_like(HOST)),
-    ),
-    "cotangent": (
-        lambda: value_and_grad(cross_entropy)(*given(), cotangent=jnp.ones(())),
-        lambda: value_and_grad(cross_entropy)(*given(), cotangent=jnp.ones(3)),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused_by_the_first_call_and_by_later_ones(case: str) -> None:
-    """In the words of the way without a compiler."""
-    fine, refused = REFUSED[case]
-
-    def words() -> tuple[type, str]:
-        with pytest.raises((TypeError, ValueError)) as caught:
-            refused()
-        return caught.type, str(caught.value)
-
-    first = words()
-    fine()
-    assert words() == words() == first
-    assert operation_by_operation(words) == first
-
-
-def test_a_label_out_of_range_is_refused_at_the_thousandth_call() -> None:
-    z, y = given()
-    both, wrong = value_and_grad(cross_entropy), given(OUTSIDE)[1]
-    for call in range(1, 1001):
-        both(z, y)
-        if call in (1, 2, 1000):
-            with pytest.raises(ValueError, match=r"got label 5 at position \(1,\)"):
-                both(z, wrong)
-
-
 def test_what_is_not_looked_at_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the arrays, labels alone go to NumPy, and they share their memory."""
     z, y = given()
@@ -281,61 +172,12 @@ def test_what_is_mapped_or_differentiated_twice_goes_round() -> None:
     assert len(plans._kept) == 1
 
 
-@pytest.mark.parametrize("compiled_first", [False, True])
-def test_devices(compiled_first: bool) -> None:
-    """Arrays committed to two devices are refused, and results stay where the arguments are."""
-    one, other = jax.devices()[:2]
-    z, y = given()
-    if compiled_first:
-        cross_entropy(z, y)
-        cross_entropy(jax.device_put(z, one), y)
-    for device in (one, other):
-        value, gradient = value_and_grad(cross_entropy)(jax.device_put(z, device), y)
-        assert value.devices() == gradient.devices() == {device}
-    with pytest.raises(ValueError, match="no array is copied to another device"):
-        cross_entropy(jax.device_put(z, one), jax.device_put(y, other))
-
-
 def test_an_ignored_row_may_hold_any_label() -> None:
     z, y = given(np.where(LABELS == 3, -100, LABELS), "float64")
     same(cross_entropy(z, y), cross_entropy(HOST[LABELS != 3], LABELS[LABELS != 3]))
     z, y = given(OUTSIDE, "float64")
     keep = OUTSIDE < 5
     same(cross_entropy(z, y, where=jnp.asarray(keep)), cross_entropy(HOST[keep], OUTSIDE[keep]))
-
-
-TRANSFORMED: dict[str, Callable[[Any], Callable[..., Any]]] = {
-    "grad": jax.grad,
-    "jacfwd": jax.jacfwd,
-    "hessian": jax.hessian,
-    "third": lambda f: jax.jacfwd(lambda z, y: jax.jacrev(jax.grad(f))(z, y)[0, 0, 0, 1]),
-    "vmap of grad": lambda f: jax.vmap(jax.grad(f)),
-    "grad of vmap": lambda f: jax.grad(lambda z, y: jax.vmap(f)(z, y).sum()),
-    "linearize": lambda f: lambda z, y: jax.linearize(lambda z: f(z, y), z)[1](z),
-    "checkpoint": lambda f: jax.grad(jax.checkpoint(f)),
-    "jit": lambda f: jax.jit(jax.grad(f)),
-}
-
-
-@pytest.mark.parametrize("name", TRANSFORMED)
-def test_transformed(name: str) -> None:
-    """Against the same derivative of what JAX compiles as a whole."""
-    z, y = given(dtype="float64")
-    z, y = (z[:2, :3], y[:2] % 3) if "vmap" not in name else (z[:, None], y[:, None])
-    function = partial(cross_entropy, label_smoothing=0.1)
-    got = TRANSFORMED[name](function)(z, y)
-    for _ in range(2):  # found anew, and kept
-        same(got, jax.jit(TRANSFORMED[name](function))(z, y))
-        got = TRANSFORMED[name](function)(z, y)
-
-
-def test_closed_forms_are_differentiated() -> None:
-    z, y = given(dtype="float64")
-    slope = jax.grad(lambda z: value_and_grad(cross_entropy)(z, y)[1].sum())(z)
-    same(slope, np.zeros_like(HOST))
-    squares = jax.grad(lambda z: (value_and_grad(cross_entropy)(z, y)[1] ** 2).sum())(z)
-    gradient = value_and_grad(cross_entropy)(z, y)[1]
-    same(squares, xp_xent.hvp(cross_entropy)(z, y, 2 * gradient))
 
 
 def test_nan_is_looked_for() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _registry import FORMS, NOT_LOSSES, Form, entries
+from _forms import FORMS, NOT_LOSSES, Form
+from _registry import entries
 
 import xp_xent
 from xp_xent.backends import get

@@ -14,7 +14,8 @@ import _faulty_values  # noqa: F401
 import numpy as np
 import pytest
 from _fault import FAULTS, Fault
-from _sound import Binary, CrossEntropy
+from _sound import CrossEntropy
+from _sound_binary import Binary
 from _sound_maps import SOUND_MAPS
 from _sound_others import (
     Divergence,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from _cases import LOSSES, Case, cases, is_float
-from _sound import WIDE, Binary, CrossEntropy, Loss
+from _sound import WIDE, CrossEntropy, Loss
+from _sound_binary import Binary
 from _sound_others import (
     Divergence,
     Entropy,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _registry import FORMS
+from _forms import FORMS
 from _tests_page import ON_A_LIBRARY, OPTIONS
 
 import xp_xent

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from _registry import ALONE, FORMS
+from _forms import ALONE, FORMS
 from _transforms import COLUMNS, Row, column
 
 import xp_xent
@@ -51,7 +51,7 @@ def test_every_loss_is_in_the_registry() -> None:
         if inspect.isfunction(function := getattr(xp_xent, name))
         and next(iter(inspect.signature(function).parameters)) in scores
     }
-    # Bits per byte are losses divided by a number; test_objects.py has them under transforms.
+    # Bits per byte are losses divided by a number; test_metrics.py has them under transforms.
     assert public - {"diagnose", "bits_per_byte"} == {form.function for form in FORMS}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _registry import CLASSES, FORMS, NOT_LOSSES, ROWS, Entry, Form, fullest
+from _forms import CLASSES, FORMS, NOT_LOSSES, ROWS, Form
+from _registry import Entry, fullest
 from _tools import assert_agree, host
 
 import xp_xent

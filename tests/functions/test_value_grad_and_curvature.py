@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 from _cases import Case, send
 from _curvature import assert_close
-from _registry import (
-    ELEMENTWISE,
-    FORMS,
-    NOT_LOSSES,
-    UNBOUNDED,
-    Entry,
-    Form,
-    entries,
-    entry,
-    fullest,
-)
+from _forms import ELEMENTWISE, FORMS, NOT_LOSSES, UNBOUNDED, Form
+from _registry import Entry, entries, entry, fullest
 from _tools import assert_array, error_of, host
 from _truth import Array, row_hessians
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from _registry import FORMS, MAPS, NOT_LOSSES, Form
+from _forms import FORMS, MAPS, NOT_LOSSES, Form
 from _transforms import COLUMNS, TABLE, Row, column
 from _transforms_page import TESTS, import_tests
 
@@ -25,15 +25,16 @@ nests of `jacfwd` and `jacrev`, forward finite differences, Inductor) stand in
 [transforms](transforms.md). The maps share a column: a thinned row has one of them.
 """
 BINARY = "losses/test_binary_targets.py"
+CONFIGURED = "functions/test_configured.py::TestConfiguredLosses"
 GRADIENTS = "functions/test_gradients.py"
 WEIGHTS = "functions/test_class_weights.py"
 # Where each name is asked on a library: the beginning of a test's name, B being the library's.
 ON_A_LIBRARY = {
-    "CrossEntropyLoss": "functions/test_objects.py::TestConfiguredLosses::test_is_the_function[B",
-    "BCEWithLogitsLoss": "functions/test_objects.py::TestConfiguredLosses::test_is_the_function[B",
-    "LossAccumulator": "functions/test_objects.py::TestLossAccumulator::test_is_the_mean_of_all[B",
-    "bits_per_byte": "functions/test_objects.py::TestBitsPerByte::test_uniform[B",
-    "perplexity": "functions/test_objects.py::TestPerplexity::test_uniform[B",
+    "CrossEntropyLoss": f"{CONFIGURED}::test_is_the_function[B",
+    "BCEWithLogitsLoss": f"{CONFIGURED}::test_is_the_function[B",
+    "LossAccumulator": "functions/test_metrics.py::TestLossAccumulator::test_is_the_mean_of_all[B",
+    "bits_per_byte": "functions/test_metrics.py::TestBitsPerByte::test_uniform[B",
+    "perplexity": "functions/test_metrics.py::TestPerplexity::test_uniform[B",
     "balanced_class_weights": f"{WEIGHTS}::TestBalanced::test_ignored_labels[B",
     "effective_number_weights": f"{WEIGHTS}::TestEffectiveNumber::test_formula[B",
     "positive_class_weight": f"{WEIGHTS}::TestPositive::test_multilabel[B",
@@ -54,10 +55,10 @@ WEIGHTED = f"{WEIGHTS}::TestWeightedSamples"
 # Options of functions that are no losses, in no registry
 OPTIONS = {
     ("balanced_class_weights", "ignore_index"): ON_A_LIBRARY["balanced_class_weights"],
-    ("bits_per_byte", "over"): "functions/test_objects.py::TestBitsPerByte::test_over[B",
-    ("bits_per_byte", "where"): "functions/test_objects.py::TestBitsPerByte::test_over[B",
-    ("bits_per_byte", "ignore_index"): "functions/test_objects.py::TestBitsPerByte::test_over[B",
-    ("bits_per_byte", "axis"): "functions/test_objects.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "over"): "functions/test_metrics.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "where"): "functions/test_metrics.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "ignore_index"): "functions/test_metrics.py::TestBitsPerByte::test_over[B",
+    ("bits_per_byte", "axis"): "functions/test_metrics.py::TestBitsPerByte::test_over[B",
     ("balanced_class_weights", "sample_weight"): f"{WEIGHTED}::test_balanced[B",
     ("balanced_class_weights", "absent"): f"{WEIGHTED}::test_absent[B",
     ("effective_number_weights", "sample_weight"): f"{WEIGHTED}::test_effective_number[B",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from _registry import ALONE, FORMS, MAPS, Entry, Form, entries, fullest
+from _forms import ALONE, FORMS, MAPS, Form
+from _registry import Entry, entries, fullest
 
 Check = Callable[[Entry], None]
 

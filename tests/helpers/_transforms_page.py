@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from _registry import ALONE, FORMS
+from _forms import ALONE, FORMS
 from _transforms import SINGLE, TABLE, Row, column
 
 INTRODUCTION = """\

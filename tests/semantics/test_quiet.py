@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _registry import CLASSES, ELEMENTWISE, FORMS, NOT_LOSSES, Entry, Form, entry
+from _forms import CLASSES, ELEMENTWISE, FORMS, NOT_LOSSES, Form
+from _registry import Entry, entry
 
 import xp_xent
 from xp_xent.backends import get, installed

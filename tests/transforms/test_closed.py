@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from _cases import send
-from _registry import ELEMENTWISE, NOT_LOSSES, Entry, closed_gradients
+from _forms import ELEMENTWISE, NOT_LOSSES
+from _registry import Entry, closed_gradients
 from _tools import assert_same, host
 from _transforms import column, transform
 

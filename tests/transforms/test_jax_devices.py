@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _forms import FORMS, NOT_LOSSES
 from _programs import compiled
-from _registry import FORMS, NOT_LOSSES, Entry, closed_gradients, entry, fullest, variants
+from _registry import Entry, closed_gradients, entry, fullest, variants
 from _tools import assert_same
 from _transforms import ONCE, transform
 

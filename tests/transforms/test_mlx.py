@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from _cases import send
-from _registry import NOT_LOSSES, Entry, closed_gradients, variants
+from _forms import NOT_LOSSES
+from _registry import Entry, closed_gradients, variants
 from _tools import assert_same
 from _transforms import ONCE, also, transform
 

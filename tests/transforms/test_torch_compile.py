@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _registry import ELEMENTWISE, FORMS, MAPS, NOT_LOSSES, Entry, entry
+from _forms import ELEMENTWISE, FORMS, MAPS, NOT_LOSSES
+from _registry import Entry, entry
 from _tools import assert_same
 from _transforms import ONCE, also, column, transform
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from _fault import fault
-from _sound import WIDE, Binary, Call, wide
+from _sound import WIDE, Call, wide
+from _sound_binary import Binary
 
 Array = Any
 Pair = tuple[Array, Array]

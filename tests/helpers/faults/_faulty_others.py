@@ -8,7 +8,8 @@ import ml_dtypes
 import numpy as np
 from _fault import fault
 from _faulty_gradients import GradientFormedInHalf
-from _sound import WIDE, Array, Binary, Call, CrossEntropy, Loss, Odds, sigmoid
+from _sound import WIDE, Array, Call, CrossEntropy, Loss, Odds, sigmoid
+from _sound_binary import Binary
 from _sound_others import Divergence, Focal, NegativeLogLikelihood, NextToken, SigmoidFocal
 
 OTHER_HALF = {"float16": ml_dtypes.bfloat16, "bfloat16": np.float16}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _sound import WIDE, Array, Binary, Call, CrossEntropy, Odds, sigmoid, wide
+from _sound import WIDE, Array, Call, CrossEntropy, Odds, sigmoid, wide
+from _sound_binary import Binary
 
 
 class NextToken(CrossEntropy):
