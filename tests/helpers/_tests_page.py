@@ -87,7 +87,8 @@ AS_MODELS = {
     "value_grad_and_hessian_diagonal": "curvature",
 }
 FILES = {test.partition("::")[0] for test in (*ON_A_LIBRARY.values(), *OPTIONS.values())} | {
-    "functions/test_maps.py", "backends/test_cupy.py", "backends/test_ndonnx.py", "backends/test_ndonnx_models.py",
+    "functions/test_maps.py", "backends/test_cupy.py", "backends/test_ndonnx.py",
+    "backends/test_ndonnx_models.py",
     *(f"transforms/{name}.py" for name in TESTS.split()),
 }  # fmt: skip
 
