@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     written, page = folder / "report.json", folder / "performance.md"
     shutil.copy(ROOT / "docs" / "performance.md", page)
     files = ("--json", str(written), "--write-docs", str(page), "--large", str(folder))
+    files += ("--against", sys.executable)
     done = bench("--quick", *files)
     assert done.exit_code == 0, done.output
     return Run(json.loads(written.read_text("utf-8")), done.output, written, page)
@@ -148,6 +150,7 @@ def test_failures_and_misuse_have_their_exit_status(monkeypatch: pytest.MonkeyPa
     assert bench("--quick", "--case", "nobody").exit_code == 2
     assert bench("--section", "nothing").exit_code == 2
     assert bench("--shape", "64x").exit_code == 2
+    assert bench("--section", "against").exit_code == 2
 
     def broken(settings: Any) -> list[Any]:
         return [Task("broken", lambda: [{"one": 1 // 0}])]
@@ -156,6 +159,22 @@ def test_failures_and_misuse_have_their_exit_status(monkeypatch: pytest.MonkeyPa
     done = bench("--quick", "--section", "table")
     assert done.exit_code == 1
     assert "ZeroDivisionError" in done.output
+
+
+def test_a_python_without_this_library(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'No module named xp_xent' >&2\nexit 1\n")
+    python.chmod(0o755)
+    done = bench("--quick", "--section", "against", "--case", "numpy", "--against", str(python))
+    assert done.exit_code == 1
+    assert "No module named xp_xent" in done.output
+
+
+def test_statistics_are_beside_the_same_call(run: Run) -> None:
+    for one in run.report["sections"]["stats"]:
+        assert one["more"] == pytest.approx(one["median"] - one["plain"])
+        assert one["goal"] is None
+        assert (one["more_goal"] is None) == one["line"].startswith("PyTorch")
 
 
 def test_an_interrupt_keeps_what_was_measured() -> None:
