@@ -102,11 +102,11 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], said: str) -> None
 
 def test_large_arrays_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     """With small limits: blocks, backends asked for rows, a sample, and float64 for most rows."""
-    from xp_xent.verify import _case, _claims, _own, _truth
+    from xp_xent.verify import _case, _evidence, _own, _truth
 
     small = make("text", "large", "float32")
     for module, name, value in (
-        (_case, "BLOCK", 1 << 9), (_own, "WHOLE", 0), (_claims, "SAMPLE", 1 << 10),
+        (_case, "BLOCK", 1 << 9), (_own, "WHOLE", 0), (_evidence, "SAMPLE", 1 << 10),
         (_truth, "LARGEST", 100),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)

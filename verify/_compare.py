@@ -9,7 +9,8 @@ import numpy as np
 
 from xp_xent import backends as libraries
 from xp_xent.verify._changes import Facts
-from xp_xent.verify._claims import Claim, Evidence
+from xp_xent.verify._claims import Claim
+from xp_xent.verify._evidence import Evidence
 from xp_xent.verify._inputs import compare_inputs
 from xp_xent.verify._judge import Judge, Standing
 from xp_xent.verify._own import Walked, own_claims, reduced

@@ -203,6 +203,15 @@ class Predictor:
             q = (1.0 - epsilon) * q + epsilon * (q.sum(-1, keepdims=True) - q) / (K - 1)
         return q * self.targets.weight**pipeline.weight_power
 
+    def _normalized(self, pipeline: Pipeline, masses: Floats) -> Floats:
+        """Add the masses over which a softmax goes."""
+        how, axis = pipeline.layout
+        if how != "softmax":
+            return np.asarray(np.sum(masses, -1, keepdims=True))
+        whole = masses.reshape(*self.case.positions, self.case.classes)
+        total = np.sum(whole, axis=axis, keepdims=True)
+        return np.broadcast_to(total, whole.shape).reshape(masses.shape)
+
     def gradient(self, pipeline: Pipeline, index: Index, remember: bool = True) -> Numbers:
         """Give rows of the gradient by the logits."""
         name = (pipeline.key, id(index))
@@ -223,7 +232,7 @@ class Predictor:
             by_lse = np.where(weight[:, 0] == 0, 0.0, by_lse)
             classes = weight * self.targets.weight**pipeline.weight_power
             value = found.pull(masses, classes, by_lse)
-            total = np.sum(np.abs(masses), -1, keepdims=True)
+            total = self._normalized(pipeline, np.abs(masses))
             p = np.exp(-np.where(found.base is None, np.maximum(found.cost, 0.0), 0.0))
             bound = shifted_gradient_bound(self.dtype, self.case.classes, total, np.abs(masses), p)
             bound = bound + 16.0 * FORMATS[self.dtype].eps * np.abs(by_lse)[:, None] * p
@@ -234,10 +243,15 @@ class Predictor:
             bound = bound + sum_tolerance(self.dtype, self.case.count) * np.abs(value)
         if pipeline.layout[0] != "softmax":
             value, bound = (np.where(weight == 0, 0.0, x) for x in (value, bound))
-        both = pipeline.scale * pipeline.factor
-        tiny = FORMATS[self.dtype].smallest_normal
-        found_numbers = Numbers(value * both, bound * abs(both) + np.where(bound > 0, tiny, 0.0))
-        return _rounded(found_numbers, pipeline.gradient)
+        slopes = _rounded(_times(Numbers(value, bound), pipeline.scale), pipeline.unscaled)
+        slopes = _times(slopes, pipeline.factor)
+        tiny = np.where(bound > 0, FORMATS[self.dtype].smallest_normal, 0.0)
+        return _rounded(slopes._replace(bound=slopes.bound + tiny), pipeline.gradient)
+
+
+def _times(found: Numbers, factor: float) -> Numbers:
+    by = abs(factor)
+    return Numbers(found.value * factor, found.bound * by, found.step * by)
 
 
 def _rounded(found: Numbers, dtype: str | None) -> Numbers:
