@@ -21,6 +21,7 @@ from xp_xent.verify._steps import NARROW, round_to, spacing
 Floats = NDArray[np.float64]
 SAMPLE = 1 << 16  # logits of the rows that a search looks at
 FITTED = 1 << 9  # and that a fit does
+MORE = 6  # times the rows of a sample, of those that it cannot tell from all
 
 
 def _rounding(claim: Claim, p: Pipeline) -> tuple[str, float] | None:
@@ -47,13 +48,17 @@ class Evidence:
     def __init__(self, predictor: Predictor, claims: tuple[Claim, ...], base: Pipeline) -> None:
         self.predictor, self.case = predictor, predictor.case
         # One number last: it needs all rows, and the others a sample.
-        order = ("rows", "gradient", "number")
-        self.claims = sorted(claims, key=lambda claim: order.index(claim.form))
+        forms = ("rows", "gradient", "number")
+        self.claims = sorted(claims, key=lambda claim: forms.index(claim.form))
         self.sample = self._sample(base)
-        self.base, self.some = base, None
+        self.samples: list[tuple[NDArray[np.intp], Floats]] = []  # each larger than the last
         if self.case.size > SAMPLE and any(claim.form == "number" for claim in claims):
-            many = min(self.case.count, max(256, 4 * SAMPLE // self.case.classes))
-            self.some = np.sort(np.random.default_rng(2).permutation(self.case.count)[:many])
+            order = np.random.default_rng(2).permutation(self.case.count)
+            many = max(256, 4 * SAMPLE // self.case.classes)
+            while many < self.case.count:
+                some = np.sort(order[:many])
+                self.samples.append((some, self._terms(base, some)))
+                many *= MORE
             self.number = float(predictor.number(base).value)
         few = max(6, FITTED // self.case.classes)
         self.few = self.sample[:few] if self.sample.size > few else self.sample
@@ -128,21 +133,25 @@ class Evidence:
         """Tell if one number may be a pipeline's, by how it differs from the base's on some rows.
 
         The estimate of the difference has a standard error; what is eight of it away is not it.
+        What is nearer is looked at on more rows.
         """
-        if self.some is None or p.layout[0] == "softmax":
+        if p.layout[0] == "softmax":
             return True
-        terms = []
-        for one in (p, self.base):
-            factors = self.predictor.targets.factors_of(one)[self.some]
-            own = self.predictor.own(one, self.some).value
-            with np.errstate(invalid="ignore"):
-                terms.append(np.where(factors == 0, 0.0, factors * own) * self.case.count)
-        off = terms[0] - terms[1]
         claimed = float(claim.value)
-        error = 8.0 * float(np.std(off)) / math.sqrt(len(off)) + claim.resolution
-        coarse = 2.0**-7 if p.loss is not None else 2.0**-16
-        near = abs(claimed - self.number - float(np.mean(off)))
-        return not near > error + coarse * abs(claimed)
+        coarse = claim.resolution + (2.0**-7 if p.loss is not None else 2.0**-16) * abs(claimed)
+        for some, of_base in self.samples:
+            off = self._terms(p, some) - of_base
+            error = 8.0 * float(np.std(off)) / math.sqrt(len(off)) + coarse
+            if abs(claimed - self.number - float(np.mean(off))) > error:
+                return False
+        return True
+
+    def _terms(self, p: Pipeline, some: NDArray[np.intp]) -> Floats:
+        """Give numbers of some rows whose mean estimates the reduced loss."""
+        factors = self.predictor.targets.factors_of(p)[some]
+        own = self.predictor.own(p, some).value
+        with np.errstate(invalid="ignore"):
+            return np.where(factors == 0, 0.0, factors * own) * self.case.count
 
     def _looks(self, claim: Claim) -> tuple[NDArray[np.intp], ...]:
         few = claim.form != "number" and self.few is not self.sample
