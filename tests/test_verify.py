@@ -35,12 +35,16 @@ def test_the_library_agrees(kind: str, dtype: str) -> None:
     assert result.method == "ball arithmetic"
 
 
+PART = (RNG.random((3, 20, 7)) < 0.7) | (np.arange(7) == LABELS[..., None])
 OPTIONS: list[dict[str, Any]] = [
     {"label_smoothing": 0.1}, {"label_smoothing": 0.1, "smoothing": "others", "z_loss": 1e-3},
     {"softcap": 4.0, "z_loss": 1e-2}, {"reduction": "sum"}, {"reduction": "none"},
     {"normalizer": 17.0}, {"weight": np.linspace(0.5, 2.0, 7)},
     {"sample_weight": RNG.uniform(0.1, 3.0, (3, 20)), "label_smoothing": 0.2},
     {"where": RNG.random((3, 20)) < 0.5},
+    {"class_where": PART}, {"class_where": PART, "label_smoothing": 0.2, "softcap": 4.0},
+    {"class_where": PART, "label_smoothing": 0.1, "smoothing": "others", "z_loss": 1e-2,
+     "temperature": 2.0, "weight": np.linspace(0.5, 2.0, 7)},
     {"temperature": 0.7}, {"temperature": 3.0, "softcap": 4.0, "z_loss": 1e-2},
 ]  # fmt: skip
 

@@ -56,7 +56,8 @@ def compare(
         And by the logits.
     sides : mapping, optional
         Others by name: ``{"torch": {"loss": ..., "gradient": ...}}``, with their own ``logits``,
-        ``targets``, ``weight``, ``sample_weight`` and ``where`` where they are not the common ones.
+        ``targets``, ``weight``, ``sample_weight``, ``where`` and ``class_where`` where they are not
+        the common ones.
     loss_function : str, default "cross_entropy"
         Or ``"next_token_cross_entropy"``, ``"nll_loss"``, ``"binary_cross_entropy_with_logits"``.
     backends : sequence of str or None, default ("numpy",)
