@@ -43,6 +43,8 @@ class Backend(RowSums):
         Whether the library may differentiate what the losses compute.
     class_axis : int
         Where kernels find the classes, counted from the end.
+    num_classes : int or None
+        Columns beyond are no classes, but fill the last part up; None: there are none.
     """
 
     name: ClassVar[str]
@@ -60,6 +62,8 @@ class Backend(RowSums):
     def _load(self) -> ModuleType:
         """Import the namespace; raise ImportError where the library is not usable."""
         return importlib.import_module(self.module)
+
+    num_classes: int | None = None
 
     # Facts of an array
 
@@ -159,6 +163,18 @@ class Backend(RowSums):
     def _classes_here(self, x: Array, here: int) -> Array:
         """Return those of one number a class, (K,), that belong to the classes in this part."""
         return x
+
+    def _over_classes(self, *arrays: Array) -> tuple[Array, ...]:
+        """Add up what each part of the classes gives, several arrays in one exchange."""
+        return arrays
+
+    def _over_rows(self, *arrays: Array) -> tuple[Array, ...]:
+        """Add up what each part of the rows gives, several arrays in one exchange."""
+        return arrays
+
+    def _of_elements(self) -> Any:
+        """Return the adapter for elements that stand alone, without classes, or refuse them."""
+        return self
 
     def _sum_elsewhere(self, x: Array) -> Array | float:
         """Sum over the classes that are in other parts: (..., K) to (..., 1), or 0.0."""

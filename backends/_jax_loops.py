@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._jax_varying import varying_axes
 
 # Matrix products are faster on rows in whole vectors.
 LANES = 32
@@ -88,6 +89,6 @@ class Loops(Backend):
 
         Inside `shard_map` that is part of an array's type.
         """
-        axes = [jax.typeof(other).manual_axis_type.varying for other in (x, *like)]
+        axes = [varying_axes(other) for other in (x, *like)]
         names = tuple(sorted(axes[0].union(*axes) - axes[0]))
         return jax.lax.pcast(x, names, to="varying")

@@ -154,6 +154,8 @@ class Evaluation(NamedTuple):
         if not hasattr(self.kernel, "hessian"):
             raise check.no_matrix("whose elements stand alone")
         plan, count = self.plan, len(self.rows)
+        if plan.classes_here is not plan.classes and plan.classes_here != plan.classes:
+            raise check.no_whole_rows()
         axis, backend = plan.backend.class_axis, plan.backend.with_class_axis(-1)
         operands = (*self.rows, self._factor(cotangent))
         arrays = [_classes_last(backend, x, axis) for x in operands]
