@@ -63,7 +63,8 @@ class Loops(Backend):
         end, mesh = count - count % size, jax.sharding.get_abstract_mesh()
         rows = [x for w, x in zip(walked, arrays, strict=True) if w]
         # Where rows may be split over devices, a step takes some of each device's: they stay there.
-        across = bool(mesh.auto_axes)
+        meshes = [mesh, *[jax.typeof(x).sharding.mesh for x in rows]]
+        across = any(of.auto_axes for of in meshes)
 
         def grouped(x: Array) -> Array:
             if across:
