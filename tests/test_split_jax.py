@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from _programs import compiled
 from _registry import ELEMENTWISE, FORMS, MAPS, NOT_LOSSES, Entry, entry
