@@ -43,8 +43,6 @@ class Backend(RowSums):
         Whether the library may differentiate what the losses compute.
     class_axis : int
         Where kernels find the classes, counted from the end.
-    num_classes : int or None
-        Columns beyond are no classes, but fill the last part up; None: there are none.
     """
 
     name: ClassVar[str]
@@ -62,8 +60,6 @@ class Backend(RowSums):
     def _load(self) -> ModuleType:
         """Import the namespace; raise ImportError where the library is not usable."""
         return importlib.import_module(self.module)
-
-    num_classes: int | None = None
 
     # Facts of an array
 
@@ -155,6 +151,9 @@ class Backend(RowSums):
     def _row_argmax(self, x: Array) -> Array:
         """Return the index of the first maximum over the classes: (..., K) to (..., 1)."""
         return self.xp.argmax(x, axis=self.class_axis, keepdims=True)
+
+    # Whether columns that are no classes fill the last part up.
+    _is_padded: bool = False
 
     def _class_count(self, here: int) -> int:
         """Count the classes of all parts, of which so many are in this one."""

@@ -39,12 +39,19 @@ class Part(Backend):
     ----------
     classes, rows : Fabric or None
         How parts reach each other; None where the classes, or the rows, are all here.
+    num_classes : int or None
+        Columns beyond are no classes, but fill the last part up; None: there are none.
     """
 
     classes: Fabric | None = None
     rows: Fabric | None = None
+    num_classes: int | None = None
 
     # Facts of the whole
+
+    @property
+    def _is_padded(self) -> bool:  # type: ignore[override]
+        return self.num_classes is not None
 
     def _class_count(self, here: int) -> Any:
         if self.num_classes is not None:
@@ -62,7 +69,7 @@ class Part(Backend):
         return found + self.classes.first(x.shape[self.class_axis])
 
     def _classes_here(self, x: Array, here: int) -> Array:
-        if self.classes is None and self.num_classes is None:
+        if self.classes is None and not self._is_padded:
             return x
         first = 0 if self.classes is None else self.classes.first(here)
         place = self._arange(here, x) + first
@@ -70,7 +77,7 @@ class Part(Backend):
         return self.xp.take(x, self.xp.minimum(place, x.shape[0] - 1), axis=0)
 
     def _of_elements(self) -> Any:
-        if self.classes is None and self.num_classes is None:
+        if self.classes is None and not self._is_padded:
             return self
         raise ValueError(
             "split: got classes= or num_classes= for a loss whose elements stand alone; wanted "

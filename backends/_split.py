@@ -93,7 +93,7 @@ def split(
     1.6094
     """
     if num_classes is not None:
-        if not isinstance(num_classes, int) or isinstance(num_classes, bool):
+        if type(num_classes) is not int:
             raise TypeError(f"num_classes: got {num_classes!r}, wanted an integer")
         if num_classes < 1:
             raise ValueError(f"num_classes: got {num_classes}, wanted a positive integer")

@@ -1,4 +1,4 @@
-"""This library on JAX arrays whose classes two devices share, for the conformance vectors to ask.
+"""xp_xent on JAX arrays whose classes two devices share, for the conformance vectors to ask.
 
 A number of classes that is odd is filled up by a column, of which `split` is told.
 """

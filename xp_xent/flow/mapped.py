@@ -63,7 +63,7 @@ def map_rows(
         [None if array is None else plan.to_kernel(folded.aligned(array)) for array in operands]
     )
 
-    if backend.num_classes is not None:
+    if backend._is_padded:
         operands = (_of_classes(plan, operands[0], axes, x), operands[1])
 
     def on_block(rows: Array, where: Array, b: Array, temperature: Any) -> Any:
