@@ -29,8 +29,9 @@ class Call:
     def __init__(self, name: str, arrays: tuple[Array, ...], options: dict[str, Any]) -> None:
         self.name, self.given = name, dict(enumerate(arrays)) | options
         axis = options.get("axis", -1)
-        if not isinstance(axis, int) or name in BINARY:
-            raise NotImplementedError("several axes, or no classes")
+        if not isinstance(axis, int) or name in BINARY or 0 in arrays[0].shape:
+            # Of no rows, XLA's partitioner refuses a result that depends on nothing.
+            raise NotImplementedError("several axes, no classes, or no rows")
         self.shape = arrays[0].shape
         self.axis = axis % max(len(self.shape), 1) - len(self.shape)  # from the end
         self.classes = arrays[1].shape[0] if name == OF_LAYER else self.shape[self.axis]
@@ -72,7 +73,9 @@ class Call:
                 spec = PartitionSpec(*places)
                 if odd:
                     widths = [(0, int(i == x.ndim + at)) for i in range(x.ndim)]
-                    x = jax.numpy.pad(x, widths)  # noqa: PLW2901
+                    of_logs = key == 1 and self.given.get("log_targets", False)
+                    filling = -np.inf if of_logs else 0
+                    x = jax.numpy.pad(x, widths, constant_values=filling)  # noqa: PLW2901
             keys.append(key)
             arrays.append(x)
             specs.append(spec)
