@@ -66,8 +66,9 @@ def split(
     -----
     Options of one number a class, `weight` and `alpha`, are given whole, with `num_classes` numbers
     where that is given. All else of the logits' shape (probabilities, `class_where`) is split as
-    these are; probabilities are to be 0 in columns that are no classes. What has one number a row is split as the rows are. A row's Hessian is refused,
-    as are losses whose elements stand alone, unless only rows are split.
+    these are; probabilities are to be 0 in columns that are no classes. What has one number a row
+    is split as the rows are. A row's Hessian is refused, as are losses whose elements stand alone,
+    unless only rows are split.
 
     Examples
     --------
