@@ -82,6 +82,21 @@ def test_derivatives_of_derivatives() -> None:
     assert_same(list(got), list(compiled(second)(logits, labels)))
 
 
+def test_forward_mode_of_a_layer() -> None:
+    """Each device states what its classes add to the derivative, a number of all of them."""
+    classifier, labels = jnp.asarray(FILLED_CLASSIFIER), jnp.asarray(LABELS)
+
+    def change(features: Any, classifier: Any, labels: Any) -> Any:
+        def loss(features: Any, classifier: Any) -> Any:
+            return xp_xent.linear_cross_entropy(features, classifier, labels)
+
+        return jax.jvp(loss, (features, classifier), (features**2, classifier**2))
+
+    got = over_classes(change, (ALL, P("model"), ALL), ALL)(FEATURES, classifier, labels)
+    want = compiled(change)(jnp.asarray(FEATURES), classifier, labels)
+    assert_same(list(got), list(want))
+
+
 # Limits
 
 
