@@ -158,6 +158,9 @@ class Backend(RowSums):
         """Return the index of the first maximum over the classes: (..., K) to (..., 1)."""
         return self.xp.argmax(x, axis=self.class_axis, keepdims=True)
 
+    # Whether columns that are no classes fill the last part up.
+    _is_padded: bool = False
+
     def _class_count(self, here: int) -> int:
         """Count the classes of all parts, of which so many are in this one."""
         return here
@@ -165,6 +168,18 @@ class Backend(RowSums):
     def _classes_here(self, x: Array, here: int) -> Array:
         """Return those of one number a class, (K,), that belong to the classes in this part."""
         return x
+
+    def _over_classes(self, *arrays: Array) -> tuple[Array, ...]:
+        """Add up what each part of the classes gives, several arrays in one exchange."""
+        return arrays
+
+    def _over_rows(self, *arrays: Array) -> tuple[Array, ...]:
+        """Add up what each part of the rows gives, several arrays in one exchange."""
+        return arrays
+
+    def _of_elements(self) -> Any:
+        """Return the adapter for elements that stand alone, without classes, or refuse them."""
+        return self
 
     def _sum_elsewhere(self, x: Array) -> Array | float:
         """Sum over the classes that are in other parts: (..., K) to (..., 1), or 0.0."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xp_xent.backends import _split
 from xp_xent.backends._base import Adapter, Array, Backend
 from xp_xent.backends._jax_sums import FEW, Sums
 
@@ -19,10 +20,17 @@ class Jax(Sums, Adapter):
         super().__init__()
         import jax
 
-        from xp_xent.backends import _jax_explicit, _jax_functions, _jax_plans, _jax_stated
+        from xp_xent.backends import (
+            _jax_explicit,
+            _jax_functions,
+            _jax_plans,
+            _jax_stated,
+            _jax_varying,
+        )
 
         self.xp = _jax_functions.namespace()
         self.jax, self.stated, self.explicit = jax, _jax_stated, _jax_explicit
+        self.varying = _jax_varying
         self.plans = _jax_plans.Plans(self._evaluate, self.can_read_values)
 
     def with_class_axis(self, axis: int) -> Backend:
@@ -75,6 +83,7 @@ class Jax(Sums, Adapter):
         options: dict[str, Any],
         *more: Any,
     ) -> Any:
+        self.varying.refuse_unnamed(loss, arrays)
         mesh = self.explicit.mesh_of(*arrays, *options.values(), *more)
         if mesh is not None:
             return self.explicit.evaluate(mesh, self._evaluate, loss, ask, arrays, options, more)
@@ -84,7 +93,7 @@ class Jax(Sums, Adapter):
 
     def _is_compilable(self) -> bool:
         """Return whether nobody compiles already, or asked for nothing compiled, or for shards."""
-        if self.jax.config.jax_disable_jit or self._is_staged():
+        if self.jax.config.jax_disable_jit or self._is_staged() or _split.current.get():
             return False
         mesh = self.jax.sharding.get_abstract_mesh()
         return not mesh.explicit_axes and not mesh.manual_axes
@@ -98,8 +107,18 @@ class Jax(Sums, Adapter):
         *more: Any,
     ) -> Any:
         if ask is None and loss.in_steps and options["reduction"] != "none":
-            return self.stated.value(loss, arrays, options)
+            return self.stated.value(loss, arrays, options, self._now())
         return loss.evaluate(ask, arrays, options, *more)
+
+    def _now(self) -> Any:
+        """Return the adapter for the arrays of a call: for parts of larger ones, if they are."""
+        split = _split.current.get()
+        return self if split is None else self._of_part(split)
+
+    def _of_part(self, split: _split.Split) -> Any:
+        from xp_xent.backends._jax_part import part_of
+
+        return part_of(self, split)
 
     def map_blocks(
         self, function: Callable[..., Any], rows: Array, *operands: Any, **_: bool

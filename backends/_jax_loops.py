@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._jax_varying import varying_axes
 
 # Matrix products are faster on rows in whole vectors.
 LANES = 32
@@ -62,7 +63,8 @@ class Loops(Backend):
         end, mesh = count - count % size, jax.sharding.get_abstract_mesh()
         rows = [x for w, x in zip(walked, arrays, strict=True) if w]
         # Where rows may be split over devices, a step takes some of each device's: they stay there.
-        across = bool(mesh.auto_axes)
+        meshes = [mesh, *[jax.typeof(x).sharding.mesh for x in rows]]
+        across = any(of.auto_axes for of in meshes)
 
         def grouped(x: Array) -> Array:
             if across:
@@ -88,6 +90,6 @@ class Loops(Backend):
 
         Inside `shard_map` that is part of an array's type.
         """
-        axes = [jax.typeof(other).manual_axis_type.varying for other in (x, *like)]
+        axes = [varying_axes(other) for other in (x, *like)]
         names = tuple(sorted(axes[0].union(*axes) - axes[0]))
         return jax.lax.pcast(x, names, to="varying")

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from xp_xent.backends import _split
 from xp_xent.backends._base import Array
 from xp_xent.backends._numbers import HALF, dtype_name
 
@@ -49,18 +50,21 @@ def whole(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
+def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any], backend: Any) -> Any:
     """Compute a reduced loss."""
     names, settings = loss.arguments, tuple(options)
     given = dict(zip(names, arrays, strict=True)) | options
     traced = {name: x for name, x in given.items() if isinstance(x, jax.Array)}
     others = {name: x for name, x in given.items() if name not in traced}  # may be closed over
 
+    split = _split.current.get()  # JAX differentiates later, perhaps outside of the context
+
     def evaluation(traced: Named) -> Any:
         now = others | traced
-        return loss.evaluation(
-            tuple([now[name] for name in names]), {name: now[name] for name in settings}
-        )
+        with _split.within(split):
+            return loss.evaluation(
+                tuple([now[name] for name in names]), {name: now[name] for name in settings}
+            )
 
     def formula(traced: Named) -> Any:
         return evaluation(traced).value()
@@ -71,13 +75,19 @@ def value(loss: Any, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
             return differentiated(formula, primals, tangents)
         wide = {name: widened(x) for name, x in primals[0].items()}
         wrt = tuple(changing)  # nothing traced may be closed over
-        both = whole(lambda traced: evaluation(traced).value_and_grads(wrt))
+
+        def closed(traced: Named) -> Any:
+            # What this part of rows and classes gives: a number is added up over the parts.
+            return evaluation(traced)._replace(in_part=True).value_and_grads(wrt)
+
+        both = whole(closed)
         result, gradients = both(wide)
         # Linear in the tangents: JAX transposes it, and differentiates the gradients in turn.
         reduced, *stats = jax.tree.leaves(result)
         change = jnp.zeros_like(reduced)
         for gradient, x in zip(gradients, changing.values(), strict=True):
             change = change + jnp.sum(gradient * x.astype(gradient.dtype))
+        (change,) = backend._over_rows(*backend._over_classes(change))
         still = map(jax.custom_derivatives.zero_from_primal, stats)
         return result, jax.tree.unflatten(jax.tree.structure(result), [change, *still])
 

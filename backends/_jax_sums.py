@@ -33,7 +33,7 @@ class Sums(Loops):
             self._exp(z, level), cpu=lax.optimization_barrier, default=lambda e: e
         )
         e = self._choose(0.0, e, reference)
-        return e, self.row_sum(e), self.take_label(z, reference)
+        return e, *self._summed(e, z, reference)
 
     def _stated_sums(
         self, z: Array, row_max: Array, reference: Array, valid: Array | None
@@ -47,14 +47,14 @@ class Sums(Loops):
     ) -> tuple[Array, Array, Array]:
         # XLA fuses products into a sum on a CPU, but neither choices nor counting: with these, the
         # exponentials would be written to memory.
-        xp, classes = self.xp, z.shape[self.class_axis]
+        xp, classes = self.xp, self._class_count(z.shape[self.class_axis])
         if classes > EXACT:
             _, other_sum, reference_z = super()._exps(z, row_max, reference)
         else:
             places = jax.lax.optimization_barrier(xp.astype(self.indices(z), xp.float32))
             off = xp.minimum(xp.abs(places - xp.astype(reference, xp.float32)), 1)
-            other_sum = self.row_sum(xp.exp(z - row_max) * xp.astype(off, z.dtype))
-            reference_z = self.take_label(z, reference)
+            exps = xp.exp(z - row_max) * xp.astype(off, z.dtype)
+            other_sum, reference_z = self._summed(exps, z, reference)
         sums = row_max, other_sum, reference_z - row_max
         return sums if valid is None else tuple(self._blanked(x, valid) for x in sums)
 
@@ -72,9 +72,8 @@ class Sums(Loops):
         if valid is not None:
             z = self.xp.where(valid, z, self.stop_gradient(z))
         below, row_max = self.custom_derivative(less, self._less_largest, z, row_max)
-        e, other_sum, gap = super()._exps(below, self.xp.zeros_like(row_max), reference)
-        change_of_z, at_reference = kept(tangents[0]), self.indices(z) == reference
-        here = self.row_sum(self.xp.where(at_reference, change_of_z, 0))
+        e, other_sum, gap = self._exps(below, self.xp.zeros_like(row_max), reference)
+        by_sum, by_gap = self._summed(e * tangents[0], tangents[0], reference)
         sums = kept(row_max), kept(other_sum), kept(gap)
-        change = self.xp.zeros_like(row_max), kept(self.row_sum(e * change_of_z)), here
+        change = self.xp.zeros_like(row_max), kept(by_sum), kept(by_gap)
         return sums, jax.tree.map(self._varying, change, sums)

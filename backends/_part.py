@@ -40,7 +40,7 @@ class Part(Backend):
     classes, rows : Fabric or None
         How parts reach each other; None where the classes, or the rows, are all here.
     num_classes : int or None
-        Columns beyond take no part; None: all do.
+        Columns beyond are no classes, but fill the last part up; None: there are none.
     """
 
     classes: Fabric | None = None
@@ -48,6 +48,10 @@ class Part(Backend):
     num_classes: int | None = None
 
     # Facts of the whole
+
+    @property
+    def _is_padded(self) -> bool:  # type: ignore[override]
+        return self.num_classes is not None
 
     def _class_count(self, here: int) -> Any:
         if self.num_classes is not None:
@@ -64,15 +68,35 @@ class Part(Backend):
             return found
         return found + self.classes.first(x.shape[self.class_axis])
 
+    def _classes_here(self, x: Array, here: int) -> Array:
+        if self.classes is None and not self._is_padded:
+            return x
+        first = 0 if self.classes is None else self.classes.first(here)
+        place = self._arange(here, x) + first
+        # What a column that is no class has does not matter.
+        return self.xp.take(x, self.xp.minimum(place, x.shape[0] - 1), axis=0)
+
+    def _of_elements(self) -> Any:
+        if self.classes is None and not self._is_padded:
+            return self
+        raise ValueError(
+            "split: got classes= or num_classes= for a loss whose elements stand alone; wanted "
+            "rows= alone, over everything that its arrays are split over"
+        )
+
     # Reductions
 
+    def _over_classes(self, *arrays: Array) -> tuple[Array, ...]:
+        return arrays if self.classes is None else self.classes.sum(*arrays)
+
+    def _over_rows(self, *arrays: Array) -> tuple[Array, ...]:
+        return arrays if self.rows is None else self.rows.sum(*arrays)
+
     def total(self, x: Array) -> Array:
-        found = super().total(x)
-        return found if self.rows is None else self.rows.sum(found)[0]
+        return self._over_rows(super().total(x))[0]
 
     def row_sum(self, x: Array) -> Array:
-        found = super().row_sum(x)
-        return found if self.classes is None else self.classes.sum(found)[0]
+        return self._over_classes(super().row_sum(x))[0]
 
     def _sum_elsewhere(self, x: Array) -> Array | float:
         return 0.0 if self.classes is None else self.classes.sum_elsewhere(super().row_sum(x))
@@ -110,10 +134,14 @@ class Part(Backend):
         # Not as a library's adapter may: without the maximum, say, on which all parts agree.
         return RowSums.exp_sums(self, z, reference, dtype, **how)
 
+    def _summed(self, exps: Array, z: Array, reference: Array) -> tuple[Array, Array]:
+        if self.classes is None:
+            return super()._summed(exps, z, reference)
+        at_reference = self.xp.where(self.indices(z) == reference, z, 0)
+        one, other = self.classes.sum(*(Backend.row_sum(self, x) for x in (exps, at_reference)))
+        return one, other
+
     def _exps(self, z: Array, level: Array | float, reference: Array) -> tuple[Array, ...]:
         if self.classes is None:
             return super()._exps(z, level, reference)
-        exps = self.set_at_label(self._exp(z, level), reference, 0.0)
-        at_label = self.xp.where(self.indices(z) == reference, z, 0)
-        here = (Backend.row_sum(self, x) for x in (exps, at_label))
-        return exps, *self.classes.sum(*here)
+        return RowSums._exps(self, z, level, reference)

@@ -131,7 +131,11 @@ class RowSums:
     def _exps(self, z: Array, level: Array | float, reference: Array) -> tuple[Array, ...]:
         """Return exp(z − level) with 0 at each row's reference, their sum, and z there."""
         exps = self.set_at_label(self._exp(z, level), reference, 0.0)
-        return exps, self.row_sum(exps), self.take_label(z, reference)
+        return exps, *self._summed(exps, z, reference)
+
+    def _summed(self, exps: Array, z: Array, reference: Array) -> tuple[Array, Array]:
+        """Return the sum of the exponentials of each row, and z at its reference."""
+        return self.row_sum(exps), self.take_label(z, reference)
 
     def _exp(self, z: Array, level: Array | float) -> Array:
         """Return exp(z − level) as an array that may be written over."""

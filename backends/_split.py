@@ -1,7 +1,7 @@
 """Calls whose rows or classes lie in several places, each of which has a part of every array."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -21,15 +21,88 @@ opened: list[Split] = []
 
 
 @contextmanager
-def split(
-    *, classes: Any = None, rows: Any = None, num_classes: int | None = None
-) -> Iterator[None]:
-    """Take the arrays of the calls within for parts of larger ones."""
-    split = Split(classes, rows, num_classes)
-    token = current.set(split)
-    opened.append(split)
+def within(taken: Split | None) -> Iterator[None]:
+    """Take arrays of the calls within as `split` has taken those of others."""
+    token = current.set(taken)
+    if taken is not None:
+        opened.append(taken)
     try:
         yield
     finally:
-        opened.remove(split)
         current.reset(token)
+        if taken is not None:
+            opened.remove(taken)
+
+
+def split(
+    *, classes: Any = None, rows: Any = None, num_classes: int | None = None
+) -> AbstractContextManager[None]:
+    """Take the arrays of calls within a ``with`` block for parts of larger ones.
+
+    Each of several places calls a loss with the part of the arrays that it has. All get the same
+    reduced loss, of all rows and classes, and each the part of a gradient that belongs to its part
+    of an array; labels count the classes of the whole. Between the places go numbers of rows, never
+    anything of the logits' size.
+
+    Parameters
+    ----------
+    classes : optional
+        Over what the classes are split, in equal parts, in order. JAX: the name of a mesh axis, or
+        a tuple of names, over which ``jax.shard_map`` runs the call. PyTorch: a process group.
+        None: each place has all the classes of its rows.
+    rows : optional
+        Over what the rows are split, likewise. None: a mean or sum is of the rows that are here.
+    num_classes : int, optional
+        How many classes there are, where the last part is filled up with columns that are none:
+        these take no part, get no mass of label smoothing, and labels of them are out of range.
+        None: every column is a class.
+
+    Returns
+    -------
+    context manager
+        It yields nothing. One within another replaces it.
+
+    Raises
+    ------
+    TypeError
+        `num_classes` is not an integer; within: arrays of a library that has no parts.
+    ValueError
+        `num_classes` is not positive; within: what is named is nothing that arrays are split over.
+
+    Notes
+    -----
+    Options of one number a class, `weight` and `alpha`, are given whole, with `num_classes` numbers
+    where that is given. All else of the logits' shape (probabilities, `class_where`) is split as
+    these are; probabilities are to be 0 in columns that are no classes. What has one number a row
+    is split as the rows are. A row's Hessian is refused, as are losses whose elements stand alone,
+    unless only rows are split.
+
+    Examples
+    --------
+    The last two of five columns fill a vocabulary up:
+
+    >>> import jax, jax.numpy as jnp
+    >>> import xp_xent
+    >>> logits, labels = jnp.zeros((2, 5)), jnp.asarray([0, 2])
+    >>> with xp_xent.split(num_classes=3):
+    ...     loss = xp_xent.cross_entropy(logits, labels)
+    >>> print(round(float(loss), 4), round(float(jnp.log(3)), 4))
+    1.0986 1.0986
+
+    Classes over the devices of a mesh, here over one:
+
+    >>> from jax.sharding import PartitionSpec as P
+    >>> def local(logits, labels):
+    ...     with xp_xent.split(classes="model"):
+    ...         return xp_xent.cross_entropy(logits, labels)
+    >>> mesh = jax.make_mesh((1,), ("model",))
+    >>> over = {"in_specs": (P(None, "model"), P()), "out_specs": P()}
+    >>> print(round(float(jax.shard_map(local, mesh=mesh, **over)(logits, labels)), 4))
+    1.6094
+    """
+    if num_classes is not None:
+        if type(num_classes) is not int:
+            raise TypeError(f"num_classes: got {num_classes!r}, wanted an integer")
+        if num_classes < 1:
+            raise ValueError(f"num_classes: got {num_classes}, wanted a positive integer")
+    return within(Split(classes, rows, num_classes))

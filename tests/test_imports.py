@@ -21,7 +21,7 @@ PUBLIC = """
     softmax log_softmax logsumexp sigmoid log_sigmoid
     perplexity bits_per_byte LossAccumulator
     balanced_class_weights effective_number_weights positive_class_weight
-    value_and_grad hvp hessian_diagonal hessian value_grad_and_hessian_diagonal threads
+    value_and_grad hvp hessian_diagonal hessian value_grad_and_hessian_diagonal split threads
     CrossEntropyLoss BCEWithLogitsLoss
     diagnose Finding LossStats
 """.split()

@@ -4,6 +4,7 @@ One implementation, written against the Python array API, for NumPy, PyTorch, JA
 every library that registers a backend. Importing it imports no framework.
 """
 
+from xp_xent.backends._split import split
 from xp_xent.backends._threads import threads
 from xp_xent.diagnosis.findings import Finding
 from xp_xent.functions.accumulate import LossAccumulator
@@ -69,6 +70,7 @@ __all__ = [
     "sigmoid_focal_loss",
     "softmax",
     "softmax_focal_loss",
+    "split",
     "threads",
     "value_and_grad",
     "value_grad_and_hessian_diagonal",

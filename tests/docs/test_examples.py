@@ -106,6 +106,16 @@ def test_language_model_beats_counting() -> None:
     assert neural < bigram < unigram < 256
 
 
+def test_split_classes_train_the_same_language_model() -> None:
+    pytest.importorskip("jax")
+    flags = "--xla_force_host_platform_device_count=4"
+    finished = run("vocabulary_parallel_jax.py", "--steps", "20", XLA_FLAGS=flags)
+    assert finished.returncode == 0, finished.stderr
+    one, several = table(finished).values()
+    assert float(several["held-out loss"]) == pytest.approx(float(one["held-out loss"]), abs=2e-4)
+    assert (one["classes a device"], several["classes a device"]) == ("264", "132")
+
+
 def test_newton_cg_finds_the_optimum_of_l_bfgs() -> None:
     rows = outcome("newton_cg.py")
     newton, other = rows["Newton-CG"], rows["L-BFGS-B"]

@@ -48,6 +48,7 @@ ON_A_LIBRARY = {
     "value_grad_and_hessian_diagonal": (
         "functions/test_value_grad_and_curvature.py::test_is_each_function_of_one[B"
     ),
+    "split": "backends/test_split_jax_padded.py::test_a_vocabulary_filled_up_on_one_device",
     "threads": "backends/test_threads.py::test_same_bits[B",  # of NumPy, and PyTorch on the CPU
 }
 LIBRARIES = ("numpy", "torch", "jax", "dpnp", "mlx", "array_api_strict")
@@ -129,6 +130,8 @@ def on_library(tests: Tests, function: str, library: str) -> str:
         return as_model(tests, function)
     if function in ON_A_LIBRARY:
         beginning = ON_A_LIBRARY[function]
+        if function == "split" and library != "jax":
+            return "has no parts"
         if function == "threads" and library not in ("numpy", "torch"):
             return "has no threads of its own"
         if function == "threads":

@@ -45,8 +45,8 @@ when they are compiled; the other losses also take one that depends on the data 
 
 Every floating array of a call is differentiated by, as with PyTorch.
 
-Inside `shard_map` and `pmap` a loss, and its `value_and_grad`, are of the device's own rows. With
-classes split there, the loss is silently wrong for now: leave their axis to `jit`.
+Inside `shard_map` and `pmap` a loss, and its `value_and_grad`, are of the device's own rows. Where
+rows or classes are split there, `xp_xent.split` [names the axes](scaling-jax.md).
 """,
     "mlx": """\
 ## MLX

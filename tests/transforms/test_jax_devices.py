@@ -192,9 +192,19 @@ def assert_mapped(case: Entry, mapped: set[int], *, check_vma: bool, names: set[
     stacks = [jax.numpy.asarray(variants(np.asarray(value))) for value in values]
     given = [stacks[i] if i in mapped else value for i, value in enumerate(values)]
     specs = tuple(PartitionSpec(*[AXIS] * (i in mapped)) for i in range(len(given)))
+    keys = tuple(case.everything())
+    # Logits that vary where their labels do not may be parts of classes: labels are said to vary.
+    shared = [
+        isinstance(key, int) and value.ndim == 1 and value.dtype.kind == "i" and check_vma
+        for key, value in zip(keys, values, strict=True)
+    ]
 
     def local(*parts: Any) -> Any:
         parts = tuple(part[0] if i in mapped else part for i, part in enumerate(parts))
+        parts = tuple(
+            jax.lax.pcast(part, AXIS, to="varying") if shared[i] and i not in mapped else part
+            for i, part in enumerate(parts)
+        )
         return jax.tree.map(lambda x: x[None], every(found)(*parts))
 
     over = {"mesh": mesh_of("Auto"), "in_specs": specs, "out_specs": PartitionSpec(AXIS)}

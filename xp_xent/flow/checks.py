@@ -213,6 +213,15 @@ def no_matrix(why: str) -> TypeError:
     )
 
 
+def no_whole_rows() -> ValueError:
+    """Return the error of a row's Hessian where its classes lie in several places."""
+    return ValueError(
+        "hessian: got rows whose classes are split, or padded, wanted whole ones, for it has an "
+        "entry for each pair of classes; hessian_diagonal gives the diagonal, hvp products with "
+        "vectors"
+    )
+
+
 def fits_another_axis(
     logits_shape: tuple[int, ...], targets_shape: tuple[int, ...]
 ) -> tuple[int, ...]:

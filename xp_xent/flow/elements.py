@@ -36,7 +36,7 @@ class ElementLoss(Loss):
         """Return the plan of a call, or refuse it."""
         (x, targets), first = arrays, self.arguments[0]
         given, of = arrays_of(options), f"the {first}'"
-        backend = common_backend(**{first: x}, targets=targets, **given)
+        backend = common_backend(**{first: x}, targets=targets, **given)._of_elements()
         check.floating(first, x)
         if check.kind(targets) == "other":
             check.numeric("targets", targets)

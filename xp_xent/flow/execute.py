@@ -18,7 +18,7 @@ class Reduction(NamedTuple):
 
     kind: str  # "mean", "sum" or "none"
     shape: tuple[int, ...]  # of the losses
-    denominator_weight: Array | None  # (...,), what each row adds to the mean's denominator
+    weight: Array | None  # (), what all rows add to the mean's denominator
     normalizer: Any  # replaces that denominator
     count: Any  # of the losses
     rate: float | None  # the derivative by each row's loss, where it is one number known now
@@ -37,6 +37,9 @@ class Reduction(NamedTuple):
         rate = 1.0 if kind != "mean" else None
         if kind == "mean" and weight is None and normalizer is None and type(count) is float:
             rate = 1.0 / count if count else math.nan
+        # Once, for value and gradient: rows may lie in several places.
+        is_used = kind == "mean" and weight is not None and normalizer is None
+        weight = plan.backend.total(weight) if is_used else None
         return Reduction(kind, shape, weight, normalizer, count, rate)
 
     def reduce(self, backend: Any, losses: Array) -> Array:
@@ -46,7 +49,7 @@ class Reduction(NamedTuple):
         total = backend.total(losses)
         if self.kind == "sum":
             return total
-        if self.denominator_weight is None and self.normalizer is None:
+        if self.weight is None and self.normalizer is None:
             return quotient(backend, total, self.count)
         return quotient(backend, total, self._denominator(backend, losses.dtype))
 
@@ -69,9 +72,9 @@ class Reduction(NamedTuple):
         return quotient(backend, cotangent, denominator)
 
     def _denominator(self, backend: Any, dtype: Any) -> Array | float:
-        weight, normalizer = self.denominator_weight, self.normalizer
+        normalizer = self.normalizer
         if normalizer is None:
-            return self.count if weight is None else backend.total(weight)
+            return self.count if self.weight is None else self.weight
         return normalizer if check.is_number(normalizer) else backend.cast(normalizer, dtype)
 
 
@@ -156,6 +159,8 @@ class Evaluation(NamedTuple):
         if not hasattr(self.kernel, "hessian"):
             raise check.no_matrix("whose elements stand alone")
         plan, count = self.plan, len(self.rows)
+        if plan.classes_here is not plan.classes and plan.classes_here != plan.classes:
+            raise check.no_whole_rows()
         axis, backend = plan.backend.class_axis, plan.backend.with_class_axis(-1)
         operands = (*self.rows, self._factor(cotangent))
         arrays = [_classes_last(backend, x, axis) for x in operands]

@@ -33,6 +33,7 @@ class LinearEvaluation(NamedTuple):
     rows: Rows  # without logits
     reduction: Reduction
     layer: Layer
+    in_part: bool = False  # whether gradients stay what this part of rows and classes gives
 
     @property
     def backend(self) -> Any:
@@ -75,7 +76,7 @@ class LinearEvaluation(NamedTuple):
                 method = "value_and_gradient"
                 losses, *metrics, slope = run(self, method, factor, rows=rows, overwrite=True)
             if "features" in wrt:
-                parts["features"] = layer.by_features(slope)
+                parts["features"] = layer.by_features(slope, whole=not self.in_part)
             if "classifier" in wrt:
                 flat = layer.flat(slope), layer.flat(features)
                 total = backend.add_product(totals["classifier"], *flat)
@@ -91,8 +92,10 @@ class LinearEvaluation(NamedTuple):
             if name in wrt
         }
         totals, (losses, *by_row) = self._walk(step, totals, self._factor(cotangent))
+        whole = totals.values() if self.in_part else backend._over_rows(*totals.values())
         found = {
-            name: backend.cast(total, getattr(layer, name).dtype) for name, total in totals.items()
+            name: backend.cast(total, getattr(layer, name).dtype)
+            for name, total in zip(totals, whole, strict=True)
         }
         arrays: dict[str, Array] = {"features": layer.features, "targets": self.rows.probabilities}
         arrays["temperature"] = None

@@ -63,6 +63,9 @@ def map_rows(
         [None if array is None else plan.to_kernel(folded.aligned(array)) for array in operands]
     )
 
+    if backend._is_padded:
+        operands = (_of_classes(plan, operands[0], axes, x), operands[1])
+
     def on_block(rows: Array, where: Array, b: Array, temperature: Any) -> Any:
         if check.known(plan.classes, 0):
             found: Results = function(backend, backend.cast(rows, dtype), None, None, 1.0)
@@ -79,6 +82,16 @@ def map_rows(
         if keepdims is None:
             return tuple([folded.undo(plan.to_user(result)) for result in results])
         return tuple([folded.reduced(plan.to_user(result), keepdims) for result in results])
+
+
+def _of_classes(
+    plan: RowPlan, where: Array | None, axes: tuple[int, ...], like: Array
+) -> Array | None:
+    """Leave out the columns that are no classes."""
+    if len(axes) != 1:
+        raise ValueError(f"axis: got {len(axes)} axes within split(num_classes=…), wanted one")
+    is_class = plan.is_class(like)
+    return is_class if where is None else where & is_class
 
 
 def _is_default(option: Any) -> bool:

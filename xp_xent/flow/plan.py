@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from xp_xent.backends import _split
 from xp_xent.flow.options import FOREIGN, SEQUENCES
 from xp_xent.kernels.loss_stats import LossStats
 
@@ -105,17 +106,27 @@ class RowPlan:
         weight = backend._classes_here(backend.cast(weight, self.dtype), self.classes_here)
         return backend.xp.reshape(weight, self.one_row())
 
+    def is_class(self, like: Array) -> Array | None:
+        """Return which columns are classes and not padding, (1, …, K); None: all."""
+        backend = self.backend
+        if not backend._is_padded:
+            return None
+        row = backend.full(self.one_row(), True, backend.xp.bool, like=like)
+        return backend.indices(row) < backend.num_classes
+
     def class_mask(self, mask: Array | None, like: Array) -> Array | None:
         """View which classes take part as (..., K), 1 for axes along which it is the same."""
+        is_class = self.is_class(like)
         if mask is None:
-            return None
+            return is_class
         ndim = len(self.shape)
         mask = mask[(*(None,) * (ndim - len(mask.shape)), ...)]
         if mask.shape[self.axis] != self.classes_here:  # 1
             shape = [1] * ndim
             shape[self.axis] = self.classes_here
             mask = mask & self.backend.full(tuple(shape), True, mask.dtype, like=like)
-        return self.to_kernel(mask)
+        mask = self.to_kernel(mask)
+        return mask if is_class is None else mask & is_class
 
 
 class Ask(NamedTuple):
@@ -218,7 +229,7 @@ class Loss:
 
     def _signature(self, arrays: tuple[Array, ...], options: dict[str, Any]) -> Any:
         """Return the key of a call's plan; None for what has none."""
-        key: list[Any] = []
+        key: list[Any] = [_split.current.get()]
         try:
             for name, x in (*enumerate(arrays), *options.items()):
                 kind = type(x)

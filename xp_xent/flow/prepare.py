@@ -158,6 +158,7 @@ def _is_plain(plan: RowPlan, options: Options) -> bool:
     names = ("weight", "alpha", "sample_weight", "where", "class_where", "normalizer")
     ignored = options.get("ignore_index")
     no_class = ignored is None or not 0 <= ignored < plan.classes
+    no_class = no_class and not plan.backend._is_padded
     return plan.knows_rows and no_class and all(options.get(name) is None for name in names)
 
 

@@ -39,7 +39,12 @@ class Layer:
         logits = self.forward(features)
         return logits if self.bias is None else logits + self.widened(self.bias)[None, :]
 
-    def by_features(self, slope: Array) -> Array:
-        """Carry a derivative by the logits back to the features, in their dtype."""
+    def by_features(self, slope: Array, *, whole: bool = True) -> Array:
+        """Carry a derivative by the logits back to the features, in their dtype.
+
+        The `whole` of it, or what the classes in this part give.
+        """
         found = self.backend.xp.matmul(slope, self.weights)
+        if whole:
+            (found,) = self.backend._over_classes(found)
         return self.backend.cast(found, self.features.dtype)
