@@ -4,15 +4,18 @@ What parts exchange are numbers of rows, never anything of the classes' length. 
 differentiated by JAX, which knows of what varies from device to device and what does not.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 from jax import lax
 
-from xp_xent.backends._base import Array
+from xp_xent.backends._base import Array, Backend
 from xp_xent.backends._jax import Jax
 from xp_xent.backends._jax_sums import Sums
 from xp_xent.backends._part import Part
+from xp_xent.backends._row_sums import RowSums
 from xp_xent.backends._split import Split
 
 
@@ -62,6 +65,53 @@ class JaxPart(Part, Jax):
 
     # Chosen, the exponentials without their label's are not made twice.
     _exps = Sums._exps
+    _stated_exps = RowSums._exps
+
+    def set_at_label(self, x: Array, index: Array, value: Any) -> Array:
+        if self.classes is None or not isinstance(value, float):
+            return super().set_at_label(x, index, value)
+        branches = (partial(f, value) for f in (self._scatter, self._choose))
+        cpu, default = (self._alike(branch) for branch in branches)
+        return lax.platform_dependent(x, index, cpu=cpu, default=default)
+
+    def _alike(self, branch: Callable[..., Array]) -> Callable[..., Array]:
+        """Let results vary as both operands do: those of no rows may vary less."""
+        return lambda x, index: self._varying(branch(x, index), x, index)
+
+    def _scatter(self, value: float, x: Array, index: Array) -> Array:
+        if self.classes is None:
+            return super()._scatter(value, x, index)
+        place, is_here = self._place(x, index)
+        place = self.xp.where(is_here, place, x.shape[self.class_axis])  # dropped
+        return self.xp.put_along_axis(
+            x, place, value, axis=self.class_axis, inplace=False, mode="drop"
+        )
+
+    def take_label(self, x: Array, index: Array) -> Array:
+        if self.classes is None:
+            return super().take_label(x, index)
+        return self.classes.sum(self._entry(x, index))[0]
+
+    def _summed(self, exps: Array, z: Array, reference: Array) -> tuple[Array, Array]:
+        if self.classes is None:
+            return super()._summed(exps, z, reference)
+        one, other = self.classes.sum(Backend.row_sum(self, exps), self._entry(z, reference))
+        return one, other
+
+    def _entry(self, x: Array, index: Array) -> Array:
+        """Return each row's entry at its index, 0 where another part has it."""
+        # XLA would write a choice among all classes to memory before it sums on a CPU.
+        place, is_here = self._place(x, index)
+        place = self.xp.where(is_here, place, 0)
+        found = self.xp.take_along_axis(x, place, self.class_axis, mode="promise_in_bounds")
+        return self.xp.where(is_here, found, 0)
+
+    def _place(self, x: Array, index: Array) -> tuple[Array, Array]:
+        """Return where an index of the whole is in this part, and whether it is in it."""
+        classes: Any = self.classes
+        here = x.shape[self.class_axis]
+        place = index - classes.first(here)
+        return place, (place >= 0) & (place < here)
 
 
 def part_of(whole: Jax, split: Split) -> JaxPart:

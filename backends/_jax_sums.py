@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from xp_xent.backends._base import Array
+from xp_xent.backends._base import Array, Backend
 from xp_xent.backends._jax_loops import Loops
 from xp_xent.backends._row_sums import less
 
@@ -33,6 +33,13 @@ class Sums(Loops):
             self._exp(z, level), cpu=lax.optimization_barrier, default=lambda e: e
         )
         e = self._choose(0.0, e, reference)
+        return e, *self._summed(e, z, reference)
+
+    def _stated_exps(self, z: Array, level: Array, reference: Array) -> tuple[Array, ...]:
+        if not jax.typeof(z).sharding.mesh.auto_axes:
+            return super()._exps(z, level, reference)
+        # Where classes may be split, the compiler would gather the places of a scatter.
+        e = self._choose(0.0, self._exp(z, level), reference)
         return e, *self._summed(e, z, reference)
 
     def _stated_sums(
@@ -72,8 +79,10 @@ class Sums(Loops):
         if valid is not None:
             z = self.xp.where(valid, z, self.stop_gradient(z))
         below, row_max = self.custom_derivative(less, self._less_largest, z, row_max)
-        e, other_sum, gap = self._exps(below, self.xp.zeros_like(row_max), reference)
-        by_sum, by_gap = self._summed(e * tangents[0], tangents[0], reference)
+        e, other_sum, gap = self._stated_exps(below, self.xp.zeros_like(row_max), reference)
+        at_reference = self.xp.where(self.indices(z) == reference, tangents[0], 0)
+        by_class = e * tangents[0], at_reference
+        by_sum, by_gap = self._over_classes(*[Backend.row_sum(self, x) for x in by_class])
         sums = kept(row_max), kept(other_sum), kept(gap)
         change = self.xp.zeros_like(row_max), kept(by_sum), kept(by_gap)
         return sums, jax.tree.map(self._varying, change, sums)

@@ -76,6 +76,20 @@ def test_derivatives_of_derivatives() -> None:
     assert_same(list(got), list(compiled(second)(logits, labels)))
 
 
+def test_no_exponentials_are_kept() -> None:
+    """Beside logits and gradient, a step needs no array of their size: no temporary."""
+    logits, labels = np.zeros((64, 4096), dtype=np.float32), np.arange(64)
+
+    def local(logits: Any, labels: Any) -> Any:
+        with split(classes="model"):
+            return cross_entropy(logits, labels)
+
+    loss = jax.shard_map(local, mesh=mesh_of(), in_specs=BOTH[0], out_specs=ALL)
+    for function in (loss, jax.grad(loss)):
+        program = jax.jit(function).lower(logits, labels).compile()
+        assert program.memory_analysis().temp_size_in_bytes < logits.nbytes / 2 / 4
+
+
 def test_forward_mode_of_a_layer() -> None:
     """Each device states what its classes add to the derivative, a number of all of them."""
     classifier, labels = jnp.asarray(FILLED_CLASSIFIER), jnp.asarray(LABELS)
