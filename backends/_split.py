@@ -12,6 +12,7 @@ class Split(NamedTuple):
     classes: Any = None
     rows: Any = None
     num_classes: int | None = None  # beyond which columns take no part; None: all do
+    adapter: Any = None  # for parts of these arrays; None: the one that their library has
 
 
 current: ContextVar[Split | None] = ContextVar("split", default=None)
@@ -23,6 +24,16 @@ def split(
 ) -> Iterator[None]:
     """Take the arrays of the calls within for parts of larger ones."""
     token = current.set(Split(classes, rows, num_classes))
+    try:
+        yield
+    finally:
+        current.reset(token)
+
+
+@contextmanager
+def taken(adapter: Any) -> Iterator[None]:
+    """Take the arrays of the calls within for parts, as an adapter for parts does."""
+    token = current.set(Split(adapter=adapter))
     try:
         yield
     finally:
