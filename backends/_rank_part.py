@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from xp_xent.backends import _numpy, _torch
+from xp_xent.backends import _numpy, _rank_spread, _torch
 from xp_xent.backends._base import Array, Backend
 from xp_xent.backends._part import Part
 from xp_xent.backends._ranks import HostRanks, Ranks
@@ -112,6 +112,16 @@ class RankPart(Part):
         if self.classes is None:
             return super().exp_gradient(sums, factor, entry, valid, dtype)
         return RowSums.exp_gradient(self, sums, factor, entry, valid, dtype)
+
+    def spread_sums(self, rows: Any, dtype: Any) -> Any:
+        # A row of classes as the last axis, whose elements nobody differentiates one by one.
+        if self.classes is None or self.differentiable or rows.label is None:
+            return None
+        return None if rows.class_valid is not None else _rank_spread.sums(self, rows, dtype)
+
+    def spread_gradient(self, *given: Any) -> Array:
+        """Return the gradient of rows that `spread_sums` summed up."""
+        return _rank_spread.gradient(self, *given)
 
     def _merged(self, z: Array, reference: Array, dtype: Any) -> ExpSums:
         """Sum up the classes that are here, block by block, and merge what the ranks have."""

@@ -6,6 +6,7 @@ gloo's own maximum loses. What is gathered is one number a row.
 """
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -58,7 +59,12 @@ class Ranks:
 
     def first(self, here: int) -> int:
         """Return how much of that length lies in the parts before this one."""
-        return self.rank * here if self.lengths is None else sum(self.lengths[: self.rank])
+        return self.starts(here)[self.rank]
+
+    def starts(self, here: int) -> list[int]:
+        """Return how much of that length lies in the parts before each."""
+        lengths = [here] * self.size if self.lengths is None else self.lengths
+        return [0, *itertools.accumulate(lengths)][: self.size]
 
     def sum(self, *arrays: Array) -> tuple[Array, ...]:
         """Add arrays up over the parts, all of them in one exchange."""

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
 from xp_xent.backends import _numpy, _split, _torch, _torch_memory
 from xp_xent.backends._base import Array
@@ -273,9 +272,13 @@ class _Fused(torch.autograd.Function):
         return found, *stats
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, cotangent: Array, *_: Any) -> tuple[Array | None, ...]:
         """Multiply the gradients."""
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                "split: got create_graph=True for a loss of rows or classes that are split, which "
+                "is differentiated once; wanted hvp or hessian_diagonal"
+            )
         saved = ctx.saved_tensors
         if ctx.again:
             call = ctx.call._replace(**_given(ctx.call, ctx.places, saved))
