@@ -113,14 +113,14 @@ class RankPart(Part):
             return super().exp_gradient(sums, factor, entry, valid, dtype)
         return RowSums.exp_gradient(self, sums, factor, entry, valid, dtype)
 
-    def spread_sums(self, rows: Any, dtype: Any) -> Any:
+    def _spread_sums(self, rows: Any, dtype: Any) -> Any:
         # A row of classes as the last axis, whose elements nobody differentiates one by one.
         if self.classes is None or self.differentiable or rows.label is None:
             return None
         return None if rows.class_valid is not None else _rank_spread.sums(self, rows, dtype)
 
     def spread_gradient(self, *given: Any) -> Array:
-        """Return the gradient of rows that `spread_sums` summed up."""
+        """Return the gradient of rows that `_spread_sums` summed up."""
         return _rank_spread.gradient(self, *given)
 
     def _merged(self, z: Array, reference: Array, dtype: Any) -> ExpSums:

@@ -130,7 +130,7 @@ class RowSums:
         gradient = self.set_at_label(self.scale_rows(sums.exps, factor), sums.place, entry)
         return self.cast(self.scale_rows(gradient, valid=valid), dtype)
 
-    def spread_sums(self, rows: Any, dtype: Any) -> SpreadSums | None:
+    def _spread_sums(self, rows: Any, dtype: Any) -> SpreadSums | None:
         """Sum up rows of labels that are smoothed uniformly, and keep no masses; None: `exp_sums`.
 
         It is for an adapter to which each sum over the classes is an exchange.

@@ -4,7 +4,7 @@ The formula behind it stays in reach: a backward pass that is itself differentia
 the formula, and transforms, compilers and tracers never come here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,11 +63,11 @@ class EagerLosses(Adapter):
                 if x.requires_grad:
                     places.append(place)
         if not is_eager(*tensors.values()):
-            if any(map(is_distributed, tensors.values())) or _split.current.get() is not None:
-                return _of_parts(loss, ask, arrays, options, *more)
+            if are_parts(tensors.values()):
+                return of_parts(loss, ask, arrays, options, *more)
             return loss.evaluate(ask, arrays, options, *more)
         if _split.current.get() is not None:
-            return _of_parts(loss, ask, arrays, options, *more)
+            return of_parts(loss, ask, arrays, options, *more)
         if not places or not torch.is_grad_enabled():
             # A loss is small, or made in many passes, so that it may be copied at the end.
             memory = np.empty if ask is None else _torch_memory.empty
@@ -77,12 +77,14 @@ class EagerLosses(Adapter):
         return _differentiable(loss, arrays, options, given, tensors, places)
 
 
-def is_distributed(x: Any) -> bool:
-    """Return whether a tensor's parts lie with several ranks."""
-    return type(x).__name__ == "DTensor"  # by name: importing it takes long
+def are_parts(tensors: Iterable[Any]) -> bool:
+    """Return whether several ranks have parts of the tensors of a call."""
+    # By name: importing it takes long.
+    distributed = any(type(x).__name__ == "DTensor" for x in tensors)
+    return distributed or _split.current.get() is not None
 
 
-def _of_parts(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: Any) -> Any:
+def of_parts(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: Any) -> Any:
     # Imported here: it imports PyTorch's distributed tensors.
     from xp_xent.backends import _torch_dtensor
 

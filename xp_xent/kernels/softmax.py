@@ -175,7 +175,7 @@ class Softmax:
             # Seen from the largest class: a label's own 1 would drown −log p of a class that is
             # nearly certain.
             plain = self.by_sums and need != "exps" and not self.smoothing.spares_label
-            if plain and (found := backend.spread_sums(rows, self.dtype)):
+            if plain and (found := backend._spread_sums(rows, self.dtype)):
                 row = RowStats(backend, found.sums, at_row_max=True)
                 return row, Targets(None, None, *found.masses, of, spread=found)
             need = need if need == "sums" else "exps"
