@@ -1,7 +1,7 @@
 """Calls whose rows or classes lie in several places, each of which has a part of every array."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -16,25 +16,25 @@ class Split(NamedTuple):
 
 
 current: ContextVar[Split | None] = ContextVar("split", default=None)
+# Those of all threads. Where none is open nobody asks further: PyTorch's compiler, which reads a
+# list, cannot read a context variable.
+opened: list[Split] = []
 
 
 @contextmanager
+def within(split: Split) -> Iterator[None]:
+    """Take the arrays of the calls within for parts of larger ones, as that says."""
+    token = current.set(split)
+    opened.append(split)
+    try:
+        yield
+    finally:
+        opened.remove(split)
+        current.reset(token)
+
+
 def split(
     *, classes: Any = None, rows: Any = None, num_classes: int | None = None
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Take the arrays of the calls within for parts of larger ones."""
-    token = current.set(Split(classes, rows, num_classes))
-    try:
-        yield
-    finally:
-        current.reset(token)
-
-
-@contextmanager
-def taken(adapter: Any) -> Iterator[None]:
-    """Take the arrays of the calls within for parts, as an adapter for parts does."""
-    token = current.set(Split(adapter=adapter))
-    try:
-        yield
-    finally:
-        current.reset(token)
+    return within(Split(classes, rows, num_classes))

@@ -206,16 +206,20 @@ def _closed(call: Call, ask: Any, *more: Any) -> Any:
     loss, arrays, options, where = call.loss, call.arrays, call.options, call[3:5]
 
     def on_host(*given: Any) -> Any:
-        with _split.taken(NumPyPart.of(_numpy.BACKEND, *where)), np.errstate(all="ignore"):
+        with _within(NumPyPart.of(_numpy.BACKEND, *where)), np.errstate(all="ignore"):
             return loss.evaluate(*given)
 
-    with _split.taken(TorchPart.of(_torch.BACKEND, *where)):
+    with _within(TorchPart.of(_torch.BACKEND, *where)):
         if torch.compiler.is_compiling():
             found = loss.evaluate(ask, _detached(arrays), _detached(options), *more)
         else:
             memory = np.empty if ask is None else _torch_memory.empty
             found = closed_form(loss, ask, arrays, options, *more, memory=memory, run=on_host)
     return _whole_gradients(call, ask, found) if call.is_linear and ask is not None else found
+
+
+def _within(adapter: Any) -> Any:
+    return _split.within(_split.Split(adapter=adapter))
 
 
 def _detached(x: Any) -> Any:

@@ -101,10 +101,8 @@ def effective_number_weights(
         The number K of classes.
     beta : float in [0, 1), default 0.999
         0 weighs all classes alike; towards 1, weights approach the inverse counts.
-    sample_weight, absent
+    sample_weight, ignore_index, absent
         As in `balanced_class_weights`.
-    ignore_index : int or None, default -100
-        Labels that are not counted; nor are those outside 0 … K − 1.
 
     Returns
     -------
@@ -241,14 +239,12 @@ def _counts(
             flat = xp.where(flat == ignored, -1, flat)
     dtype = _default_float(backend, labels)
     # In sorted labels each class is one run, found by bisection: no table of N × K.
-    if sample_weight is None:
+    if sample_weight is None or flat.shape[0] == 0:
         edges = xp.searchsorted(xp.sort(flat), classes)
         return backend, backend.cast(edges[1:] - edges[:-1], dtype)
     order = xp.argsort(flat)
     flat = xp.take(flat, order, axis=0)
     edges = xp.searchsorted(flat, classes)
-    if flat.shape[0] == 0:
-        return backend, backend.cast(edges[1:] - edges[:-1], dtype)
     weight = xp.reshape(backend.cast(sample_weight, dtype), (-1,))
     sums = _sums_of_runs(xp, flat, xp.take(weight, order, axis=0))
     last, some = edges[1:] - 1, edges[1:] > edges[:-1]
