@@ -109,8 +109,8 @@ class Ranks:
         start = 0
         for at, own in zip(order, flat, strict=True):
             x, stop = arrays[at], start + own.shape[0]
-            parts = gathered[:, start:stop].contiguous().view(x.dtype)
-            found[at] = [part.reshape(x.shape) for part in parts]
+            parts = gathered[:, start:stop].reshape(-1).view(x.dtype).reshape(self.size, *x.shape)
+            found[at] = list(parts)
             start = stop
         return [found[at] for at in range(len(arrays))]
 
