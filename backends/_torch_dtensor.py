@@ -146,14 +146,14 @@ class Layout:
     def _aligned(self, shape: Sequence[int]) -> dict[int, int]:
         """Return which axes of an array are split that broadcasts to the logits, or has no classes.
 
-        Lengths of 1 are the same everywhere.
+        A length of 1 beside a longer one is the same everywhere.
         """
         if tuple(shape) == self._rows_shape() and self.axis is not None:
             return self._like_rows()
         shift, found = len(self.shape) - len(shape), {}
         of = {**self.split, **dict.fromkeys(self.class_dims, len(self.shape) - 1)}
         for dim, at in (of if self.is_linear else self.split).items():
-            if at - shift >= 0 and 1 != shape[at - shift] == self._length(at):
+            if at - shift >= 0 and shape[at - shift] == self._length(at):
                 found[dim] = at - shift
         return found
 

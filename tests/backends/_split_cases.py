@@ -60,9 +60,11 @@ def losses(classes: int = CLASSES) -> Iterator[tuple[str, Any, tuple[Any, ...], 
     others = {"label_smoothing": 0.1, "smoothing": "others"}
     options: dict[str, dict[str, Any]] = {
         "plain": {}, "smoothed": {"label_smoothing": 0.1}, "others": others,
-        "weight": {"weight": weight}, "weight, smoothed": {"weight": weight, "label_smoothing": 0.2},
+        "weight": {"weight": weight},
+        "weight, smoothed": {"weight": weight, "label_smoothing": 0.2},
         "where": {"where": where}, "sample_weight": {"sample_weight": by_row},
-        "class_where": {"class_where": part}, "class_where, smoothed": {"class_where": part} | others,
+        "class_where": {"class_where": part},
+        "class_where, smoothed": {"class_where": part} | others,
         "normalizer": {"normalizer": 3.0}, "sum": {"reduction": "sum"},
         "none": {"reduction": "none"}, "none, smoothed": {"reduction": "none"} | others,
         "map": {"temperature": 2.0, "softcap": 10.0, "z_loss": 0.01},
@@ -118,6 +120,16 @@ def option_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
                     yield f"{name} of {classes}, {places}", lambda g=given: of_layout(*g)
 
 
+def block_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
+    """Parts of more than one block: rows of theirs are walked a few at a time."""
+    z, y = numbers(300 * ranks, 2000), torch.arange(300 * ranks) * 7 % 2000
+    weight = torch.linspace(0.5, 2, 2000, dtype=D)
+    mesh, places = layouts(ranks)[0]
+    for options in ({}, {"label_smoothing": 0.1, "weight": weight}):
+        given = z, mesh, places, cross_entropy, (y,), options, False
+        yield f"blocks {[*options]}", lambda g=given: of_layout(*g)
+
+
 def confident_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
     """float32 rows whose label leads by −60 … 60, or one of another part does."""
     leads, classes = np.arange(-60.0, 61.0, 5.0 if every else 20.0), 9
@@ -135,8 +147,9 @@ def confident_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
                    np.where(onehot > 0, 0.9, 0.1 / (classes - 1))),
         "map": ({"softcap": 30.0, "temperature": 1.5, "z_loss": 1e-3}, onehot),
     }  # fmt: skip
-    for (mesh, places) in layouts(ranks)[: None if every else 1]:
+    for mesh, places in layouts(ranks)[: None if every else 1]:
         for name, (options, masses) in cases.items():
+
             def check(options: Any = options, masses: Any = masses, mesh: Any = mesh,
                       places: Any = places) -> Pairs:  # fmt: skip
                 given = {k: torch.from_numpy(x) if k == "weight" else x for k, x in options.items()}
@@ -146,13 +159,14 @@ def confident_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
                 wide = {k: x.astype(float) if k == "weight" else x for k, x in options.items()}
                 wide["reduction"] = "none"
                 want, slope = value_and_grad(cross_entropy)(z.astype(float), y, **wide)
-                numbers = {k: x for k, x in options.items() if k in ("softcap", "temperature", "z_loss")}
+                numbers = options if "softcap" in options else {}
                 bounds = cross_entropy_bounds(z, masses, "float32", **numbers)
                 for what, a, b, limit in (("loss", full(got), want, bounds.loss),
                                           ("gradient", full(part.grad), slope, bounds.gradient)):  # fmt: skip
                     over = np.abs(a.detach().numpy() - b) / (limit + 1e-45)
                     assert over.max() <= 1, f"{what}: {over.max():.3g} times the tolerance"
                 yield torch.zeros(()), torch.zeros(())
+
             yield f"{name}, {places}", check
 
 

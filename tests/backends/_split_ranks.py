@@ -1,6 +1,7 @@
-"""Run a group of checks on ranks over gloo: python _split_ranks.py RANKS FOLDER EVERY GROUP …
+"""Run groups of checks on ranks over gloo.
 
-Ranks are this process and its forks; each writes what failed as JSON.
+Called as ``python _split_ranks.py RANKS FOLDER EVERY GROUP …``. Ranks are this process and its
+forks; each writes what failed as JSON.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import _split_faults as faults
 
 GROUPS = {
     "options": cases.option_checks,
+    "blocks": cases.block_checks,
     "confident": cases.confident_checks,
     "texts": cases.text_checks,
     "others": cases.other_checks,
@@ -35,8 +37,8 @@ GROUPS = {
 
 def wrong(pairs: Any) -> str:
     """Tell what is further from what is wanted than 1e-12 of the largest."""
-    for at, (got, want) in enumerate(pairs):
-        got, want = cases.full(got).detach(), cases.full(want).detach()
+    for at, pair in enumerate(pairs):
+        got, want = (cases.full(x).detach() for x in pair)
         if got.shape != want.shape:
             return f"pair {at}: shape {tuple(got.shape)}, wanted {tuple(want.shape)}"
         apart = (got.double() - want.double()).abs().max() if want.numel() else torch.zeros(())
@@ -62,7 +64,6 @@ def main(rank: int, ranks: int, folder: Path, every: bool, names: list[str]) -> 
             except Exception as error:  # noqa: BLE001 (it is what is reported)
                 said = f"{type(error).__name__}: {error}"[:400]
                 said += "".join(traceback.format_tb(error.__traceback__)[-2:])[-300:]
-            if os.environ.get("DBG"): print(rank, title, said, flush=True)
             if said:
                 found[name]["failed"].append(f"{title}: {said}")
     (folder / f"{rank}.json").write_text(json.dumps(found))
