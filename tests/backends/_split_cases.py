@@ -161,8 +161,9 @@ def confident_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
                 want, slope = value_and_grad(cross_entropy)(z.astype(float), y, **wide)
                 numbers = options if "softcap" in options else {}
                 bounds = cross_entropy_bounds(z, masses, "float32", **numbers)
-                for what, a, b, limit in (("loss", full(got), want, bounds.loss),
-                                          ("gradient", full(part.grad), slope, bounds.gradient)):  # fmt: skip
+                found = full(got), full(part.grad)
+                wanted = (want, bounds.loss), (slope, bounds.gradient)
+                for what, a, (b, limit) in zip(("loss", "gradient"), found, wanted, strict=True):
                     over = np.abs(a.detach().numpy() - b) / (limit + 1e-45)
                     assert over.max() <= 1, f"{what}: {over.max():.3g} times the tolerance"
                 yield torch.zeros(()), torch.zeros(())
