@@ -93,10 +93,12 @@ class Part(Backend):
         return arrays if self.rows is None else self.rows.sum(*arrays)
 
     def total(self, x: Array) -> Array:
-        return self._over_rows(super().total(x))[0]
+        found = super().total(x)
+        return found if self.rows is None else self.rows.sum(found)[0]
 
     def row_sum(self, x: Array) -> Array:
-        return self._over_classes(super().row_sum(x))[0]
+        found = super().row_sum(x)
+        return found if self.classes is None else self.classes.sum(found)[0]
 
     def _sum_elsewhere(self, x: Array) -> Array | float:
         return 0.0 if self.classes is None else self.classes.sum_elsewhere(super().row_sum(x))

@@ -12,6 +12,7 @@ class Split(NamedTuple):
     classes: Any = None
     rows: Any = None
     num_classes: int | None = None  # beyond which columns take no part; None: all do
+    adapter: Any = None  # for parts of these arrays; None: the one that their library has
 
 
 current: ContextVar[Split | None] = ContextVar("split", default=None)
@@ -47,8 +48,9 @@ def split(
     Parameters
     ----------
     classes : optional
-        Over what the classes are split, in equal parts, in order. JAX: the name of a mesh axis, or
-        a tuple of names, over which ``jax.shard_map`` runs the call. PyTorch: a process group.
+        Over what the classes are split, in order. JAX: the name of a mesh axis, or
+        a tuple of names, over which ``jax.shard_map`` runs the call. PyTorch: a process group, over
+        whose ranks parts may be uneven.
         None: each place has all the classes of its rows.
     rows : optional
         Over what the rows are split, likewise. None: a mean or sum is of the rows that are here.
