@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
+from xp_xent.backends._deferred import Deferred
 from xp_xent.backends._host import HostAccess
 from xp_xent.backends._row_sums import RowSums
 from xp_xent.backends._split import Split
@@ -22,7 +23,7 @@ Array = Any
 MOST = 0.75
 
 
-class Backend(RowSums):
+class Backend(RowSums, Deferred):
     """What xp_xent needs to know of one array library.
 
     Third parties subclass it and register the class in the entry-point group

@@ -17,6 +17,11 @@ def is_symbolic(number: Any) -> bool:
     return type(number) in SYMBOLIC
 
 
+def has_unknown(shape: tuple[Any, ...]) -> bool:
+    """Tell if a length is not known until it is computed: None in a model, NaN in a graph."""
+    return any(length is None or type(length) is float for length in shape)
+
+
 # How to tell if lengths of an axis are equal that a compiler may not know yet: by their type.
 LENGTHS: dict[type, Callable[[Any, Any], bool]] = {}
 
