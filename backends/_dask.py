@@ -74,7 +74,7 @@ class Dask(Adapter):
         return da.reduction(x, _sum, _sum, dtype=x.dtype)
 
     def _quotient(self, x: Any, y: Any) -> Array:
-        return elemwise(partial(_quiet, operator.truediv), x, y)
+        return elemwise(partial(_quiet, np.true_divide), x, y)
 
     def _entries(self, x: Array, index: Array) -> Array:
         names = tuple(range(index.ndim))

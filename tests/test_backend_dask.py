@@ -1,0 +1,406 @@
+"""Dask: lazy, block by block, however the blocks are cut, and equal to NumPy."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from _registry import FORMS, NOT_LOSSES, Entry, entries, fullest
+from _tools import error_of
+
+import xp_xent
+from xp_xent import backends, conformance
+from xp_xent.conformance import Subject, tolerance
+from xp_xent.conformance._subjects import EVERY, LOSSES, closed_form
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+
+DASK = backends.get("dask")
+ROWS, CLASSES = 24, 20
+RNG = np.random.default_rng(5)
+Z, Y = RNG.normal(scale=4, size=(ROWS, CLASSES)), RNG.integers(0, CLASSES, ROWS)
+CUTS = {
+    "one": (-1, -1),
+    "rows": (7, -1),
+    "classes": (-1, 6),
+    "both": (8, 5),
+    "uneven": ((1, 20, 3), (2, 17, 1)),
+}
+
+
+def unknown(x: np.ndarray, rows: int) -> Any:
+    """Cut an array into blocks of rows whose lengths are known when they are computed."""
+    array = da.from_array(x, chunks=(rows, *(5,) * (x.ndim - 1)))
+    return array[da.from_array(np.ones(len(x), bool), chunks=rows)]
+
+
+def leaves(found: Any) -> list[Any]:
+    return [y for x in found for y in leaves(x)] if isinstance(found, tuple) else [found]
+
+
+def assert_same(got: Any, want: Any) -> None:
+    got, want = leaves(got), leaves(want)
+    assert all(isinstance(x, da.Array) for x in got)
+    for x, y in zip(dask.compute(*got, scheduler="sync"), want, strict=True):
+        assert x.dtype == y.dtype
+        scale = np.max(np.abs(y), where=np.isfinite(y), initial=0.0)
+        np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13 * scale)
+
+
+# Every function and option
+
+
+def closed_forms(case: Entry) -> dict[str, Callable[..., Any]]:
+    loss = case.function
+    if case.loss in NOT_LOSSES:
+        return {"value": loss}
+    vector = np.linspace(-1.0, 2.0, case.arrays[0].size).reshape(case.arrays[0].shape)
+    both, curved = xp_xent.value_and_grad, xp_xent.value_grad_and_hessian_diagonal
+    found = {
+        "value": loss,
+        "hvp": lambda z, *rest, **options: xp_xent.hvp(loss)(
+            z, *rest, backends.backend_of(z).asarray(vector), **options
+        ),
+        "curvature": curved(loss),
+    }
+    for wrt in case.closed:
+        found[f"gradient by {wrt}"] = both(loss, wrt)
+    return found
+
+
+def asked() -> Iterator[Any]:
+    for form in FORMS:
+        for case in (fullest(form), *(x for x in entries(form) if x.option != "all")):
+            marks = [] if case.option == "all" else [pytest.mark.full]
+            for what, call in closed_forms(case).items():
+                yield pytest.param(case, what, call, id=f"{case.name}-{what}", marks=marks)
+
+
+def cut(x: Any, axes: str) -> Any:
+    """Cut an array along its last axis, the others, or both, into single and double steps."""
+    if not isinstance(x, np.ndarray) or x.ndim == 0:
+        return x
+    last = {"rows": -1, "classes": 2, "both": 3}[axes]
+    first = {"rows": 2, "classes": -1, "both": 1}[axes]
+    return da.from_array(x, chunks=(*(first,) * (x.ndim - 1), last))
+
+
+@pytest.mark.parametrize("axes", ["rows", "classes", "both"])
+@pytest.mark.parametrize(("case", "what", "call"), list(asked()))
+def test_every_option(case: Entry, what: str, call: Callable[..., Any], axes: str) -> None:
+    options = dict(case.options)
+    if what.startswith("gradient") and case.cotangent is not None:
+        options["cotangent"] = case.cotangent
+    want = call(*case.arrays, **options)
+    sent = [cut(x, axes) for x in case.arrays]
+    assert_same(call(*sent, **{k: cut(x, axes) for k, x in options.items()}), want)
+
+
+# How blocks are cut
+
+
+@pytest.mark.parametrize("chunks", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("placed", [False, True])
+def test_chunks(chunks: Any, placed: bool) -> None:
+    """Labels and weights are NumPy's, or are cut otherwise than the logits."""
+    w, s, m = RNG.random(CLASSES), RNG.random(ROWS), np.arange(ROWS) % 5 > 0
+    given = {"weight": w, "sample_weight": s, "where": m}
+    call = xp_xent.value_and_grad(xp_xent.cross_entropy)
+    want = call(Z, Y, label_smoothing=0.1, **given)
+    send = (lambda x: da.from_array(x, chunks=9)) if placed else (lambda x: x)
+    logits = da.from_array(Z, chunks=chunks)
+    options = {name: send(x) for name, x in given.items()}
+    got = call(logits, send(Y), label_smoothing=0.1, **options)
+    assert got[1].chunks == logits.chunks
+    assert_same(got, want)
+
+
+@pytest.mark.parametrize("chunks", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"temperature": 0.5}], ids=str)
+def test_extremes_are_those_of_numpy(chunks: Any, options: Any) -> None:
+    z, y = Z.copy(), Y.copy()
+    z[0], z[1, 3], z[2, 6] = -np.inf, np.nan, np.inf
+    z[3, :6], z[4, 6:], z[5], z[6] = -np.inf, -np.inf, z[5] * 1e4, z[6] + 3e5
+    y[3:5] = 9, 2
+    call = xp_xent.value_and_grad(xp_xent.cross_entropy)
+    want = call(z, y, reduction="none", **options)
+    assert_same(call(da.from_array(z, chunks=chunks), y, reduction="none", **options), want)
+    maps = (xp_xent.softmax, xp_xent.log_softmax, xp_xent.logsumexp)
+    assert_same(tuple(f(da.from_array(z, chunks=chunks)) for f in maps), tuple(f(z) for f in maps))
+
+
+@pytest.mark.parametrize("lead", [-60.0, -20.0, 0.0, 20.0, 60.0])
+def test_float32_keeps_its_digits(lead: float) -> None:
+    z = np.zeros((CLASSES, CLASSES), np.float32)
+    z[np.arange(CLASSES), np.arange(CLASSES)] = np.float32(lead)
+    labels = np.arange(CLASSES)
+    call = xp_xent.value_and_grad(xp_xent.cross_entropy)
+    got = call(da.from_array(z, chunks=(6, 6)), labels, reduction="none")
+    wide = call(z.astype(np.float64), labels, reduction="none")
+    bound = tolerance.row_tolerance("float32", CLASSES, abs(lead))
+    for x, y in zip(dask.compute(*got), wide, strict=True):
+        assert (np.abs(x - y) <= bound * np.abs(y)).all()
+
+
+class TestUnknown:
+    """Blocks of rows whose lengths are not known."""
+
+    def test_losses(self) -> None:
+        z, y, w = unknown(Z, 8), unknown(Y, 8), unknown(np.arange(ROWS) / 7.0, 8)
+        call, options = xp_xent.value_and_grad(xp_xent.cross_entropy), {"weight": np.ones(CLASSES)}
+        want = call(Z, Y, sample_weight=np.arange(ROWS) / 7.0, **options)
+        assert_same(call(z, y, sample_weight=w, **options), want)
+        assert_same(xp_xent.perplexity(z, y), xp_xent.perplexity(Z, Y))
+        assert_same(
+            xp_xent.balanced_class_weights(y, CLASSES), xp_xent.balanced_class_weights(Y, CLASSES)
+        )
+
+    def test_a_bad_label_has_its_position_in_the_whole(self) -> None:
+        labels = Y.copy()
+        labels[17] = 77
+        loss = xp_xent.cross_entropy(unknown(Z, 8), unknown(labels, 8))
+        assert "label 77 at position (17,)" in str(error_of(loss.compute))
+
+    def test_other_chunks_are_refused(self) -> None:
+        z = unknown(Z, 8)
+        error = error_of(xp_xent.cross_entropy, z, da.from_array(Y, chunks=12))
+        assert isinstance(error, ValueError)
+        assert "got 2 along axis 0 beside 3 of the logits" in str(error)
+        loss = xp_xent.cross_entropy(z, da.from_array(Y, chunks=((1, 20, 3),)))
+        assert "chunks of unknown lengths" in str(error_of(loss.compute))
+
+    def test_classes_have_to_be_known(self) -> None:
+        error = error_of(xp_xent.cross_entropy, unknown(Z.T, 5).T, Y)
+        assert "logits: got an unknown number of classes" in str(error)
+
+
+# What a graph does
+
+
+class Blocks:
+    """Logits that count how often a block is made."""
+
+    def __init__(self, chunks: Any) -> None:
+        self.made = 0
+        self.logits = da.from_array(Z, chunks=chunks).map_blocks(self.block, dtype=Z.dtype)
+
+    def block(self, x: np.ndarray) -> np.ndarray:
+        self.made += x.size > 0
+        return x.copy()
+
+
+@pytest.mark.parametrize("chunks", CUTS.values(), ids=CUTS)
+def test_nothing_is_computed_before_it_is_asked_for(chunks: Any) -> None:
+    blocks = Blocks(chunks)
+    made = blocks.made
+    labels = da.from_array(Y, chunks=9)
+    found = xp_xent.value_and_grad(xp_xent.cross_entropy)(blocks.logits, labels, weight=Z[0] ** 2)
+    assert blocks.made == made
+    dask.compute(*found, scheduler="sync")
+    assert blocks.made - made == blocks.logits.npartitions
+
+
+@pytest.mark.parametrize("chunks", [(8, 5), (-1, 5)], ids=str)
+@pytest.mark.parametrize(
+    "call",
+    [
+        xp_xent.cross_entropy,
+        xp_xent.value_and_grad(xp_xent.cross_entropy),
+        xp_xent.hessian_diagonal(xp_xent.cross_entropy),
+    ],
+    ids=["value", "gradient", "diagonal"],
+)
+def test_classes_are_never_gathered(call: Any, chunks: Any) -> None:
+    """No task makes more than a block of the logits, and no layer cuts anew."""
+    from dask.callbacks import Callback
+    from dask.sizeof import sizeof
+
+    z = da.from_array(np.tile(Z, (50, 1)), chunks=(chunks[0] * 50, chunks[1]))
+    found = leaves(call(z, np.tile(Y, 50), label_smoothing=0.1))
+    names = [name for x in found for name in x.__dask_graph__().layers]
+    assert not [name for name in names if "rechunk" in name]
+    largest = max(np.prod(size) for size in [z.chunksize]) * 8
+    sizes: list[int] = []
+    with Callback(posttask=lambda key, result, *_: sizes.append(sizeof(result))):
+        dask.compute(*found, scheduler="sync")
+    assert max(sizes) <= 1.2 * largest
+
+
+def test_value_and_gradient_of_whole_rows_are_one_task() -> None:
+    blocks = Blocks((8, -1))
+    value, gradient = xp_xent.value_and_grad(xp_xent.cross_entropy)(blocks.logits, Y)
+    names = {key[0] for key in value.__dask_graph__() if isinstance(key, tuple)}
+    shared = names & {key[0] for key in gradient.__dask_graph__() if isinstance(key, tuple)}
+    assert any(name.startswith("_chosen") for name in shared)
+
+
+def test_no_rows() -> None:
+    z = da.from_array(Z[:0], chunks=(3, 5))
+    value, gradient = xp_xent.value_and_grad(xp_xent.cross_entropy)(z, Y[:0])
+    assert np.isnan(value.compute())
+    assert gradient.compute().shape == (0, CLASSES)
+
+
+def test_a_bad_label_raises_when_it_is_computed() -> None:
+    labels = Y.copy()
+    labels[13] = -3
+    for chunks in CUTS.values():
+        loss = xp_xent.cross_entropy(da.from_array(Z, chunks=chunks), labels)
+        error = error_of(loss.compute, scheduler="sync")
+        assert isinstance(error, ValueError)
+        assert "targets: got label -3 at position (13,), wanted 0 … 19" in str(error)
+    loss = xp_xent.cross_entropy(da.from_array(Z, chunks=(8, 5)), labels, where=np.arange(24) != 13)
+    assert np.isfinite(loss.compute())
+
+
+def test_other_collections_are_refused() -> None:
+    error = error_of(xp_xent.softmax, dask.delayed(np.zeros)(3))
+    assert isinstance(error, TypeError)
+    assert "wanted a dask.array.Array" in str(error)
+
+
+def test_an_accumulator_takes_losses() -> None:
+    rows = xp_xent.cross_entropy(da.from_array(Z, chunks=(8, 5)), Y, reduction="none")
+    total = xp_xent.LossAccumulator().update(rows)
+    assert total.mean == pytest.approx(float(xp_xent.cross_entropy(Z, Y)), rel=1e-14)
+
+
+@pytest.mark.parametrize("chunks", [(24, 7), (8, 3), (5, 7)], ids=str)
+def test_linear_layer_in_blocks_of_rows_and_classes(chunks: Any) -> None:
+    x, w, b = RNG.normal(size=(ROWS, 7)), RNG.normal(size=(CLASSES, 7)), RNG.normal(size=CLASSES)
+    call = xp_xent.value_and_grad(xp_xent.linear_cross_entropy, (0, 1, "bias"))
+    sent = da.from_array(x, chunks=chunks), da.from_array(w, chunks=(6, 7))
+    assert_same(call(*sent, Y, bias=da.from_array(b, chunks=4)), call(x, w, Y, bias=b))
+
+
+# Certified vectors
+
+
+def in_blocks(function: Callable[..., Any], axes: str) -> Callable[..., Any]:
+    """Cut the first argument of a function along its class axis, the others, or both."""
+
+    def call(x: Any, *rest: Any, **options: Any) -> Any:
+        axis = options.get("axis", -1)
+        classes = {axis % x.ndim} if isinstance(axis, int) and x.ndim else set(range(x.ndim))
+        wanted = [
+            (2 if at in classes else 1) if axes in ("both", "classes" if at in classes else "rows")
+            else -1
+            for at in range(x.ndim)
+        ]  # fmt: skip
+        return function(x.rechunk(tuple(wanted)) if x.size else x, *rest, **options)
+
+    return call
+
+
+def vectors() -> Iterator[Any]:
+    for at, axes in enumerate(("rows", "classes", "both")):
+        values = {name: in_blocks(f, axes) for name, f in EVERY.items()}
+        gradients = {name: in_blocks(closed_form(name), axes) for name in LOSSES}
+        subject = Subject(f"xp_xent on dask, {axes}", "dask", values, gradients)
+        for topic in conformance.names():
+            cases = [x for x in conformance.load(topic) if x.dtype in DASK.float_dtypes()]
+            yield pytest.param(subject, cases[at * 5 :: 40], id=f"{axes}-{topic}")
+            marks = pytest.mark.full
+            yield pytest.param(subject, cases, id=f"{axes}-{topic}-all", marks=marks)
+
+
+@pytest.mark.parametrize(("subject", "cases"), list(vectors()))
+def test_vectors(subject: Subject, cases: Any) -> None:
+    with dask.config.set(scheduler="sync"):
+        report = conformance.run(subject, cases=cases)
+    assert [(x.case_id, x.reason) for x in report.failed] == []
+    assert [(x.case_id, x.reason) for x in report.unsupported] == []
+
+
+# Schedulers
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_schedulers(scheduler: str) -> None:
+    call = xp_xent.value_and_grad(xp_xent.cross_entropy)
+    found = call(da.from_array(Z, chunks=(12, 10)), Y, label_smoothing=0.1)
+    with dask.config.set(num_workers=2):
+        got = dask.compute(*found, scheduler=scheduler)
+    for x, y in zip(got, call(Z, Y, label_smoothing=0.1), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-12)
+
+
+def test_graphs_travel() -> None:
+    import cloudpickle
+
+    loss = xp_xent.cross_entropy(da.from_array(Z, chunks=(12, 10)), Y, temperature=2.0)
+    again = pickle.loads(cloudpickle.dumps(loss))
+    assert again.compute(scheduler="sync") == loss.compute(scheduler="sync")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Two worker processes; blocks stay where they are."""
+    distributed = pytest.importorskip("distributed")
+    settings = {
+        "distributed.scheduler.work-stealing": False,
+        "distributed.scheduler.bandwidth": "100 kB",
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    with dask.config.set(settings):
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None
+        )
+        with cluster, distributed.Client(cluster) as connected:
+            yield connected
+
+
+def moved(client: Any) -> int:
+    """Count the bytes that workers have fetched from each other."""
+
+    def log(dask_worker: Any) -> int:
+        return sum(entry["total"] for entry in dask_worker.transfer_incoming_log)
+
+    return sum(client.run(log).values())
+
+
+@pytest.mark.filterwarnings("default")
+class TestCluster:
+    """Processes that reach each other by sockets."""
+
+    @pytest.mark.parametrize("chunks", [(250, -1), (-1, 100), (500, 250)], ids=str)
+    def test_no_logits_are_moved(self, client: Any, chunks: Any) -> None:
+        from distributed import wait
+
+        rows, classes = 2000, 1000
+        z = da.random.default_rng(0).normal(size=(rows, classes), chunks=chunks).persist()
+        wait(z)
+        labels = np.arange(rows) % classes
+        before = moved(client)
+        found = client.persist(xp_xent.value_and_grad(xp_xent.cross_entropy)(z, labels))
+        wait(found)
+        assert moved(client) - before < z.nbytes / 16
+        value, gradient = client.gather(client.compute(found))
+        want = xp_xent.value_and_grad(xp_xent.cross_entropy)(z.compute(), labels)
+        np.testing.assert_allclose(value, want[0], rtol=1e-12)
+        np.testing.assert_allclose(gradient, want[1], rtol=1e-12, atol=1e-20)
+
+    def test_a_bad_label_raises(self, client: Any) -> None:
+        loss = xp_xent.cross_entropy(da.from_array(Z, chunks=(12, 10)), Y + 9)
+        error = error_of(loss.compute)
+        assert isinstance(error, ValueError)
+        assert "wanted 0 … 19" in str(error)
+
+    def test_a_worker_is_killed(self, client: Any) -> None:
+        def slow(x: np.ndarray) -> np.ndarray:
+            time.sleep(0.1)
+            return x
+
+        z = da.from_array(Z, chunks=(4, 10)).map_blocks(slow, dtype=Z.dtype)
+        found = client.compute(xp_xent.cross_entropy(z, Y, label_smoothing=0.1))
+        time.sleep(0.4)
+        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+        want = xp_xent.cross_entropy(Z, Y, label_smoothing=0.1)
+        np.testing.assert_allclose(found.result(timeout=120), want, rtol=1e-12)
