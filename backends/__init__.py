@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _split
-from xp_xent.backends._base import Adapter, Backend
+from xp_xent.backends._base import Adapter, Backend, known_types
 from xp_xent.backends._numbers import (
     dtype_kind,
     dtype_name,
@@ -23,9 +23,9 @@ from xp_xent.backends._numbers import (
 from xp_xent.backends._row_sums import ExpSums
 
 __all__ = [
-    "Adapter", "Backend", "ExpSums", "backend_of", "direct_types", "dtype_kind", "dtype_name",
-    "float_names", "get", "has_unknown", "installed", "is_symbolic", "owner_of", "same_shape",
-    "to_numpy",
+    "Adapter", "Backend", "ExpSums", "backend_of", "dtype_kind", "dtype_name",
+    "float_names", "get", "has_unknown", "installed", "is_symbolic", "known_types", "owner_of",
+    "same_shape", "to_numpy",
 ]  # fmt: skip
 
 # Import statements, one a library, because torch.compile traces these and no function that imports:
@@ -100,8 +100,6 @@ _BUILT_IN: dict[str, Callable[[], Adapter]] = {
 _NAMED = _BUILT_IN | {"ndonnx": _load_ndonnx}
 # By the top-level package of an array's type.
 _PACKAGES = _NAMED | {"jaxlib": _load_jax}
-# Types of arrays that need no search: their backend evaluates losses as they are.
-direct_types = frozenset((np.ndarray,))
 
 _loaded: dict[str, Adapter] = {}
 _by_type: dict[type, Adapter | None] = {}  # of subclasses from other packages
@@ -255,7 +253,7 @@ def backend_of(*arrays: Any, **named: Any) -> Adapter:
             )
     if found is None:
         raise TypeError("backend_of: got no array")
-    split = _split.current.get()
+    split = _split.current.get() if _split.opened else None
     return found if split is None else found._of_part(split)
 
 

@@ -12,12 +12,18 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from xp_xent.backends._deferred import Deferred
 from xp_xent.backends._host import HostAccess
 from xp_xent.backends._row_sums import RowSums
 from xp_xent.backends._split import Split
 
 Array = Any
+
+# Adapters of types of arrays that need no search, None where losses are evaluated as they are; an
+# adapter adds its library's.
+known_types: dict[type, Any] = {np.ndarray: None}
 
 # A part up to here leaves the rest of a whole its digits, but for two bits.
 MOST = 0.75

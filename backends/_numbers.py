@@ -22,6 +22,16 @@ def has_unknown(shape: tuple[Any, ...]) -> bool:
     return any(length is None or type(length) is float for length in shape)
 
 
+def is_zero(number: Any) -> bool:
+    """Return whether an option is Python's number 0; an array is not, whatever it holds."""
+    return isinstance(number, (int, float)) and number == 0
+
+
+def is_one(number: Any) -> bool:
+    """Return whether an option is Python's number 1."""
+    return isinstance(number, (int, float)) and number == 1
+
+
 # How to tell if lengths of an axis are equal that a compiler may not know yet: by their type.
 LENGTHS: dict[type, Callable[[Any, Any], bool]] = {}
 

@@ -153,3 +153,19 @@ def empty_like(x: np.ndarray, dtype: Any) -> np.ndarray:
     order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
     made = make(tuple([x.shape[axis] for axis in order]), dtype)
     return made.transpose(np.argsort(order))
+
+
+def rows_of(x: Any, shape: tuple[int, ...], chosen: np.ndarray) -> Any:
+    """Return the chosen rows of an operand of rows; a number is the same for each."""
+    if not isinstance(x, np.ndarray) or x.ndim == 0:
+        return x
+    return np.broadcast_to(x, (*shape, x.shape[-1]))[chosen]
+
+
+def room_of(
+    outputs: list[np.ndarray], index: tuple[Any, ...], shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """View a block of the gradient: of the one result of the rows' shape."""
+    if shape[-1] == 1:  # losses have that shape as well
+        return None
+    return next((output[index] for output in outputs if output.shape == shape), None)

@@ -29,6 +29,8 @@ from xp_xent.backends._numpy_layout import (
     laid_out,
     like_rows,
     located,
+    room_of,
+    rows_of,
     settled,
 )  # fmt: skip
 from xp_xent.backends._row_sums import ExpSums
@@ -41,6 +43,9 @@ BLOCK = 1 << 19
 # of at most 1e29; one of at least LEAST_FACTOR keeps its digits when a total divides it.
 LEAST_REFERENCE, LEAST_TOTAL, MOST = 2.0**-60, 2.0**-30, 2.0**50
 LEAST_FACTOR = 2.0**-76
+
+# Exponentials that differ by this much of them are of logits that differ, whatever their errors.
+NEAR = 2.0**-16
 
 
 class _Walk(threading.local):
@@ -136,6 +141,20 @@ class Walked(Adapter):
             np.copyto(gradient, 0, where=~valid)
         return gradient if gradient.dtype == dtype else self.cast(gradient, dtype)
 
+    def _at_largest(self, sums: ExpSums) -> Array:
+        if sums.row_max is not None:
+            return super()._at_largest(sums)
+        # By exponentials, which are in cache; of the logits only where these are nearly as large.
+        largest = np.maximum.reduce(laid_out(sums.exps), axis=-1, keepdims=True)
+        ratio = sums.reference_exp / largest
+        larger, near = ratio > 1 + NEAR, ratio >= 1 - NEAR
+        if larger.tobytes() != near.tobytes():  # the quickest comparison of a few
+            near = (near & ~larger)[..., 0]
+            z, reference = sums.z[near], sums.reference[near]
+            row_max = np.maximum.reduce(z, axis=-1, keepdims=True)
+            larger[near] = np.take_along_axis(z, reference, axis=-1) >= row_max
+        return larger
+
     def _exp(self, z: Array, level: Array | float) -> Array:
         room = self._room(z)
         return np.exp(np.subtract(z, level, out=room), out=room)
@@ -186,7 +205,7 @@ class Walked(Adapter):
             parts = [_blocks.part(x, index, shape) for x in given]
             # Not over the rows: a kernel may read them again after their exponentials are made.
             found = room_in or outputs
-            room = self._walk.room = _gradient(found, index, shape) if over is None else None
+            room = self._walk.room = room_of(found, index, shape) if over is None else None
             try:
                 results = self._computed(function, parts)
             finally:
@@ -221,7 +240,7 @@ class Walked(Adapter):
         chosen, shape = bad[..., 0], bad.shape[:-1]
         walk.with_max = True
         try:
-            found = function(*(_rows_of(x, shape, chosen) for x in operands))
+            found = function(*(rows_of(x, shape, chosen) for x in operands))
         finally:
             walk.with_max = False
         pairs = [(results, found)]
@@ -275,18 +294,3 @@ def _accurate_rows(sums: ExpSums) -> Array:
 def _least(z: Array) -> float:
     """Return the logarithm of the smallest number with all its digits."""
     return math.log(float(np.finfo(z.dtype).smallest_normal))
-
-
-def _rows_of(x: Any, shape: tuple[int, ...], chosen: Array) -> Any:
-    if not isinstance(x, np.ndarray) or x.ndim == 0:
-        return x
-    return np.broadcast_to(x, (*shape, x.shape[-1]))[chosen]
-
-
-def _gradient(
-    outputs: list[np.ndarray], index: tuple[Any, ...], shape: tuple[int, ...]
-) -> np.ndarray | None:
-    """View a block of the gradient: of the one result of the rows' shape."""
-    if shape[-1] == 1:  # losses have that shape as well
-        return None
-    return next((output[index] for output in outputs if output.shape == shape), None)

@@ -122,6 +122,10 @@ class RowSums:
         gradient = self.set_at_label(self.scale_rows(sums.exps, factor), sums.place, entry)
         return self.cast(self.scale_rows(gradient, valid=valid), dtype)
 
+    def _at_largest(self, sums: ExpSums) -> Array:
+        """Return whether each row's reference is its largest class, (..., 1); ties count."""
+        return sums.gap >= 0
+
     # Steps of these two, which adapters of compilers and devices take in other ways
 
     def _exps(self, z: Array, level: Array | float, reference: Array) -> tuple[Array, ...]:

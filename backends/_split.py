@@ -15,6 +15,9 @@ class Split(NamedTuple):
 
 
 current: ContextVar[Split | None] = ContextVar("split", default=None)
+# Those of all threads. Where none is open nobody asks further: PyTorch's compiler, which reads a
+# list, cannot read a context variable.
+opened: list[Split] = []
 
 
 @contextmanager
@@ -22,8 +25,11 @@ def split(
     *, classes: Any = None, rows: Any = None, num_classes: int | None = None
 ) -> Iterator[None]:
     """Take the arrays of the calls within for parts of larger ones."""
-    token = current.set(Split(classes, rows, num_classes))
+    split = Split(classes, rows, num_classes)
+    token = current.set(split)
+    opened.append(split)
     try:
         yield
     finally:
+        opened.remove(split)
         current.reset(token)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _blocks, _torch_compiled, _torch_eager, _torch_memory
-from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._base import Array, Backend, known_types
 from xp_xent.backends._row_sums import ExpSums
 
 # Subclasses of other semantics, by name: importing them takes long.
@@ -28,6 +28,7 @@ class Torch(_torch_eager.EagerLosses):
         import torch
 
         self.torch = torch
+        known_types.update(dict.fromkeys(_torch_eager.PLAIN, self))
 
     def unsupported_reason(self, array: Array) -> str | None:
         if not isinstance(array, self.torch.Tensor):

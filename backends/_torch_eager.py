@@ -219,6 +219,7 @@ class Fused(torch.autograd.Function):
             return found
         found, stats = found
         ctx.mark_non_differentiable(*stats)
+        ctx.set_materialize_grads(False)  # or backward is handed zeros of their shapes
         return found, *stats
 
     @staticmethod

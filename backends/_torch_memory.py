@@ -148,7 +148,13 @@ def from_host(found: Any) -> Any:
         return _part(holder.tensor, array)
     if array.dtype.kind == "V":  # bfloat16
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).clone()
-    return torch.from_numpy(array).clone()
+    given = torch.from_numpy(array)
+    if array.size <= TINY:
+        return given.clone()
+    # PyTorch's own copy would wait for its threads, and spin where others compute.
+    made = torch.empty_like(given)
+    made.numpy()[...] = array
+    return made
 
 
 def _part(tensor: Array, array: np.ndarray) -> Array:

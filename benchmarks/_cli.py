@@ -23,6 +23,9 @@ def bench(
     write_docs: Annotated[Path | None, Option(help="Fill the page's blocks.")] = None,
     read: Annotated[Path | None, Option(help="An earlier JSON; only named sections run.")] = None,
     large: Annotated[Path | None, Option(help="A folder with 4.3 GB for a file.")] = None,
+    against: Annotated[
+        Path | None, Option(help="A Python with another revision, for section against.")
+    ] = None,
 ) -> None:
     """Measure time and memory beside the libraries' own losses.
 
@@ -43,7 +46,7 @@ def bench(
         if write_docs:  # before the work, not after it
             _page.names(write_docs.read_text("utf-8"))
         effort = Effort(0.0, 2, 5, block=0.0) if quick else Effort(seconds)
-        settings = Settings(dtype, effort, quick, cases, chosen, large)
+        settings = Settings(dtype, effort, quick, cases, chosen, large, against)
         report = json.loads(read.read_text("utf-8")) if read else None
         if report is None or section:
             tasks = [(name, task) for name in names for task in SECTIONS[name](settings)]

@@ -14,7 +14,7 @@ from rich.progress import Progress
 import xp_xent
 from xp_xent import backends
 from xp_xent.backends._threads import allowed
-from xp_xent.benchmarks import _eager, _machine, _memory
+from xp_xent.benchmarks import _against, _asked, _eager, _machine, _memory, _stats
 from xp_xent.benchmarks._measure import measure
 from xp_xent.benchmarks._shapes import ITEM_BYTES, Shape, goal, problem
 from xp_xent.benchmarks._timing import Effort, Timed, interleaved, spread
@@ -42,6 +42,7 @@ class Settings(NamedTuple):
     cases: list[str]
     shapes: tuple[Shape, ...]
     large: Path | None = None
+    against: Path | None = None
 
     def lines(self, every: bool = False) -> list[Line]:
         """List the lines to measure; PyTorch compiled has to be asked for, and a full run."""
@@ -142,6 +143,25 @@ def eager(given: Settings) -> Iterator[Task]:
                 yield Task(f"outside jit, {what}, {shape.name}", call)
 
 
+def stats(given: Settings) -> Iterator[Task]:
+    """Plan calls with statistics and without, on NumPy and PyTorch's eager tensors."""
+    for shape in _stats.SHAPES[: 1 if given.quick else None]:
+        for call in _stats.CALLS:
+            if call.library in given.cases and call.library in backends.installed():
+                measured = partial(_stats.measure, call, shape, given.dtype, given.effort)
+                yield Task(f"with statistics, {call.title}, {shape.name}", measured)
+
+
+def against(given: Settings) -> Iterator[Task]:
+    """Plan calls here and in another interpreter, if one is given."""
+    if given.against is not None:
+        for shape in _against.SHAPES[: 1 if given.quick else None]:
+            for name, library in _asked.NAMES.items():
+                call = partial(_against.measure, given.against, name, shape, given.effort)
+                if library in given.cases and library in backends.installed():
+                    yield Task(f"here and there, {name}, {shape.name}", call)
+
+
 def threads(given: Settings) -> Iterator[Task]:
     """Plan the times by number of threads."""
     if "numpy" in given.cases:
@@ -193,9 +213,12 @@ def large(given: Settings) -> Iterator[Task]:
         yield Task(f"file, {shape.name}", partial(_memory.large, given.large, shape))
 
 
+PLANS: Final = (
+    limits, table, memory, linear, compiling, overhead, eager, stats, against, threads, scaling,
+    large,
+)  # fmt: skip
 SECTIONS: Final[dict[str, Callable[[Settings], Iterator[Task]]]] = {
-    plan.__name__: plan
-    for plan in (limits, table, memory, linear, compiling, overhead, eager, threads, scaling, large)
+    plan.__name__: plan for plan in PLANS
 }
 
 

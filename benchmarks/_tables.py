@@ -179,6 +179,25 @@ def eager(found: pd.DataFrame) -> str:
     })  # fmt: skip
 
 
+def stats(found: pd.DataFrame) -> str:
+    more = [against(x.more, x.more_goal, seconds, seconds) for x in found.itertuples()]
+    return markdown({
+        "with return_stats": found["line"] + ", " + found["shape"],
+        "without": found["plain"].map(seconds), "more": more,
+        "with / without": [ratio(x) for x in found.itertuples()],
+    })  # fmt: skip
+
+
+def here_and_there(found: pd.DataFrame) -> str:
+    return markdown({
+        "no newer option": found["line"] + ", " + found["shape"],
+        "here": found["median"].map(seconds), "there": found["theirs"].map(seconds),
+        "here / there": [ratio(x) for x in found.itertuples()],
+        "of the rounds": found["ratio_q1"].map("{:.2f}".format) + "–"
+        + found["ratio_q3"].map("{:.2f}".format),
+    })  # fmt: skip
+
+
 def compiling(found: pd.DataFrame) -> str:
     found = found.assign(line="compile time")
     return grid(found, lambda one: seconds(one.seconds), columns="rows")
@@ -221,6 +240,8 @@ BLOCKS: Final[dict[str, tuple[str, Any, Any]]] = {
     "overhead": ("overhead", beside, overhead),
     "overhead-profiles": ("overhead", frame, profiles),
     "eager": ("eager", frame, eager),
+    "stats": ("stats", frame, stats),
+    "against": ("against", frame, here_and_there),
     "threads": ("threads", frame, threads),
     "scaling": ("scaling", beside, scaling),
     "large": ("large", frame, large),

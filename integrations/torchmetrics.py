@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torchmetrics import Metric
 
-from xp_xent import cross_entropy
+from xp_xent import LossAccumulator, cross_entropy
 
 _Array = Any
 
@@ -19,8 +19,9 @@ _TAKEN = {"sample_weight", "where", "normalizer", "reduction", "return_stats", "
 class CrossEntropy(Metric):
     """The mean cross-entropy of all batches of all processes.
 
-    Its states are two sums in float64, as a `LossAccumulator` has them, which processes add up.
-    Nothing here carries a gradient.
+    Its state is a `LossAccumulator` as bytes: exact sums, so that neither the order of batches nor
+    the number of processes changes a bit of the result. Nothing here carries a gradient; `update`
+    copies each batch's losses, one a row, to host memory.
 
     Parameters
     ----------
@@ -54,8 +55,7 @@ class CrossEntropy(Metric):
     is_differentiable = False
     higher_is_better = False
     full_state_update = False
-    total: torch.Tensor
-    count: torch.Tensor
+    sums: torch.Tensor
 
     def __init__(self, *, metric_options: dict[str, Any] | None = None, **options: Any) -> None:
         if taken := _TAKEN & options.keys():
@@ -63,9 +63,7 @@ class CrossEntropy(Metric):
         signature(cross_entropy).bind(None, None, **options)
         super().__init__(**(metric_options or {}))
         self.options = options
-        for name in ("total", "count"):
-            zero = torch.zeros((), dtype=torch.float64)
-            self.add_state(name, default=zero, dist_reduce_fx="sum")
+        self.add_state("sums", default=_sums(LossAccumulator()), dist_reduce_fx=_merged)
 
     def update(
         self,
@@ -93,12 +91,19 @@ class CrossEntropy(Metric):
         ignored = self.options.get("ignore_index", -100)
         if ignored is not None and not targets.is_floating_point():
             shares = torch.where(targets == ignored, 0.0, shares)
-        self.total += losses.sum(dtype=torch.float64)
-        self.count += shares.sum()
+        self.sums = _sums(self.accumulator.update(losses, shares)).to(self.sums.device)
+
+    @property
+    def accumulator(self) -> LossAccumulator:
+        """The sums so far: of all processes inside ``sync_context``, else of this one."""
+        return _accumulator(self.sums)
 
     def compute(self) -> _Array:
         """Return the mean in nats, a 0-d float64 tensor; NaN where nothing counted."""
-        return self.total / self.count
+        return self._on_device(self.accumulator.mean)
+
+    def _on_device(self, value: float) -> _Array:
+        return torch.tensor(value, dtype=torch.float64, device=self.sums.device)
 
 
 class Perplexity(CrossEntropy):
@@ -130,4 +135,17 @@ class Perplexity(CrossEntropy):
 
     def compute(self) -> _Array:
         """Return the perplexity, a 0-d float64 tensor; NaN where nothing counted."""
-        return super().compute().exp()
+        return self._on_device(self.accumulator.perplexity)
+
+
+def _sums(total: LossAccumulator) -> _Array:
+    return torch.frombuffer(bytearray(total.to_bytes()), dtype=torch.uint8)
+
+
+def _accumulator(sums: _Array) -> LossAccumulator:
+    return LossAccumulator.from_bytes(sums.cpu().numpy().tobytes())
+
+
+def _merged(gathered: _Array) -> _Array:
+    """Return the sum of states that were gathered, one a row."""
+    return _sums(sum(map(_accumulator, gathered), LossAccumulator())).to(gathered.device)

@@ -176,7 +176,7 @@ def _told(sums: _Sums, rows: int, denominator: float | None, total_bytes: float)
     shares, confidence, hits = sums.by_confidence
     total = shares.sum()
     return Measures(
-        loss=(loss.sum + loss.error) / denominator if denominator else loss.mean,
+        loss=loss.sum / denominator if denominator else loss.mean,
         plain=sums.plain.mean,
         bits_per_byte=sums.nats / math.log(2) / total_bytes if total_bytes else None,
         accuracy=float(hits.sum() / total) if total else math.nan,

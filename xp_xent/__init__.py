@@ -6,6 +6,7 @@ every library that registers a backend. Importing it imports no framework.
 
 from xp_xent.backends._threads import threads
 from xp_xent.diagnosis.findings import Finding
+from xp_xent.functions.accumulate import LossAccumulator
 from xp_xent.functions.class_weights import (
     balanced_class_weights,
     effective_number_weights,
@@ -21,7 +22,7 @@ from xp_xent.functions.derivatives import (
 )
 from xp_xent.functions.diagnose import diagnose
 from xp_xent.functions.maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
-from xp_xent.functions.metrics import LossAccumulator, bits_per_byte, perplexity
+from xp_xent.functions.metrics import bits_per_byte, perplexity
 from xp_xent.kernels.loss_stats import LossStats
 from xp_xent.losses.binary import (
     binary_cross_entropy,

@@ -17,14 +17,12 @@ def class_counts(
         flat = xp.where(flat == ignored, -1, flat)
     dtype = default_float(backend, labels)
     # In sorted labels each class is one run, found by bisection: no table of N × K.
-    if sample_weight is None:
+    if sample_weight is None or flat.shape[0] == 0:
         edges = xp.searchsorted(xp.sort(flat), classes)
         return backend.cast(edges[1:] - edges[:-1], dtype)
     order = xp.argsort(flat)
     flat = xp.take(flat, order, axis=0)
     edges = xp.searchsorted(flat, classes)
-    if flat.shape[0] == 0:
-        return backend.cast(edges[1:] - edges[:-1], dtype)
     weight = xp.reshape(backend.cast(sample_weight, dtype), (-1,))
     sums = _sums_of_runs(xp, flat, xp.take(weight, order, axis=0))
     last, some = edges[1:] - 1, edges[1:] > edges[:-1]

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from xp_xent.backends._numbers import is_one
 from xp_xent.flow import checks as check
 from xp_xent.flow.execute import Evaluation, Reduction
 from xp_xent.flow.options import TEMPERATURE, Range, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
 from xp_xent.flow.rows import probability_rows
 from xp_xent.flow.validate import row_plan
-from xp_xent.kernels.elementary import is_one
 
 Array = Any
 

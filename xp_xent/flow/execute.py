@@ -5,9 +5,8 @@ from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
-from xp_xent.backends import direct_types, owner_of
+from xp_xent.backends import known_types, owner_of
 from xp_xent.flow import checks as check
-from xp_xent.flow.options import FOREIGN
 from xp_xent.flow.plan import Loss
 from xp_xent.kernels.rows import Rows
 
@@ -115,7 +114,7 @@ class Evaluation(NamedTuple):
 
     def value_and_grads(
         self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
-    ) -> tuple[Array, tuple[Array | None, ...]]:
+    ) -> tuple[Any, tuple[Array | None, ...]]:
         """Compute the reduced loss, and its derivative by each of the arguments named.
 
         A derivative is None where it was written into its array of `out`.
@@ -124,19 +123,22 @@ class Evaluation(NamedTuple):
         factor = self.reduction.rate if cotangent is None else None
         factor = self._factor(cotangent) if factor is None else factor
         if wrt == plan.names[:1] and not out:
-            losses, gradient = run(self, "value_and_gradient", factor)
-            return self._reduced(losses), (plan.to_user(gradient) if plan.moves_axis else gradient,)
-        methods, gradients = [self._derivative_by(name) for name in wrt], []
+            losses, *metrics, gradient = run(self, "value_and_gradient", factor)
+            gradient = plan.to_user(gradient) if plan.moves_axis else gradient
+            return self._reduced(losses, *metrics), (gradient,)
+        methods = [self._derivative_by(name) for name in wrt]
+        metrics, gradients = [], []
         for name, method, given in zip(wrt, methods, out or (None,) * len(wrt), strict=True):
             target = None if given is None else plan.to_kernel(given)
-            losses, gradient, *_ = run(self, method, factor, out=target)
+            losses, *found, gradient = run(self, method, factor, out=target)
+            metrics = metrics or found
             if name == "temperature":
                 gradients.append(self._summed(gradient))
             elif target is None:
                 gradients.append(plan.to_user(gradient))
             else:
                 gradients.append(fill(target, gradient))
-        return self._reduced(losses), tuple(gradients)
+        return self._reduced(losses, *metrics), tuple(gradients)
 
     def hvp(self, vector: Array, cotangent: Any = None) -> Array:
         """Compute the Hessian of the reduced loss by the logits, times a vector."""
@@ -175,7 +177,7 @@ class Evaluation(NamedTuple):
         losses, gradient, curvature = run(self, method, self._factor(None), bound)
         return self._reduced(losses), to_user(gradient), to_user(curvature)
 
-    def _reduced(self, losses: Array) -> Array:
+    def _reduced(self, losses: Array, *_: Array) -> Any:
         return self.reduction.reduce(self.plan.backend, self.plan.from_column(losses))
 
     def _summed(self, by_row: Array) -> Array:
@@ -254,10 +256,9 @@ def compute(
     loss: Loss, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any
 ) -> Any:
     """Ask a loss for its value (None), or for something else, in the way of the arrays' library."""
-    if type(arrays[0]) not in direct_types:
-        owner = owner_of(arrays[0])
-        if owner is not None and owner.evaluate is not None:
-            if not FOREIGN.isdisjoint(map(type, (*arrays, *options.values()))):
-                arrays, options = loss.placed(arrays, options)
-            return owner.evaluate(loss, ask, arrays, options, *more)
+    first, kind = arrays[0], type(arrays[0])
+    owner = known_types[kind] if kind in known_types else owner_of(first)
+    if owner is not None and owner.evaluate is not None:
+        arrays, options = loss.placed(arrays, options)
+        return owner.evaluate(loss, ask, arrays, options, *more)
     return loss.run(ask, arrays, options, *more)

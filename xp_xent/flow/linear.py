@@ -10,8 +10,15 @@ from xp_xent.flow.linear_steps import LinearEvaluation
 from xp_xent.flow.next_token import SHIFT, NextTokenPlan, following
 from xp_xent.flow.options import Range, masks, numbers
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.rows import smoothing_of, target_rows
-from xp_xent.flow.validate import common_backend, is_labels, no_label_to_ignore, row_plan, tokens_of
+from xp_xent.flow.rows import target_rows
+from xp_xent.flow.validate import (
+    common_backend,
+    is_labels,
+    no_label_to_ignore,
+    row_plan,
+    smoothing_of,
+    tokens_of,
+)  # fmt: skip
 from xp_xent.kernels.linear_layer import Layer
 
 Array = Any

@@ -74,7 +74,7 @@ class LinearEvaluation(NamedTuple):
                 losses, parts["temperature"] = run(self, method, factor, rows=rows)
             if set(wrt) - {"targets", "temperature"}:
                 method = "value_and_gradient"
-                losses, slope, *metrics = run(self, method, factor, rows=rows, overwrite=True)
+                losses, *metrics, slope = run(self, method, factor, rows=rows, overwrite=True)
             if "features" in wrt:
                 parts["features"] = layer.by_features(slope)
             if "classifier" in wrt:
@@ -115,7 +115,7 @@ class LinearEvaluation(NamedTuple):
             return self._reduced(losses)
         if not metrics:
             return self.value()
-        stats = loss_stats(self, tuple(metrics), self._from_column)
+        stats = loss_stats(self, metrics, self._from_column)
         return self._reduced(losses), stats
 
     def _from_column(self, x: Array) -> Array:

@@ -12,7 +12,8 @@ Array = Any
 Options = dict[str, Any]
 
 # What may have to be placed beside the logits.
-FOREIGN = frozenset((list, tuple, np.ndarray))
+SEQUENCES = frozenset((list, tuple))
+FOREIGN = SEQUENCES | {np.ndarray}
 WEIGHTS = ("weight", "pos_weight", "sample_weight", "alpha", "b")
 MASKS = ("where", "class_where")
 SMOOTHINGS = ("uniform", "others")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from xp_xent.flow.options import FOREIGN, SEQUENCES
 from xp_xent.kernels.loss_stats import LossStats
 
 Array = Any
@@ -193,6 +194,9 @@ class Loss:
         self, arrays: tuple[Array, ...], options: dict[str, Any]
     ) -> tuple[tuple[Array, ...], dict[str, Any]]:
         """Return a call whose labels, weights and masks are of the library of its first array."""
+        foreign = SEQUENCES if type(arrays[0]) is np.ndarray else FOREIGN
+        if foreign.isdisjoint(map(type, (*arrays, *options.values()))):
+            return arrays, options
         # Imported here: few calls need it.
         from xp_xent.flow.placement import placed
 

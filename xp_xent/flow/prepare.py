@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from xp_xent.backends._numbers import is_zero
 from xp_xent.flow import checks as check
 from xp_xent.flow import validate
-from xp_xent.flow.execute import Evaluation, Reduction, fill, run
+from xp_xent.flow.execute import Evaluation, Reduction, run
 from xp_xent.flow.next_token import SHIFT, NextTokenPlan, following
 from xp_xent.flow.options import (
     AT_LEAST_0,
@@ -17,8 +18,7 @@ from xp_xent.flow.options import (
     numbers,
 )  # fmt: skip
 from xp_xent.flow.plan import Loss, RowPlan
-from xp_xent.flow.rows import smoothing_of, target_rows
-from xp_xent.kernels.elementary import is_zero
+from xp_xent.flow.rows import target_rows
 from xp_xent.kernels.row_metrics import loss_stats
 from xp_xent.kernels.rows import Rows
 from xp_xent.kernels.softmax import Softmax
@@ -35,23 +35,16 @@ SOFTMAX_NUMBERS = {
 class EvaluationWithStats(Evaluation):
     """The evaluation of a loss with what a trainer logs beside it."""
 
+    __slots__ = ()
+
     def value(self) -> Any:
         """Compute the reduced loss and its `LossStats`."""
-        losses, *metrics = run(self, "value")
-        return self._reduced(losses), loss_stats(self, tuple(metrics), self.plan.from_column)
+        return self._reduced(*run(self, "value"))
 
-    def value_and_grads(
-        self, wrt: tuple[str, ...], cotangent: Any = None, out: tuple[Array | None, ...] = ()
-    ) -> tuple[Any, tuple[Array | None, ...]]:
-        """Compute the same, and the derivative by each of the arguments named."""
-        plan = self.plan
-        if wrt != plan.names[:1]:
-            return self.value(), super().value_and_grads(wrt, cotangent, out)[1]
-        factor, target = self._factor(cotangent), plan.to_kernel(out[0]) if out else None
-        losses, gradient, *metrics = run(self, "value_and_gradient", factor, out=target)
-        gradient = plan.to_user(gradient) if target is None else fill(target, gradient)
-        stats = loss_stats(self, tuple(metrics), plan.from_column)
-        return (self._reduced(losses), stats), (gradient,)
+    def _reduced(self, losses: Array, *metrics: Array) -> Any:
+        if not metrics:  # by another argument than the logits
+            return self.value()
+        return super()._reduced(losses), loss_stats(self, metrics, self.plan.from_column)
 
     def _refused(self, *_: Any) -> Any:
         """Refuse curvature, which has no statistics beside it."""
@@ -88,9 +81,11 @@ class RowLoss(Loss):
         named = dict(zip(self.arguments, arrays, strict=True))
         plan = validate.row_plan(named, options, self.arguments, plan_type=self.plan_type)
         plan.has_labels = self._has_labels(plan, arrays, options)
-        options = numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
+        settled = self.settled(options)
+        if not settled:
+            options = numbers(self.ranges, plan.backend, plan.dtype, arrays[0], options)
         kernel = self._checked_kernel(plan, options)
-        if self.settled(options):
+        if settled:
             plan.kernel = kernel
             if plan.has_labels and _is_plain(plan, options):
                 plan.reduction = Reduction.of(plan, options)
@@ -116,8 +111,10 @@ class RowLoss(Loss):
             if backend.all_between(label, 0, plan.classes - 1):
                 rows = Rows(logits, label=label[plan.column], weighted=False)
                 return evaluation(plan, plan.kernel, rows, plan.reduction)
-        options = numbers(self.ranges, backend, plan.dtype, arrays[0], options)
-        kernel = plan.kernel or self._checked_kernel(plan, options)
+        kernel = plan.kernel
+        if kernel is None:
+            options = numbers(self.ranges, backend, plan.dtype, arrays[0], options)
+            kernel = self._checked_kernel(plan, options)
         targets, aligned = self.aligned(plan, targets, masks(backend, options))
         rows, weight = target_rows(plan, arrays[0], targets, aligned, self.shift)
         reduction = Reduction.of(plan, options, weight)
@@ -125,7 +122,7 @@ class RowLoss(Loss):
         return evaluation(plan, kernel, rows, reduction)
 
     def _checked_kernel(self, plan: RowPlan, options: Options) -> Any:
-        smoothing = smoothing_of(options, plan.classes)
+        smoothing = validate.smoothing_of(options, plan.classes)
         spread = not plan.has_labels or not is_zero(smoothing.epsilon)
         kernel = self._spread_kernel if spread else self._kernel
         return kernel(plan.dtype, options)
@@ -169,7 +166,7 @@ def softmax_kernel(dtype: Any, options: dict[str, Any]) -> Any:
     names = ("z_loss", "softcap", "temperature")
     return Softmax(
         dtype,
-        smoothing=smoothing_of(options),
+        smoothing=validate.smoothing_of(options),
         has_metrics=check.flag("return_stats", options["return_stats"]),
         **{name: options[name] for name in names},
     )

@@ -6,25 +6,15 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import to_numpy
-from xp_xent.backends._numbers import dtype_kind
-from xp_xent.flow import checks as check
-from xp_xent.flow.options import BINARY, SMOOTHINGS, is_number
+from xp_xent.backends._numbers import dtype_kind, is_zero
+from xp_xent.flow.options import BINARY, is_number
 from xp_xent.flow.plan import RowPlan
-from xp_xent.kernels.elementary import is_zero
+from xp_xent.flow.validate import smoothing_of
 from xp_xent.kernels.label_smoothing import Smoothing
 from xp_xent.kernels.rows import Rows
 
 Array = Any
 Options = dict[str, Any]
-
-
-def smoothing_of(options: Options, classes: int | None = None) -> Smoothing:
-    """Make of the options of label smoothing what smooths, or refuse them."""
-    epsilon, kind = options.get("label_smoothing", 0.0), options.get("smoothing", "uniform")
-    check.choice("smoothing", kind, SMOOTHINGS)
-    if not is_zero(epsilon) and kind == "others" and check.known(classes, 1):
-        raise ValueError("smoothing: 'others' needs at least two classes, got one")
-    return Smoothing(epsilon, kind)
 
 
 def target_rows(

@@ -3,9 +3,11 @@
 from typing import Any
 
 from xp_xent.backends import Backend, backend_of, dtype_name, same_shape
+from xp_xent.backends._numbers import is_zero
 from xp_xent.flow import checks as check
-from xp_xent.flow.options import BINARY, MASKS, WEIGHTS, is_number
+from xp_xent.flow.options import BINARY, MASKS, SMOOTHINGS, WEIGHTS, is_number
 from xp_xent.flow.plan import RowPlan
+from xp_xent.kernels.label_smoothing import Smoothing
 
 Array = Any
 
@@ -76,6 +78,15 @@ def row_plan(
         check.mask("class_where", options["class_where"], "the class takes part")
         check.broadcastable("class_where", options["class_where"], plan.shape)
     return plan
+
+
+def smoothing_of(options: dict[str, Any], classes: int | None = None) -> Smoothing:
+    """Make of the options of label smoothing what smooths, or refuse them."""
+    epsilon, kind = options.get("label_smoothing", 0.0), options.get("smoothing", "uniform")
+    check.choice("smoothing", kind, SMOOTHINGS)
+    if not is_zero(epsilon) and kind == "others" and check.known(classes, 1):
+        raise ValueError("smoothing: 'others' needs at least two classes, got one")
+    return Smoothing(epsilon, kind)
 
 
 def arrays_of(options: dict[str, Any]) -> dict[str, Array]:

@@ -103,10 +103,8 @@ def effective_number_weights(
         The number K of classes.
     beta : float in [0, 1), default 0.999
         0 weighs all classes alike; towards 1, weights approach the inverse counts.
-    sample_weight, absent
+    sample_weight, ignore_index, absent
         As in `balanced_class_weights`.
-    ignore_index : int or None, default -100
-        Labels that are not counted; nor are those outside 0 … K − 1.
 
     Returns
     -------

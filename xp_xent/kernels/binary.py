@@ -8,8 +8,8 @@ With ℓ₊ = −log σ(x) and ℓ₋ = −log(1 − σ(x)), both ≥ 0 and each
 from dataclasses import dataclass
 from typing import Any
 
-from xp_xent.backends._numbers import dtype_kind
-from xp_xent.kernels.elementary import is_zero, product, sigmoid_pair, softplus_parts
+from xp_xent.backends._numbers import dtype_kind, is_zero
+from xp_xent.kernels.elementary import product, sigmoid_pair, softplus_parts
 from xp_xent.kernels.elements import Elements, zero_with_partial
 from xp_xent.kernels.rows import Rows, valid_rows
 

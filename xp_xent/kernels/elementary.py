@@ -8,17 +8,9 @@ and comparisons, never with ``abs``, ``maximum`` or ``sign``, whose derivatives 
 
 from typing import Any
 
+from xp_xent.backends._numbers import is_one, is_zero
+
 Array = Any
-
-
-def is_zero(number: Any) -> bool:
-    """Return whether an option is Python's number 0; an array is not, whatever it holds."""
-    return isinstance(number, (int, float)) and number == 0
-
-
-def is_one(number: Any) -> bool:
-    """Return whether an option is Python's number 1."""
-    return isinstance(number, (int, float)) and number == 1
 
 
 def product(xp: Any, coefficient: Array | float, x: Array) -> Array:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from xp_xent.kernels.elementary import is_zero, product
+from xp_xent.backends._numbers import is_zero
+from xp_xent.kernels.elementary import product
 from xp_xent.kernels.rows import Rows, valid_rows
 
 Array = Any

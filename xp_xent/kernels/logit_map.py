@@ -11,7 +11,8 @@ largest logit, which is what probabilities are made of, and not that of the logi
 from functools import partial
 from typing import Any, NamedTuple
 
-from xp_xent.kernels.elementary import differentiable_tanh_and_slope, is_one, tanh_and_slope
+from xp_xent.backends._numbers import is_one
+from xp_xent.kernels.elementary import differentiable_tanh_and_slope, tanh_and_slope
 from xp_xent.kernels.rows import Rows, valid_rows
 
 Array = Any

@@ -17,7 +17,7 @@ class LossStats(NamedTuple):
     correct : boolean array, shape of the labels
         Whether the label's logit is the largest; ties count.
     z_loss : array, shape ()
-        Σ λ·lse² over the rows that count, weighted by sample, before the denominator.
+        Σ λ·lse² over the rows that count, weighted by sample, before the denominator; 0 without λ.
 
     Examples
     --------

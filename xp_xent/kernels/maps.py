@@ -6,7 +6,7 @@ the rows are seen as they are.
 
 from typing import Any
 
-from xp_xent.kernels.elementary import is_one
+from xp_xent.backends._numbers import is_one
 from xp_xent.kernels.log_sum import signed_log_sum
 from xp_xent.kernels.logit_map import mapped_logits
 from xp_xent.kernels.row_stats import row_stats

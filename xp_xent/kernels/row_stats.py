@@ -114,10 +114,14 @@ class RowStats:
 class StatsWithoutMax(RowStats):
     """The statistics where no maximum was subtracted, and every exponential keeps its digits."""
 
+    _nll: Array = None  # asked for twice where statistics come with a loss
+
     @property
     def nll(self) -> Array:
         """The negative log-likelihood of the reference, −log p_k."""
-        return self.xp.log1p(self.other_sum / self.reference_exp)
+        if self._nll is None:
+            self._nll = self.xp.log1p(self.other_sum / self.reference_exp)
+        return self._nll
 
     @property
     def lse(self) -> Array:

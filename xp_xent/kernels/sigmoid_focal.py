@@ -15,8 +15,8 @@ are of the order of 1, and the derivatives by x are made of these:
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xp_xent.backends._numbers import dtype_kind
-from xp_xent.kernels.elementary import is_zero, power, product, sigmoid_pair, softplus_parts
+from xp_xent.backends._numbers import dtype_kind, is_zero
+from xp_xent.kernels.elementary import power, product, sigmoid_pair, softplus_parts
 from xp_xent.kernels.elements import Elements, zero_with_partial
 from xp_xent.kernels.rows import Rows, valid_rows
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from xp_xent.kernels.elementary import is_one, is_zero, product
+from xp_xent.backends._numbers import is_one, is_zero
+from xp_xent.kernels.elementary import product
 from xp_xent.kernels.label_smoothing import Smoothing
 from xp_xent.kernels.logit_map import MappedLogits, mapped_logits
 from xp_xent.kernels.nll_transforms import NLL
@@ -80,7 +81,7 @@ class Softmax:
     def value_and_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float
     ) -> tuple[Array, ...]:
-        """Compute rows' losses, the derivative of Σ cotangent·loss by the logits, and metrics."""
+        """Compute rows' losses, their metrics, and the derivative of Σ cotangent·loss by logits."""
         factor = row_factor(rows, cotangent) if rows.weighted else cotangent
         row, targets = self._stats(backend, rows, "gradient", (factor,))
         loss = self._loss(row, targets)
@@ -88,7 +89,7 @@ class Softmax:
         metrics = row_metrics(self, row, targets, rows) if self.has_metrics else ()
         # Last, for it uses up the row's exponentials.
         factor = self._over_temperature(factor) if self.has_temperature else factor
-        return loss, self._gradient(row, targets, rows, factor), *metrics
+        return loss, *metrics, self._gradient(row, targets, rows, factor)
 
     def value_and_temperature_gradient(
         self, backend: Any, rows: Rows, cotangent: Array | float

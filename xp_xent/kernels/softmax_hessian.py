@@ -20,7 +20,7 @@ Sums over k ≠ j are not what is left of 1, but of positive terms, where p_j ho
 
 from typing import Any, NamedTuple
 
-from xp_xent.kernels.elementary import is_zero
+from xp_xent.backends._numbers import is_zero
 
 Array = Any
 

@@ -6,7 +6,7 @@ from xp_xent.flow.execute import compute
 from xp_xent.flow.options import UNIT
 from xp_xent.flow.plan import public
 from xp_xent.flow.prepare import SOFTMAX_NUMBERS, RowLoss, softmax_kernel
-from xp_xent.flow.rows import smoothing_of
+from xp_xent.flow.validate import smoothing_of
 from xp_xent.kernels.log_probs import LogProbs
 
 Array = Any

@@ -6,7 +6,7 @@ from xp_xent.flow.execute import compute
 from xp_xent.flow.options import AT_LEAST_0, UNIT, Range
 from xp_xent.flow.plan import public
 from xp_xent.flow.prepare import RowLoss
-from xp_xent.flow.rows import smoothing_of
+from xp_xent.flow.validate import smoothing_of
 from xp_xent.kernels.nll_transforms import FocalNLL, PolyNLL
 from xp_xent.kernels.softmax import Softmax
 from xp_xent.kernels.spread_nll import SpreadNLL
