@@ -5,74 +5,21 @@ several, it is run in the stages of `_stages`: the merging of what parts say is 
 reduction over the blocks of classes, so that one number a row travels, or a few, and no logits.
 """
 
-import io
 import operator
-import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import cloudpickle
 import dask.array as da
 import numpy as np
 
 from xp_xent.backends import has_unknown, owner_of
+from xp_xent.backends._dask_work import Blocks, Work, work_of
 from xp_xent.backends._stages import Answer, Question, merged, staged
 
 Array = Any
-Blocks = tuple[Array, ...]  # of one task
 
-BLOCK = "block"  # stands for an array among operands
 PROBED = 3  # classes of the arrays that tell what a function returns: neither 1 nor its square
-
-
-class _Pickler(cloudpickle.Pickler):
-    """Pickles a function without its adapter and its arrays, whose places are left open."""
-
-    def __init__(self, file: io.BytesIO, adapter: type[Any]) -> None:
-        super().__init__(file)
-        self.adapter, self.arrays = adapter, list[Array]()
-
-    def persistent_id(self, obj: Any) -> Any:
-        if isinstance(obj, self.adapter):
-            return "adapter"
-        if not isinstance(obj, da.Array):
-            return None
-        self.arrays.append(obj)
-        return len(self.arrays) - 1
-
-
-class _Unpickler(pickle.Unpickler):
-    """Fills them in."""
-
-    def __init__(self, data: bytes, adapter: Any, arrays: Sequence[Array]) -> None:
-        super().__init__(io.BytesIO(data))
-        self.adapter, self.arrays = adapter, arrays
-
-    def persistent_load(self, pid: Any) -> Any:
-        return self.adapter if pid == "adapter" else self.arrays[pid]
-
-
-class Work(NamedTuple):
-    """What a task does: a function of rows, which travels, and of what stands beside these."""
-
-    function: bytes
-    held: int  # arrays () that the function holds; they come before the operands' blocks
-    operands: tuple[Any, ...]  # numbers, None, or BLOCK in place of an array
-    whole: bool
-
-    def bound(self, adapter: Any, z: Array, blocks: Blocks) -> tuple[Callable[..., Any], list[Any]]:
-        """Return the function for an adapter, and its operands."""
-        for x in blocks:
-            if any(m not in (1, n) for n, m in zip(z.shape, x.shape, strict=True)):
-                raise ValueError(
-                    f"chunks: got one of shape {x.shape} beside logits of shape {z.shape}; chunks "
-                    "of unknown lengths have to be as long as those of the logits"
-                )
-        held = [x.reshape(()) for x in blocks[: self.held]]
-        left = iter(blocks[self.held :])
-        operands = [next(left) if type(x) is str else x for x in self.operands]
-        return _Unpickler(self.function, adapter, held).load(), operands
 
 
 # In tasks
@@ -147,7 +94,7 @@ def _chosen(function: Callable[..., Blocks], places: Sequence[int], *blocks: Arr
 
 def on_blocks(adapter: Any, function: Any, z: Any, operands: Sequence[Any], whole: bool) -> Any:
     """Apply a function that treats each row alone to rows z (..., K), block by block."""
-    work, arrays = _work(adapter, function, z, operands, whole)
+    work, arrays = work_of(adapter, function, z, operands, whole)
     found = _in_stages(work, z, arrays) if z.numblocks[-1] > 1 else None
     if found is None:
         z = z.rechunk({z.ndim - 1: -1})  # a result has a number for two classes each
@@ -161,7 +108,7 @@ def on_blocks(adapter: Any, function: Any, z: Any, operands: Sequence[Any], whol
 def added_up(adapter: Any, function: Any, arrays: Sequence[Any]) -> Any:
     """Add up the vectors that a function of an adapter and of arrays makes of their blocks."""
     x, *others = arrays
-    work, others = _work(adapter, function, x, others, False)
+    work, others = work_of(adapter, function, x, others, False)
     call, blocks = partial(_vector, work), [x, *(aligned(y, x) for y in others)]
     probed, names = call(*(_empty(y, 1) for y in blocks)), tuple(range(x.ndim))
     found = da.blockwise(
@@ -170,19 +117,6 @@ def added_up(adapter: Any, function: Any, arrays: Sequence[Any]) -> Any:
         adjust_chunks={at: (1,) * n for at, n in enumerate(x.numblocks)}, align_arrays=False,
     )  # fmt: skip
     return found.sum(axis=names)
-
-
-def _work(
-    adapter: Any, function: Any, z: Any, operands: Sequence[Any], whole: bool
-) -> tuple[Work, list[Any]]:
-    """Take a function and its operands apart: into what travels with a task, and arrays."""
-    file = io.BytesIO()
-    pickler = _Pickler(file, type(adapter))
-    pickler.dump(function)
-    held = [x.reshape((1,) * z.ndim) for x in pickler.arrays]
-    places = tuple(BLOCK if isinstance(x, da.Array) else x for x in operands)
-    work = Work(file.getvalue(), len(held), places, whole)
-    return work, held + [x for x in operands if isinstance(x, da.Array)]
 
 
 def _in_stages(work: Work, z: Any, arrays: list[Any]) -> tuple[Any, ...] | None:

@@ -16,8 +16,8 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+import pandas as pd
 from distributed import Client, LocalCluster, wait
-from tabulate import tabulate
 
 from xp_xent import cross_entropy, value_and_grad
 
@@ -77,7 +77,7 @@ def main() -> None:
     ]
     print(f"logits: {rows * classes * 4 / 1e6:g} MB")
     header = ["cut along", "chunks", "", "moved, MB", "s"]
-    print(tabulate(table, header, tablefmt="github", floatfmt=("", "", "", ".2f", ".2f")))
+    print(pd.DataFrame(table, columns=header).to_markdown(index=False, floatfmt=".2f"))
 
 
 if __name__ == "__main__":
