@@ -16,6 +16,7 @@ import numpy as np
 from xp_xent.backends import has_unknown, owner_of
 from xp_xent.backends._dask_work import Blocks, Work, work_of
 from xp_xent.backends._stages import Answer, Question, merged, staged
+from xp_xent.backends._threads import threads
 
 Array = Any
 
@@ -29,7 +30,7 @@ def _whole_rows(work: Work, z: Array, *blocks: Array) -> Blocks:
     """Return what the function makes of rows all of whose classes are here."""
     adapter: Any = owner_of(z)
     function, operands = work.bound(adapter, z, blocks)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), threads(1):  # other tasks use the other processors
         found = adapter.map_blocks(function, z, *operands, whole=work.whole)
     return found if isinstance(found, tuple) else (found,)
 
