@@ -102,7 +102,7 @@ class _Holder:
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Allocate an array for a result: of PyTorch's memory, unless `from_host` had better copy."""
     dtype = np.dtype(dtype)
-    if math.prod(shape) <= TINY or dtype.kind == "b":
+    if math.prod(shape) <= TINY:
         return np.empty(shape, dtype)
     tensor = torch.empty(shape, dtype=_DTYPES[dtype_name(dtype)], device="cpu")
     if tensor.nbytes >= LARGE:
@@ -110,15 +110,17 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     holder = _Holder()
     holder.tensor = tensor
     # NumPy reads no bfloat16 here, but numbers of its size.
-    kind = dtype.str if dtype.kind == "f" else "<i2"
+    kind = dtype.str if dtype.kind in "fb" else "<i2"
     holder.__array_interface__ = {
         "version": 3, "shape": shape, "typestr": kind, "data": (tensor.data_ptr(), False),
     }  # fmt: skip
     array = np.asarray(holder)
-    return array if dtype.kind == "f" else array.view(dtype)
+    return array if dtype.kind in "fb" else array.view(dtype)
 
 
-_DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
+_DTYPES = {
+    name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64", "bool")
+}
 _BY_DTYPE: dict[Any, Any] = {np.dtype(name): _DTYPES[name] for name in ("float32", "float64")}
 _BY_DTYPE[np.dtype(bool)] = torch.bool
 
@@ -146,6 +148,10 @@ def from_host(found: Any) -> Any:
     holder: Any = (array.base if isinstance(array.base, np.ndarray) else array).base
     if isinstance(holder, _Holder):
         return _part(holder.tensor, array)
+    if array.size > TINY:  # PyTorch's own copy would wait for its threads
+        own = empty(array.shape, array.dtype)
+        own[...] = array
+        return from_host(own)
     if array.dtype.kind == "V":  # bfloat16
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).clone()
     given = torch.from_numpy(array)

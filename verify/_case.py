@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,14 @@ def take(view: Any, positions: tuple[int, ...], index: Index) -> NDArray[Any]:
     return np.asarray(view[np.unravel_index(index, positions)])
 
 
+def broadcasts(shape: Sequence[int], to: tuple[int, ...]) -> bool:
+    """Tell if arrays of a shape broadcast to another."""
+    try:
+        return np.broadcast_shapes(tuple(shape), to) == to
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """What a loss is given, with the classes last.
@@ -42,6 +50,8 @@ class Case:
         One of the two is given.
     weight : ndarray, shape (K,), or None
     sample_weight, where : ndarray, shape positions, or None
+    class_where : boolean array, shape positions + (K,), or None
+        The classes that take part.
     axis : int
         Where the classes were, counted from the front.
     shared : bool
@@ -54,6 +64,7 @@ class Case:
     weight: Any = None
     sample_weight: Any = None
     where: Any = None
+    class_where: Any = None
     axis: int = -1
     shared: bool = True
 
@@ -94,8 +105,13 @@ class Case:
             yield slice(start, min(start + step, self.count))
 
     def rows(self, index: Index) -> Floats:
-        """Read some rows of logits in float64."""
-        return take(self.logits, self.positions, index).astype(np.float64)
+        """Read some rows of logits in float64, −inf where a class takes no part."""
+        z, part = take(self.logits, self.positions, index).astype(np.float64), self.part(index)
+        return z if part is None else np.where(part, z, -np.inf)
+
+    def part(self, index: Index) -> NDArray[np.bool_] | None:
+        """Tell which classes of some rows take part; None: all."""
+        return None if self.class_where is None else take(self.class_where, self.positions, index)
 
     def masses(self, index: Index) -> Floats:
         """Read some rows of target probabilities in float64."""

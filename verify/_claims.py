@@ -1,9 +1,7 @@
-"""What somebody else computed, and how well a pipeline's numbers fit it."""
+"""What somebody else computed, and what a prediction may be off."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xp_xent.conformance._formats import COMPUTE, FORMATS, ulp
-from xp_xent.verify._case import Case, Index, take
-from xp_xent.verify._costs import relaid
-from xp_xent.verify._pipeline import Pipeline
-from xp_xent.verify._predict import Numbers, Predictor
-from xp_xent.verify._steps import NARROW, round_to
+from xp_xent.verify._case import Case, Index
+from xp_xent.verify._predict import Numbers
 
 Floats = NDArray[np.float64]
 # The prediction is rounded as the claim is, and each may be off by what a computation may have.
 SLACK = 2.0
-SAMPLE = 1 << 16  # logits of the rows that a search looks at
-FITTED = 1 << 9  # and that a fit does
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,177 +78,3 @@ def ratios(claim: Claim, found: Numbers, claimed: Floats, slack: float = SLACK) 
         same = (found.value == claimed) | (np.isnan(found.value) & np.isnan(claimed))
         ratio = np.where(same, 0.0, np.abs(found.value - claimed) / tolerance)
     return np.where(np.isnan(ratio), np.inf, ratio)
-
-
-class Evidence:
-    """Claims of one side, and how well pipelines explain them: on a sample of rows, and on all.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    claims : sequence of Claim
-    base : Pipeline
-        What is asked for: the sample has the rows that differ most from it.
-    """
-
-    def __init__(self, predictor: Predictor, claims: tuple[Claim, ...], base: Pipeline) -> None:
-        self.predictor, self.case = predictor, predictor.case
-        # One number last: it needs all rows, and the others a sample.
-        order = ("rows", "gradient", "number")
-        self.claims = sorted(claims, key=lambda claim: order.index(claim.form))
-        self.sample = self._sample(base)
-        self.base, self.some = base, None
-        if self.case.size > SAMPLE and any(claim.form == "number" for claim in claims):
-            many = min(self.case.count, max(256, 4 * SAMPLE // self.case.classes))
-            self.some = np.sort(np.random.default_rng(2).permutation(self.case.count)[:many])
-            self.number = float(predictor.number(base).value)
-        few = max(6, FITTED // self.case.classes)
-        self.few = self.sample[:few] if self.sample.size > few else self.sample
-        self._claimed = {id(c): c.read(self.case, self.sample) for c in self.claims}
-        self._of_few = {id(c): c.read(self.case, self.few) for c in self.claims}
-        # What rounds to a narrow format has numbers of that format alone.
-        self._formats = {
-            id(claim): {d for d in NARROW if np.array_equal(round_to(x, d), x, equal_nan=True)}
-            for claim, x in zip(self.claims, self._claimed.values(), strict=True)
-        }
-
-    def _sample(self, base: Pipeline) -> NDArray[np.intp]:
-        """Choose rows: those that differ most or do not count, and others from everywhere."""
-        case, wanted = self.case, max(8, SAMPLE // self.case.classes)
-        if case.count <= wanted:
-            return np.arange(case.count)
-        counted = self.predictor.targets.counted(base)
-        everywhere = np.random.default_rng(0).permutation(case.count)
-        chosen = [everywhere[: wanted // 2]]
-        chosen += [np.flatnonzero(some)[: wanted // 8] for some in (~counted, counted)]
-        if any(claim.form == "rows" for claim in self.claims):
-            rows = next(claim for claim in self.claims if claim.form == "rows")
-            off = np.abs(self.predictor.rows(base).value - rows.read(case, None))
-            off = np.where(np.isfinite(off), off, 0.0)
-            chosen.append(np.argsort(-off)[: wanted // 4])
-        return np.random.default_rng(1).permutation(np.unique(np.concatenate(chosen)))
-
-    @property
-    def count(self) -> int:
-        """How many numbers there are to explain, in the sample."""
-        return sum(int(np.sum(x != 0)) for x in self._claimed.values())
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is a single number."""
-        return all(claim.form == "number" for claim in self.claims)
-
-    def bits(self, base: Pipeline) -> float:
-        """Give how much a single number can tell apart."""
-        (claim,) = self.claims
-        found = self.predictor.number(base)
-        return math.log2(max(abs(float(claim.value)), 1e-300) / float(claim.tolerance(found)))
-
-    # A pipeline's numbers beside them
-
-    def _found(self, claim: Claim, p: Pipeline, index: Index | None, remember: bool) -> Numbers:
-        if claim.form == "number":
-            return self.predictor.number(p)
-        if p.layout[0] == "softmax":
-            whole = slice(0, self.case.count)
-            if claim.form == "gradient":
-                found = self.predictor.gradient(p, whole, remember=False)
-            else:
-                found = self.predictor.rows(p)
-            return found if index is None else found.at(index)
-        if claim.form == "rows":
-            return self.predictor.rows(p, index, remember)
-        found = self.predictor.gradient(
-            p, slice(0, self.case.count) if index is None else index, remember
-        )
-        step = found.step if isinstance(found.step, float) else self.case.gradient(found.step)
-        return Numbers(self.case.gradient(found.value), self.case.gradient(found.bound), step)
-
-    def _beside(self, claim: Claim, p: Pipeline, index: NDArray[np.intp]) -> Floats:
-        """Give the claimed numbers of a sample, of a gradient in the pipeline's own layout."""
-        if claim.form == "gradient" and p.layout[0] in ("axis", "reshape"):
-            other, shape = relaid(self.case, p.layout, claim.value)
-            return take(other, shape[:-1], index).astype(np.float64)
-        return self._claimed[id(claim)] if index is self.sample else self._of_few[id(claim)]
-
-    def _near(self, claim: Claim, p: Pipeline) -> bool:
-        """Tell if one number may be a pipeline's, by how it differs from the base's on some rows.
-
-        The estimate of the difference has a standard error; what is eight of it away is not it.
-        """
-        if self.some is None or p.layout[0] == "softmax":
-            return True
-        terms = []
-        for one in (p, self.base):
-            factors = self.predictor.targets.factors_of(one)[self.some]
-            own = self.predictor.own(one, self.some).value
-            with np.errstate(invalid="ignore"):
-                terms.append(np.where(factors == 0, 0.0, factors * own) * self.case.count)
-        off = terms[0] - terms[1]
-        claimed = float(claim.value)
-        error = 8.0 * float(np.std(off)) / math.sqrt(len(off)) + claim.resolution
-        coarse = 2.0**-7 if p.loss is not None else 2.0**-16
-        near = abs(claimed - self.number - float(np.mean(off)))
-        return not near > error + coarse * abs(claimed)
-
-    def _looks(self, claim: Claim) -> tuple[NDArray[np.intp], ...]:
-        few = claim.form != "number" and self.few is not self.sample
-        return (self.few, self.sample) if few else (self.sample,)
-
-    def misfit(self, p: Pipeline) -> float:
-        """Give the largest distance in a sample, in what is allowed; inf once it is above 1."""
-        if not self.predictor.targets.possible(p):
-            return math.inf
-        worst = 0.0
-        for claim in self.claims:
-            rounded = p.gradient if claim.kind == "gradient" else p.loss
-            if rounded is not None and rounded not in self._formats[id(claim)]:
-                return math.inf
-        for claim in self.claims:
-            # A few rows tell most pipelines apart.
-            if claim.form == "number" and not self._near(claim, p):
-                return math.inf
-            for index in self._looks(claim):
-                ratio = ratios(claim, self._found(claim, p, index, True),
-                               self._beside(claim, p, index))  # fmt: skip
-                if claim.known is not None:
-                    ratio = ratio[claim.known[index]]
-                worst = max(worst, float(np.max(ratio, initial=0.0)))
-                if worst > 1.0:
-                    return math.inf
-        return worst
-
-    def residuals(self, p: Pipeline) -> tuple[Floats, Floats]:
-        """Give the signed distances of a few rows, and what is allowed, for a fit."""
-        parts, allowed = [], []
-        for claim in self.claims:
-            if claim.form == "number":
-                continue
-            found = self._found(claim, p, self.few, False)
-            off = found.value - self._beside(claim, p, self.few)
-            if claim.known is not None:
-                off, found = off[claim.known[self.few]], found.at(claim.known[self.few])
-            parts.append(off.reshape(-1))
-            allowed.append((SLACK * claim.tolerance(found)).reshape(-1))
-        return np.concatenate(parts), np.concatenate(allowed)
-
-    def blocks(self) -> Iterator[slice]:
-        """Walk all rows."""
-        return self.case.blocks()
-
-    def confirmed(self, p: Pipeline) -> bool:
-        """Tell if a pipeline explains all rows, once it explains the sample."""
-        if len(self.sample) == self.case.count:
-            return True
-        for claim in self.claims:
-            if claim.form == "rows":
-                ratio = ratios(claim, self.predictor.rows(p), claim.read(self.case, None))
-                if np.any((ratio > 1) if claim.known is None else (ratio > 1) & claim.known):
-                    return False
-            elif claim.form == "gradient" and p.layout[0] == "asked":
-                for block in self.blocks():
-                    found = self._found(claim, p, block, False)
-                    ratio = ratios(claim, found, claim.read(self.case, block))
-                    if np.any((ratio if claim.known is None else ratio[claim.known[block]]) > 1):
-                        return False
-        return True

@@ -164,7 +164,8 @@ def loss(
     """Compute the cross-entropy of logits and targets, and what goes with it.
 
     Beside logits and targets, the arrays weight (of classes), sample_weight, where (True: the row
-    counts) and bytes (of each row's text, or of all) are used where the files have them.
+    counts), class_where (True: the class takes part) and bytes (of each row's text, or of all) are
+    used where the files have them.
 
     \b
     loss               the mean, with the options, in nats

@@ -65,8 +65,8 @@ def verify(
 ) -> None:
     """Find out whether pipelines compute the same loss, and what the other side did if not.
 
-    The files hold logits and targets, weight, sample_weight and where if the loss has them, and
-    what others computed: loss (one number, or one a row) and gradient, as loss.NAME and
+    The files hold logits and targets, weight, sample_weight, where and class_where if the loss has
+    them, and what others computed: loss (one number, or one a row) and gradient, as loss.NAME and
     gradient.NAME for several, with their own logits.NAME, targets.NAME, … where these differ.
 
     \b

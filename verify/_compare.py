@@ -9,7 +9,8 @@ import numpy as np
 
 from xp_xent import backends as libraries
 from xp_xent.verify._changes import Facts
-from xp_xent.verify._claims import Claim, Evidence
+from xp_xent.verify._claims import Claim
+from xp_xent.verify._evidence import Evidence
 from xp_xent.verify._inputs import compare_inputs
 from xp_xent.verify._judge import Judge, Standing
 from xp_xent.verify._own import Walked, own_claims, reduced
@@ -55,7 +56,8 @@ def compare(
         And by the logits.
     sides : mapping, optional
         Others by name: ``{"torch": {"loss": ..., "gradient": ...}}``, with their own ``logits``,
-        ``targets``, ``weight``, ``sample_weight`` and ``where`` where they are not the common ones.
+        ``targets``, ``weight``, ``sample_weight``, ``where`` and ``class_where`` where they are not
+        the common ones.
     loss_function : str, default "cross_entropy"
         Or ``"next_token_cross_entropy"``, ``"nll_loss"``, ``"binary_cross_entropy_with_logits"``.
     backends : sequence of str or None, default ("numpy",)

@@ -26,6 +26,7 @@ class Costs(NamedTuple):
     lse: Floats  # (n,)
     pull: Callable[[Floats, Floats, Floats], Floats]  # masses, class weights, slope by lse
     reach: float  # the largest logit, where a loss may lose digits to it
+    part: NDArray[np.bool_] | None = None  # (n, K), the classes that take part; None: all
 
 
 def _lse(z: Floats, axis: int = -1) -> Floats:
@@ -95,22 +96,27 @@ def costs(case: Case, key: Key, index: Index) -> Costs:
     how, axis = key.layout
     with np.errstate(all="ignore"):
         if how in ("axis", "reshape"):
-            other, shape = relaid(case, key.layout)
-            rows = take(other, shape[:-1], index).astype(np.float64)
+            other, shape = relaid(case, key.layout, case.logits)
+            rows, part = take(other, shape[:-1], index).astype(np.float64), None
+            if case.class_where is not None:
+                part = take(relaid(case, key.layout, case.class_where)[0], shape[:-1], index)
         else:
-            rows = case.rows(index)
+            rows, part = case.rows(index), case.part(index)
         z, back = apply(rows, key.steps)
+        z = z if part is None else np.where(part, z, -np.inf)
         if key.form == "none":
-            return _plain(z, back)
-        if key.form in ("sum", "mean"):
-            return _sigmoid(z, key.clip, back, 1.0 if key.form == "sum" else 1.0 / z.shape[-1])
-        shape = (*case.positions, case.classes)
-        return _softmax(z, key.clip, back, axis if how == "softmax" else -1, shape)
+            found = _plain(z, back)
+        elif key.form in ("sum", "mean"):
+            found = _sigmoid(z, key.clip, back, 1.0 if key.form == "sum" else 1.0 / z.shape[-1])
+        else:
+            shape = (*case.positions, case.classes)
+            found = _softmax(z, key.clip, back, axis if how == "softmax" else -1, shape)
+        return found._replace(part=part)
 
 
-def relaid(case: Case, layout: tuple[str, int], array: Any = None) -> tuple[Any, tuple[int, ...]]:
-    """View logits, or a gradient of theirs, as the rows of another layout."""
-    given = np.moveaxis(case.logits if array is None else array, -1, case.axis)
+def relaid(case: Case, layout: tuple[str, int], array: Any) -> tuple[Any, tuple[int, ...]]:
+    """View logits, or a gradient or mask of theirs, as the rows of another layout."""
+    given = np.moveaxis(array, -1, case.axis)
     how, axis = layout
     if how == "axis":
         other = np.moveaxis(given, axis, -1)

@@ -31,7 +31,25 @@ def compare_inputs(name: str, base: Case, own: Case) -> list[InputResult]:
         said = f"weight.{name} differs by up to {number(float(off[worst]))}, at class {worst}"
         found.append(InputResult("weight", name, same, int(np.sum(off > 0)), (worst,),
                                  float(off[worst]), None, said))  # fmt: skip
+    if base.class_where is not None or own.class_where is not None:
+        found.append(_class_where(name, base, own))
     return [one for one in found if one.rows]
+
+
+def _class_where(name: str, base: Case, own: Case) -> InputResult:
+    """Compare which classes take part, a block of rows at a time."""
+    differing = np.zeros(base.count, bool)
+    for block in base.blocks():
+        a, b = (True if (part := one.part(block)) is None else part for one in (base, own))
+        differing[block] = np.any(a != b, axis=-1)
+    rows = np.flatnonzero(differing)
+    if not len(rows):
+        return InputResult("class_where", name, True)
+    where = tuple(map(int, np.unravel_index(int(rows[0]), base.positions)))
+    said = (
+        f"class_where.{name} differs in {len(rows)} of {base.count} rows, first in {place(where)}"
+    )
+    return InputResult("class_where", name, False, len(rows), where, 1.0, None, said)
 
 
 def _logits(name: str, base: Case, own: Case) -> InputResult:

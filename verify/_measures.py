@@ -13,7 +13,7 @@ from xp_xent.verify._pair import Pair
 
 BINS = 15  # of a reliability diagram, as in the paper
 EDGES = np.geomspace(1e-6, 1e2, 33)  # nats, of the histogram
-ARRAYS = ("weight", "sample_weight", "where")
+ARRAYS = ("weight", "sample_weight", "where", "class_where")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def measure(
     denominator, cap = options.pop("normalizer", None), options.get("softcap")
     temperature = options.get("temperature", 1.0)
     arrays, z, y, counted = pair.arrays, pair.z, pair.y, pair.counted()
-    class_weight, sums, start = arrays.get("weight"), _Sums(pair.classes), 0
+    class_weight, sums, start, mask = arrays.get("weight"), _Sums(pair.classes), 0, pair.part
     names = {"logits": pair.logits, "targets": pair.targets} | {name: name for name in ARRAYS}
     for index in blocks(pair.shape, max(1, BLOCK // pair.classes)):
         keep = counted[index].reshape(-1)
@@ -137,18 +137,21 @@ def measure(
         rows = rows.astype(np.float32 if rows.dtype.itemsize == 2 else rows.dtype.newbyteorder("="))
         targets = np.array(y[index]).reshape(len(rows), *y.shape[z.ndim - 1 :])
         targets = targets if pair.soft else np.where(keep, targets, 0)
+        part = True if mask is None else np.array(mask[index]).reshape(-1, pair.classes)
         share = np.where(keep, _part(arrays.get("sample_weight"), index, 1.0), 0.0)
         with arrays.asked(**names), np.errstate(all="ignore"):
             model = rows if cap is None else cap * np.tanh(rows / cap)
-            model = model / temperature
+            model = np.where(part, model / temperature, rows.dtype.type(-np.inf))
             plain = cross_entropy(model, targets, where=keep, reduction="none").astype(np.float64)
+            best = np.where(part, rows, -np.inf).argmax(axis=-1)
             sure = np.exp(model.max(axis=-1) - logsumexp(model)).astype(np.float64)
             full = nats = share * plain
-            if options or class_weight is not None:
+            if options or class_weight is not None or mask is not None:
                 weight = None if class_weight is None else class_weight.astype(rows.dtype)
                 full = share * cross_entropy(
-                    rows, targets, where=keep, weight=weight, reduction="none", **options
-                )
+                    rows, targets, where=keep, weight=weight, reduction="none",
+                    class_where=None if mask is None else part, **options,
+                )  # fmt: skip
         truth = targets.argmax(axis=-1) if pair.soft else targets
         weighted = share if pair.soft or class_weight is None else share * class_weight[truth]
         sums.loss = sums.loss.update(full, weighted)
@@ -156,7 +159,7 @@ def measure(
         sums.nats += float(plain[np.isfinite(plain)].sum())
         sums.bytes += float((keep * _part(arrays.get("bytes"), index, 0.0)).sum())
         sums.note_broken(keep & ~np.isfinite(plain), start, pair.shape)
-        sums.add(share, plain, sure, rows.argmax(axis=-1) == truth, truth)
+        sums.add(share, plain, sure, best == truth, truth)
         start += len(rows)
         advance(len(rows))
     if "bytes" in arrays and arrays["bytes"].ndim == 0 and pair.shape:

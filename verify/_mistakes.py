@@ -201,7 +201,7 @@ def scale(p: Pipeline, facts: Facts) -> Iterator[Change]:
         usual = tuple(dict.fromkeys((*facts.counts, *(1 / n for n in facts.counts), *powers)))
         yield Change("gradient-scale", lambda x: {"factor": x},
                      lambda p, x: replace(p, factor=x * math.copysign(1.0, p.factor)),
-                     Free((1.0,), False, 1e-30, 1e30, 1.0), usual)  # fmt: skip
+                     Free((2.0,), False, 1e-30, 1e30, 1.0), usual)  # fmt: skip
 
 
 # Arithmetic
@@ -224,16 +224,19 @@ def clipping(p: Pipeline, _: Facts) -> Iterator[Change]:
 
 def rounded(p: Pipeline, facts: Facts) -> Iterator[Change]:
     first = not any(name == "rounded" for name, _ in p.steps)
-    loss, gradient = facts.loss and p.loss is None, facts.gradient and p.gradient is None
+    loss = facts.loss and p.loss is None
+    gradient = facts.gradient and p.gradient is None and p.unscaled is None
+    # Before or after a factor of its own, which is not 1 where a rule has put one.
+    places = ("gradient", "unscaled")[: 1 if abs(p.factor) == 1 else 2] if gradient else ()
     for dtype in NARROW:
         if first:
             yield _rounding(dtype, "logits", True)
-        if first and gradient:
-            yield _rounding(dtype, "logits and their gradient", True, gradient=dtype)
+        for place in places:
+            if first:
+                yield _rounding(dtype, "logits and their gradient", True, **{place: dtype})
+            yield _rounding(dtype, "gradient", False, **{place: dtype})
         if loss:
             yield _rounding(dtype, "loss", False, loss=dtype)
-        if gradient:
-            yield _rounding(dtype, "gradient", False, gradient=dtype)
         if loss and gradient:
             yield _rounding(dtype, "loss and gradient", False, loss=dtype, gradient=dtype)
 

@@ -134,6 +134,8 @@ def _walked(backend: Adapter, problem: Problem, targets: Targets) -> Walked:
         if case.sample_weight is not None:
             kept = weights[index].astype(np.float32 if case.dtype != "float64" else np.float64)
             more["weight" if binary else "sample_weight"] = backend.asarray(kept)
+        if (part := case.part(index)) is not None:
+            more["class_where"] = backend.asarray(part)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             arrays = backend.asarray(z, case.dtype), backend.asarray(y)

@@ -8,6 +8,7 @@ import numpy as np
 
 from xp_xent.diagnosis.walk import NEAR
 from xp_xent.flow.row_blocks import BLOCK, blocks
+from xp_xent.verify._case import broadcasts
 from xp_xent.verify._files import Arrays
 from xp_xent.verify._stored import BadInput
 
@@ -45,6 +46,15 @@ class Pair:
         """The labels, or the probabilities with their classes last."""
         y = self.arrays[self.targets]
         return np.moveaxis(y, self.axis, -1) if self.soft else y
+
+    @property
+    def part(self) -> np.ndarray | None:
+        """Which classes of each row take part, the classes last; a view, or None."""
+        mask = self.arrays.get("class_where")
+        if mask is None:
+            return None
+        shape = self.arrays[self.logits].shape
+        return np.moveaxis(np.broadcast_to(mask, shape), self.axis, -1)
 
     @property
     def soft(self) -> bool:
@@ -135,6 +145,13 @@ def _fit(found: Pair, strict: bool) -> None:
         if (one.dtype.kind == "b") != (name == "where"):
             kind = "booleans, True where a row counts" if name == "where" else "numbers"
             raise BadInput(f"{arrays.of(name)}: got dtype {one.dtype}, wanted {kind}")
+    if "class_where" in arrays:
+        name, one = arrays.of("class_where"), arrays["class_where"]
+        if one.dtype.kind != "b":
+            kind = "booleans, True where a class takes part"
+            raise BadInput(f"{name}: got dtype {one.dtype}, wanted {kind}")
+        if not broadcasts(one.shape, shape):
+            raise BadInput(f"{name}: got shape {one.shape}, wanted one that broadcasts to {shape}")
 
 
 def _within(found: Pair) -> None:

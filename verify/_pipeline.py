@@ -54,8 +54,8 @@ class Pipeline:
         Multiplies the loss, and so the gradient.
     factor : float
         Multiplies the gradient alone.
-    loss, gradient : str or None
-        The formats that they are rounded to.
+    loss, gradient, unscaled : str or None
+        The formats that they are rounded to; `unscaled`, the gradient before its factor.
     """
 
     layout: Step = ("asked", 0)
@@ -75,6 +75,7 @@ class Pipeline:
     factor: float = 1.0
     loss: str | None = None
     gradient: str | None = None
+    unscaled: str | None = None
 
     @property
     def key(self) -> Key:

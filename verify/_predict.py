@@ -50,7 +50,13 @@ class Columns:
     every: tuple[Floats, ...]  # Σ_c w_c^power cost_c, by power
     base: tuple[Floats, ...]
     lse: Floats
+    count: Floats  # of the classes that take part
     reach: float
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return len(self.lse) * (len(self.picked) + len(self.every) + 3)
 
 
 class Predictor:
@@ -71,6 +77,7 @@ class Predictor:
         self.powers = range(3 if case.weight is not None else 1)
         # The rows that an entry is of stay with it, so that no other array has their id.
         self._columns: OrderedDict[tuple[Key, int], tuple[Index | None, Columns]] = OrderedDict()
+        self._held = 0  # numbers in them
         self._samples: OrderedDict[tuple[Key, int], tuple[Index, Costs]] = OrderedDict()
 
     # Columns: a pass over the logits for each key
@@ -79,9 +86,10 @@ class Predictor:
         found = costs(self.case, key, index)
         weights = [self.targets.weight**power for power in self.powers]
 
-        def totals(matrix: Floats | None) -> tuple[Floats, ...]:
+        def totals(matrix: Any) -> tuple[Floats, ...]:
             if matrix is None:
                 return ()
+            matrix = np.where(True if found.part is None else found.part, matrix, 0.0)
             with np.errstate(invalid="ignore"):
                 return tuple(
                     matrix.sum(-1) if power == 0 else np.where(w == 0, 0.0, matrix * w).sum(-1)
@@ -98,7 +106,10 @@ class Predictor:
             with np.errstate(invalid="ignore"):
                 for power, w in enumerate(weights):
                     picked[power] = np.where(q * w == 0, 0.0, q * w * found.cost).sum(-1)
-        return Columns(picked, totals(found.cost), totals(found.base), found.lse, found.reach)
+        part = np.ones((1, self.case.classes), bool) if found.part is None else found.part
+        count = np.broadcast_to(np.sum(part, axis=-1, dtype=np.float64), found.lse.shape)
+        every, base = totals(found.cost), totals(found.base)
+        return Columns(picked, every, base, found.lse, count, found.reach)
 
     def columns(self, key: Key, index: Index | None = None, remember: bool = True) -> Columns:
         """Give the columns of some rows, or of all."""
@@ -114,10 +125,10 @@ class Predictor:
                 found = _joined([self._read(key, part) for part in parts])
             else:
                 found = _joined([self._read(key, block) for block in self.case.blocks()])
-            size = len(found.lse) * (len(found.picked) + len(found.every) + 2)
             kept = min(max(self.case.size // 64, KEPT[0]), KEPT[1])
-            while self._columns and (len(self._columns) + 1) * size > kept:
-                self._columns.popitem(last=False)
+            self._held += found.size
+            while self._columns and self._held > kept:
+                self._held -= self._columns.popitem(last=False)[1][1].size
             self._columns[name] = index, found
         self._columns.move_to_end(name)
         return self._columns[name][1]
@@ -150,9 +161,12 @@ class Predictor:
                 mean = float(np.mean(self.targets.weight**power))
                 mass = (1.0 - epsilon) * mass + epsilon * mean
             if epsilon and pipeline.smoothing == "uniform":
-                value = (1.0 - epsilon) * value + epsilon / K * total * found.every[power]
+                given = epsilon / np.maximum(found.count, 1.0) * total
+                value = (1.0 - epsilon) * value + given * found.every[power]
             elif epsilon:
-                value = (1.0 - epsilon) * value + epsilon / (K - 1) * (found.every[power] - value)
+                given = epsilon / np.maximum(found.count - 1.0, 1.0)
+                others = found.every[power] - np.where(np.isfinite(value), value, 0.0)
+                value = (1.0 - epsilon) * value + given * others
             bound = shifted_loss_bound(self.dtype, K, mass, value)
             if found.base:
                 value = value + found.base[power]
@@ -173,7 +187,7 @@ class Predictor:
         weight = self.targets.weights_of_rows(pipeline)[slice(None) if index is None else index]
         with np.errstate(invalid="ignore"):
             value = np.where(weight == 0, 0.0, weight * value)
-        bound = np.where(weight == 0, 0.0, np.abs(weight) * bound)
+            bound = np.where(weight == 0, 0.0, np.abs(weight) * bound)
         return _rounded(Numbers(value, bound), pipeline.loss)
 
     def number(self, pipeline: Pipeline) -> Numbers:
@@ -189,7 +203,9 @@ class Predictor:
         error = error + sum_tolerance(self.dtype, self.case.count) * np.abs(total)
         return _rounded(Numbers(np.asarray(total), np.asarray(error)), pipeline.loss)
 
-    def masses(self, pipeline: Pipeline, index: Index) -> Floats:
+    def masses(
+        self, pipeline: Pipeline, index: Index, part: NDArray[np.bool_] | None = None
+    ) -> Floats:
         """Give what multiplies the cost of each class of some rows."""
         K, epsilon = self.case.classes, pipeline.label_smoothing
         if self.case.labels is None:
@@ -197,11 +213,22 @@ class Predictor:
         else:
             labels = self.targets.labels(pipeline.offset, pipeline.shift)[index]
             q = (labels[:, None] == np.arange(K)).astype(np.float64)
-        if epsilon and pipeline.smoothing == "uniform":
-            q = (1.0 - epsilon) * q + epsilon / K
-        elif epsilon:
-            q = (1.0 - epsilon) * q + epsilon * (q.sum(-1, keepdims=True) - q) / (K - 1)
+        if epsilon:
+            count = K if part is None else part.sum(-1, keepdims=True)
+            given = np.asarray(epsilon / np.maximum(count, 1))
+            if pipeline.smoothing == "others":
+                given = epsilon * (q.sum(-1, keepdims=True) - q) / np.maximum(count - 1, 1)
+            q = (1.0 - epsilon) * q + (given if part is None else np.where(part, given, 0.0))
         return q * self.targets.weight**pipeline.weight_power
+
+    def _normalized(self, pipeline: Pipeline, masses: Floats) -> Floats:
+        """Add the masses over which a softmax goes."""
+        how, axis = pipeline.layout
+        if how != "softmax":
+            return np.asarray(np.sum(masses, -1, keepdims=True))
+        whole = masses.reshape(*self.case.positions, self.case.classes)
+        total = np.sum(whole, axis=axis, keepdims=True)
+        return np.broadcast_to(total, whole.shape).reshape(masses.shape)
 
     def gradient(self, pipeline: Pipeline, index: Index, remember: bool = True) -> Numbers:
         """Give rows of the gradient by the logits."""
@@ -218,12 +245,13 @@ class Predictor:
         with np.errstate(all="ignore"):
             weight = np.where(factors != 0, factors, 0.0)[:, None]
             # A softmax over another axis mixes rows, so what multiplies them comes first.
-            masses = weight * self.masses(pipeline, index)
+            masses = weight * self.masses(pipeline, index, found.part)
             by_lse = 2.0 * pipeline.z_loss * found.lse * weight[:, 0]
             by_lse = np.where(weight[:, 0] == 0, 0.0, by_lse)
             classes = weight * self.targets.weight**pipeline.weight_power
             value = found.pull(masses, classes, by_lse)
-            total = np.sum(np.abs(masses), -1, keepdims=True)
+            value = value if found.part is None else np.where(found.part, value, 0.0)
+            total = self._normalized(pipeline, np.abs(masses))
             p = np.exp(-np.where(found.base is None, np.maximum(found.cost, 0.0), 0.0))
             bound = shifted_gradient_bound(self.dtype, self.case.classes, total, np.abs(masses), p)
             bound = bound + 16.0 * FORMATS[self.dtype].eps * np.abs(by_lse)[:, None] * p
@@ -234,10 +262,15 @@ class Predictor:
             bound = bound + sum_tolerance(self.dtype, self.case.count) * np.abs(value)
         if pipeline.layout[0] != "softmax":
             value, bound = (np.where(weight == 0, 0.0, x) for x in (value, bound))
-        both = pipeline.scale * pipeline.factor
-        tiny = FORMATS[self.dtype].smallest_normal
-        found_numbers = Numbers(value * both, bound * abs(both) + np.where(bound > 0, tiny, 0.0))
-        return _rounded(found_numbers, pipeline.gradient)
+        slopes = _rounded(_times(Numbers(value, bound), pipeline.scale), pipeline.unscaled)
+        slopes = _times(slopes, pipeline.factor)
+        tiny = np.where(bound > 0, FORMATS[self.dtype].smallest_normal, 0.0)
+        return _rounded(slopes._replace(bound=slopes.bound + tiny), pipeline.gradient)
+
+
+def _times(found: Numbers, factor: float) -> Numbers:
+    by = abs(factor)
+    return Numbers(found.value * factor, found.bound * by, found.step * by)
 
 
 def _rounded(found: Numbers, dtype: str | None) -> Numbers:
@@ -255,5 +288,6 @@ def _joined(parts: list[Columns]) -> Columns:
         tuple(np.concatenate(c) for c in zip(*(part.every for part in parts), strict=True)),
         tuple(np.concatenate(c) for c in zip(*(part.base for part in parts), strict=True)),
         np.concatenate([part.lse for part in parts]),
+        np.concatenate([part.count for part in parts]),
         max(part.reach for part in parts),
     )

@@ -9,14 +9,16 @@ import numpy as np
 
 import xp_xent
 from xp_xent.backends import dtype_name, owner_of
-from xp_xent.verify._case import BinaryCase, Case
+from xp_xent.verify._case import BinaryCase, Case, broadcasts
 from xp_xent.verify._pipeline import Pipeline, Step
 from xp_xent.verify._stored import BadInput
 
 LOSSES = (
     "cross_entropy", "next_token_cross_entropy", "nll_loss", "binary_cross_entropy_with_logits",
 )  # fmt: skip
-ARRAYS = ("weight", "pos_weight", "sample_weight", "where")
+ARRAYS = ("weight", "pos_weight", "sample_weight", "where", "class_where")
+
+LOOKED_AT = 1 << 20  # logits, up to which the library is given labels and masks as they are
 
 
 class Problem(NamedTuple):
@@ -64,8 +66,8 @@ def problem(
     loss : str
         One of `LOSSES`.
     arrays : mapping
-        ``logits``, ``targets`` and, if there, ``weight``, ``pos_weight``, ``sample_weight`` and
-        ``where``.
+        ``logits``, ``targets`` and, if there, ``weight``, ``pos_weight``, ``sample_weight``,
+        ``where`` and ``class_where``.
     options : mapping
         Options of the loss that are no arrays.
     of : str, optional
@@ -104,7 +106,7 @@ def _checked(loss: str, given: dict[str, Any], options: Mapping[str, Any], of: s
     axis = options.get("axis", -1) if loss in ("cross_entropy", "nll_loss") else -1
     if not logits.ndim or not -logits.ndim <= axis < logits.ndim:
         raise BadInput(f"logits{of}: got shape {logits.shape}, wanted classes along axis {axis}")
-    cut = logits.size > 1 << 20
+    cut = logits.size > LOOKED_AT
     rows = list(logits.shape)
     if not binary:
         del rows[axis]
@@ -117,6 +119,9 @@ def _checked(loss: str, given: dict[str, Any], options: Mapping[str, Any], of: s
             if shape != rows:
                 less[axis] = whole
             shape = less
+        if cut and name == "class_where" and broadcasts(shape, logits.shape):
+            shape = [n if i == axis % logits.ndim - logits.ndim else min(n, 2)
+                     for i, n in enumerate(shape, -len(shape))]  # fmt: skip
         shown[name] = np.broadcast_to(np.zeros((), _dtype(array)), shape)
     if labelled and not cut:
         shown["targets"] = targets
@@ -156,18 +161,24 @@ def _dtype(array: Any) -> Any:
     return np.float32 if dtype_name(array.dtype) == "bfloat16" else array.dtype
 
 
+def _mask(array: Any) -> Any:
+    """Give a mask as booleans; the library takes 0 and 1, too."""
+    return array if array is None or array.dtype == bool else array != 0
+
+
 def _softmax(loss: str, given: dict[str, Any], options: dict[str, Any]) -> Problem:
     logits, targets = given["logits"], given["targets"]
     axis = options.get("axis", -1) % logits.ndim
     labelled = targets.dtype.kind in "iu"
-    weight = given.get("weight")
+    weight, mask = given.get("weight"), _mask(given.get("class_where"))
     case = Case(
         np.moveaxis(logits, axis, -1),
         targets if labelled else None,
         None if labelled else np.moveaxis(targets, axis, -1),
         None if weight is None else np.asarray(weight, dtype=np.float64),
         given.get("sample_weight"),
-        given.get("where"),
+        _mask(given.get("where")),
+        None if mask is None else np.moveaxis(np.broadcast_to(mask, logits.shape), axis, -1),
         axis,
     )
     kind = "weights" if labelled and weight is not None else "count"
@@ -201,8 +212,8 @@ def _binary(loss: str, given: dict[str, Any], options: dict[str, Any]) -> Proble
         given["targets"][..., None],
         None if positive is None else np.asarray([float(np.reshape(positive, ())), 1.0]),
         None if weight is None else np.broadcast_to(weight, logits.shape),
-        given.get("where"),
-        logits.ndim,
+        _mask(given.get("where")),
+        axis=logits.ndim,
         shared=False,
     )
     pipeline = Pipeline(

@@ -84,16 +84,16 @@ def why(judge: Judge, row: int) -> str:
     """Say what is special about a row."""
     case, targets, pipeline = judge.case, judge.targets, judge.pipeline
     z = case.rows(np.asarray([row]))[0]
-    said = []
+    said, by = [], "−inf" if case.class_where is None else "−inf or class_where"
     if np.any(np.isnan(z)):
         said.append("its logits hold NaN")
     if np.any(z == np.inf):
         said.append("its logits hold +inf")
     if np.all(z == -np.inf):
-        said.append("all its classes are masked by −inf")
+        said.append(f"all its classes are masked by {by}")
     elif case.labels is not None and targets.counted(pipeline)[row]:
         label = targets.labels(pipeline.offset, pipeline.shift)[row]
-        said += ["its label is a class masked by −inf"] if z[label] == -np.inf else []
+        said += [f"its label is a class masked by {by}"] if z[label] == -np.inf else []
     if not targets.counted(pipeline)[row]:
         said.append("it does not count; a product with a mask of 0 keeps NaN, a choice does not"
                     if said else "it does not count")  # fmt: skip

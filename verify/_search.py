@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from xp_xent.verify._changes import Change, Facts
-from xp_xent.verify._claims import Evidence
-from xp_xent.verify._fit import digits, fit, within
+from xp_xent.verify._evidence import Evidence
+from xp_xent.verify._fit import digits, fit
 from xp_xent.verify._pipeline import Pipeline
 from xp_xent.verify._rules import changes
 
@@ -166,7 +166,8 @@ def _values(
             values[i] = float(value)
         return _applied(base, changed, values)
 
-    if not evidence.predictor.targets.possible(with_free([_start(changed[i]) for i in free])):
+    started = with_free([_start(changed[i]) for i in free])
+    if not evidence.possible(replace(started, unscaled=None)):  # of a factor that is not known yet
         return
     frees = [f for f in (changed[i].free for i in free) if f is not None]
     fitted = fit(lambda x: evidence.residuals(with_free(x)), frees)
@@ -186,7 +187,7 @@ def _rounded(
         usual = [x for x in changed[i].usual if abs(x - value) <= 2e-2 * abs(value)]
         for shorter in (*usual, *digits(value)):
             tried = [*best[:k], shorter, *best[k + 1 :]]
-            if within(evidence.residuals(with_free(tried))):
+            if evidence.fits(with_free(tried)):
                 best[k] = shorter
                 break
     values = list(whole)

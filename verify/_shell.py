@@ -146,8 +146,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-# What a loss has and no command asks for: other results, and what certified values leave out.
-UNASKED = ("class_where", "return_stats")
+UNASKED = ("return_stats",)  # what a loss has and no command asks for: other results
 
 
 def options(

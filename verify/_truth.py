@@ -6,7 +6,6 @@ Both give the same two arrays, so that everything after them is one program.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from xp_xent.verify._pipeline import Pipeline
 from xp_xent.verify._targets import Targets
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 BALLS, PAIRS, DOUBLES = "ball arithmetic", "float64 pairs", "float64"
 LARGEST = 10**6  # logits, up to which all of them go through ball arithmetic
 
@@ -28,6 +28,15 @@ class Rows(NamedTuple):
 
     loss: Pair  # (n,)
     gradient: Pair  # (n, K)
+
+
+class Formula(NamedTuple):
+    """What a row's loss is of its logits, apart from the masses of the classes."""
+
+    cap: float | None = None
+    temperature: float = 1.0
+    z_loss: float = 0.0
+    plain: bool = False  # −Σ a z, without a softmax
 
 
 def own_rows(case: Case, pipeline: Pipeline, targets: Targets, index: Index, method: str) -> Rows:
@@ -43,32 +52,34 @@ def own_rows(case: Case, pipeline: Pipeline, targets: Targets, index: Index, met
     """
     z, masses = case.rows(index), smoothed(case, pipeline, targets, index)
     steps, plain = dict(pipeline.steps), pipeline.form == "none"
-    cap, temperature = steps.get("softcap"), steps.get("temperature", 1.0)
-    kept = targets.counted(pipeline)[index]
-    masked = z == -np.inf
-    good = kept & np.all(np.isfinite(z) | (masked & (not plain)), axis=-1)
+    formula = Formula(steps.get("softcap"), steps.get("temperature", 1.0), pipeline.z_loss, plain)
+    kept, part = targets.counted(pipeline)[index], case.part(index)
+    part = np.ones(z.shape, bool) if part is None else part
+    # A soft cap makes numbers of infinities, but not of classes that take no part.
+    absent = (z == -np.inf) & ((formula.cap is None and not plain) | ~part)
+    good = kept & np.all(np.isfinite(z) | (z == -np.inf) & ~plain | absent, axis=-1)
+    good &= plain | ~np.all(absent, axis=-1)
     # What does not count is 0; what is NaN or infinite by definition is stated.
     loss = np.where(kept, np.nan, 0.0)
-    gradient = np.where(kept[:, None], np.full(z.shape, np.nan), 0.0)
-    if cap is None and not plain:
-        good &= ~np.all(masked, axis=-1)
-        dead = np.any(masked & (masses.rounded != 0), axis=-1)
-        loss[good & dead] = np.inf
-        good &= ~dead
+    gradient = np.where(kept[:, None] & part, np.full(z.shape, np.nan), 0.0)
+    dead = good & np.any(absent & (masses.rounded != 0), axis=-1)
     result = Rows(pair(loss), pair(gradient))
     if good.any():
-        compute: Callable[..., Rows] = _balls if method == BALLS else _pairs
+        compute = _balls if method == BALLS else _pairs
         with np.errstate(all="ignore"):
             masses = masses.to(z.shape).at(good)
-            found = compute(z[good], masses, cap, temperature, pipeline.z_loss, plain)
-        for whole, part in zip(result, found, strict=True):
-            whole.high[good], whole.low[good] = part
+            found = compute(z[good], absent[good], masses, formula)
+        for whole, some in zip(result, found, strict=True):
+            whole.high[good], whole.low[good] = some
+    result.loss.high[dead], result.loss.low[dead] = np.inf, 0.0
+    for numbers in result.gradient:
+        numbers[~part & kept[:, None]] = 0.0
     return result
 
 
 def smoothed(case: Case, pipeline: Pipeline, targets: Targets, index: Index) -> Pair:
     """Give what multiplies the cost of each class: smoothed targets times class weights."""
-    K, epsilon = case.classes, pipeline.label_smoothing
+    K, epsilon, part = case.classes, pipeline.label_smoothing, case.part(index)
     if case.labels is None:
         q = pair(case.masses(index))
     else:
@@ -76,11 +87,14 @@ def smoothed(case: Case, pipeline: Pipeline, targets: Targets, index: Index) -> 
         q = pair((labels[:, None] == np.arange(K)).astype(np.float64))
     if epsilon:
         rest = pairs.add_exact(np.ones(()), np.asarray(-epsilon))
-        spread, count = pair(np.asarray(epsilon)), K
+        spread = pair(np.asarray(epsilon))
+        count = np.asarray(float(K)) if part is None else np.sum(part, -1, keepdims=True) * 1.0
         if pipeline.smoothing == "others":
             others = pairs.subtract(pairs.total(q).to(q.high.shape), q)
-            spread, count = pairs.multiply(spread, others), K - 1
-        share = pairs.divide(spread, pair(np.asarray(float(count))))
+            spread, count = pairs.multiply(spread, others), count - 1.0
+        share = pairs.divide(spread, pair(np.maximum(count, 1.0)))
+        if part is not None:
+            share = pairs.choose(part, share, pair(np.zeros(part.shape)))
         q = pairs.add(pairs.multiply(rest, q), share)
     if pipeline.weight_power:
         q = pairs.multiply(q, pair(targets.weight))
@@ -104,15 +118,15 @@ def _capped(z: Floats, cap: float) -> tuple[Pair, Pair]:
     return pairs.multiply(caps, signed), slope
 
 
-def _pairs(
-    z: Floats, a: Pair, cap: float | None, temperature: float, z_loss: float, plain: bool
-) -> Rows:
+def _pairs(z: Floats, absent: Bools, a: Pair, formula: Formula) -> Rows:
     """Compute rows by sums of positive pairs, none of which has its largest term in it."""
+    z = np.where(absent, 0.0, z)
+    cap, temperature, z_loss, plain = formula
     if plain:
         return Rows(pairs.total(pairs.minus(pairs.multiply(a, pair(z)))), pairs.minus(a))
     shape, none, ones = z.shape, pair(np.zeros_like(z)), pair(np.ones_like(z))
     given, slope = (pair(z), None) if cap is None else _capped(z, cap)
-    absent = given.high == -np.inf
+    given = pairs.choose(absent, pair(np.full_like(z, -np.inf)), given)
     if temperature != 1:
         by = pair(np.full_like(z, temperature))
         given = pairs.choose(absent, given, pairs.divide(given, by))
@@ -140,20 +154,19 @@ def _pairs(
     return Rows(loss, gradient if slope is None else pairs.multiply(gradient, slope))
 
 
-def _balls(
-    z: Floats, a: Pair, cap: float | None, temperature: float, z_loss: float, plain: bool
-) -> Rows:
+def _balls(z: Floats, absent: Bools, a: Pair, formula: Formula) -> Rows:
     """Enclose rows, with more bits until each number is pinned."""
     from flint import arb, ctx
 
     losses: list[tuple[float, float]] = []
     slopes: list[list[tuple[float, float]]] = []
-    for row, high, low in zip(z.tolist(), a.high.tolist(), a.low.tolist(), strict=True):
+    rows = zip(z.tolist(), absent.tolist(), a.high.tolist(), a.low.tolist(), strict=True)
+    for row, gone, high, low in rows:
         precision = 128
         while True:
             with ctx.workprec(precision):
                 mass = [arb(x) + arb(y) if y else arb(x) for x, y in zip(high, low, strict=True)]
-                found = _ball(arb, row, mass, cap, temperature, z_loss, plain)
+                found = _ball(arb, row, gone, mass, formula)
                 parts = [_parts(arb, x) for x in found]
             if None not in parts or precision > 4096:
                 break
@@ -166,30 +179,27 @@ def _balls(
 
 
 def _ball(
-    arb: Any,
-    row: list[float],
-    mass: list[Any],
-    cap: float | None,
-    temperature: float,
-    z_loss: float,
-    plain: bool,
+    arb: Any, row: list[float], gone: list[bool], mass: list[Any], formula: Formula
 ) -> list[Any]:
     """Enclose a row's loss, then each entry of its gradient, by the textbook's formulas."""
+    cap, temperature, z_loss, plain = formula
     if plain:
-        loss = sum((-a * arb(x) for a, x in zip(mass, row, strict=True)), arb(0))
-        return [loss, *(-a for a in mass)]
+        terms = zip(mass, row, gone, strict=True)
+        return [sum((-a * arb(x) for a, x, no in terms if not no), arb(0)), *(-a for a in mass)]
     slope = None
     if cap is None:
-        given = [None if x == -np.inf else arb(x) for x in row]
+        given = [None if no else arb(x) for x, no in zip(row, gone, strict=True)]
     else:
         tanh = [arb(1 if x > 0 else -1) if np.isinf(x) else (arb(x) / cap).tanh() for x in row]
-        given, slope = [cap * x for x in tanh], [1 - x * x for x in tanh]
+        given = [None if no else cap * x for x, no in zip(tanh, gone, strict=True)]
+        slope = [1 - x * x for x in tanh]
     given = [None if x is None else x / arb(temperature) for x in given]
-    top = given[max(range(len(row)), key=lambda c: row[c])]
+    top = given[max(range(len(row)), key=lambda c: (not gone[c], row[c]))]
     e = [arb(0) if x is None else (x - top).exp() for x in given]
     whole = sum(e, arb(0))
     lse = top + whole.log()
-    loss = sum((a * (lse - x) for a, x in zip(mass, given, strict=True) if a != 0), arb(0))
+    costs = zip(mass, given, strict=True)
+    loss = sum((a * (lse - x) for a, x in costs if a != 0 and x is not None), arb(0))
     pull = sum(mass, arb(0))
     if z_loss:
         loss, pull = loss + arb(z_loss) * lse * lse, pull + 2 * arb(z_loss) * lse

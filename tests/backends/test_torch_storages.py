@@ -171,3 +171,15 @@ def test_another_default_device() -> None:
             value, gradient = value_and_grad(cross_entropy)(z.detach(), y)
         assert {x.device.type for x in (loss, z.grad, value, gradient)} == {"cpu"}
         assert torch.equal(z.grad, gradient)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_of_statistics(shape: tuple[int, int]) -> None:
+    z, y, _ = tensors(shape, "float32")
+    for loss, stats in (
+        cross_entropy(z, y, return_stats=True),
+        cross_entropy(z.requires_grad_(), y, return_stats=True),
+    ):
+        for x in (loss, *stats):
+            assert is_free(x)
+        assert stats.correct.dtype == torch.bool

@@ -88,6 +88,7 @@ AS_MODELS = {
 }
 FILES = {test.partition("::")[0] for test in (*ON_A_LIBRARY.values(), *OPTIONS.values())} | {
     "functions/test_maps.py", "backends/test_cupy.py", "backends/test_ndonnx.py",
+    "backends/test_ndonnx_models.py",
     *(f"transforms/{name}.py" for name in TESTS.split()),
 }  # fmt: skip
 
@@ -140,7 +141,7 @@ def on_library(tests: Tests, function: str, library: str) -> str:
 
 def as_model(tests: Tests, function: str) -> str:
     """Name the test of a function as an ONNX model."""
-    models = "backends/test_ndonnx.py::test_models["
+    models = "backends/test_ndonnx_models.py::test_models["
     if function in ("balanced_class_weights", "effective_number_weights"):
         weights = "backends/test_ndonnx.py::TestAdapter::test_class_weights_are_models_too["
         return tests.first(weights, function)

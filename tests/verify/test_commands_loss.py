@@ -52,6 +52,7 @@ def test_calibration_error(tmp_path: Path) -> None:
     assert one["accuracy"] == pytest.approx(hit[own].mean())
 
 
+MASK = (RNG.random((60, 4)) < 0.7) | (np.arange(4) == LABELS[:, None])
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "smoothing": ({}, {"label_smoothing": 0.1, "smoothing": "others"}),
     "class weights": ({"weight": np.asarray([1.0, 2.0, 0.5, 3.0])}, {}),
@@ -62,6 +63,11 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "sample weights": ({"sample_weight": RNG.random(60)}, {"z_loss": 1e-3}),
     "a mask": ({"where": np.arange(60) % 3 > 0}, {"softcap": 5.0}),
+    "a mask of classes": ({"class_where": MASK}, {"softcap": 5.0}),
+    "a mask of classes, and smoothing": (
+        {"class_where": MASK, "weight": np.asarray([1.0, 2.0, 0.5, 3.0])},
+        {"label_smoothing": 0.1, "smoothing": "others", "temperature": 2.0},
+    ),
     "a temperature": ({}, {"softcap": 5.0, "temperature": 0.5}),
     "ignored labels": ({"targets": np.where(LABELS == 2, -100, LABELS)}, {}),
     "another label ignored": ({}, {"ignore_index": 1}),
@@ -90,12 +96,28 @@ def test_options_and_arrays(tmp_path: Path, name: str, monkeypatch: pytest.Monke
         found = loss_of(dump(tmp_path, **saved), *chosen)
         assert found["loss"] == pytest.approx(float(want), rel=1e-6)
     model = {key: x for key, x in options.items() if key in ("softcap", "axis", "ignore_index")}
-    shares = {key: x for key, x in beside.items() if key != "weight"}
+    shares = {key: x for key, x in beside.items() if key not in ("weight", "class_where")}
     cap = model.pop("softcap", None)
     logits = arrays["logits"] if cap is None else cap * np.tanh(arrays["logits"] / cap)
     logits = logits / options.get("temperature", 1)
+    logits = np.where(beside.get("class_where", True), logits, -np.inf)
     plain = xp_xent.perplexity(logits, arrays["targets"], **model, **shares)
     assert found["perplexity"] == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_classes_that_take_no_part_are_not_the_largest(tmp_path: Path) -> None:
+    logits = np.where(MASK, LOGITS, np.nan)
+    found = loss_of(dump(tmp_path, logits=logits, class_where=MASK))
+    assert found["accuracy"] == pytest.approx((np.nanargmax(logits, 1) == LABELS).mean())
+    p = xp_xent.softmax(np.where(MASK, LOGITS, -np.inf))
+    bins = (p.max(axis=1) * 15).astype(int).clip(0, 14)
+    hit = p.argmax(1) == LABELS
+    error = sum(abs(p.max(1)[bins == b].sum() - hit[bins == b].sum()) for b in range(15)) / 60
+    assert found["calibration_error"] == pytest.approx(error, rel=1e-5)
+    for mask, said in ((MASK * 1, "got dtype int64"), (MASK[:7], "got shape (7, 4)")):
+        done = invoke("loss", dump(tmp_path, class_where=mask))
+        assert done.exit_code == 2
+        assert f"'class_where': {said}" in " ".join(done.output.split())
 
 
 def test_bits_per_byte(tmp_path: Path) -> None:

@@ -35,12 +35,16 @@ def test_the_library_agrees(kind: str, dtype: str) -> None:
     assert result.method == "ball arithmetic"
 
 
+PART = (RNG.random((3, 20, 7)) < 0.7) | (np.arange(7) == LABELS[..., None])
 OPTIONS: list[dict[str, Any]] = [
     {"label_smoothing": 0.1}, {"label_smoothing": 0.1, "smoothing": "others", "z_loss": 1e-3},
     {"softcap": 4.0, "z_loss": 1e-2}, {"reduction": "sum"}, {"reduction": "none"},
     {"normalizer": 17.0}, {"weight": np.linspace(0.5, 2.0, 7)},
     {"sample_weight": RNG.uniform(0.1, 3.0, (3, 20)), "label_smoothing": 0.2},
     {"where": RNG.random((3, 20)) < 0.5},
+    {"class_where": PART}, {"class_where": PART, "label_smoothing": 0.2, "softcap": 4.0},
+    {"class_where": PART, "label_smoothing": 0.1, "smoothing": "others", "z_loss": 1e-2,
+     "temperature": 2.0, "weight": np.linspace(0.5, 2.0, 7)},
     {"temperature": 0.7}, {"temperature": 3.0, "softcap": 4.0, "z_loss": 1e-2},
 ]  # fmt: skip
 
@@ -119,6 +123,78 @@ def test_an_option_is_fitted_to_more_numbers_than_it_has_freedom() -> None:
     expected = ("smoothing", {"label_smoothing": 0.1234, "smoothing": "uniform"})
     assert rules_of(result)[0] == [expected]
     assert rules_of(compare(LOGITS, LABELS, loss=wrong[0], backends=())) == []
+
+
+def narrowed(x: Any, dtype: str = "bfloat16") -> Any:
+    """Round to bfloat16, and keep the dtype."""
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes", reason="NumPy has no bfloat16").bfloat16
+    return np.asarray(x).astype(dtype).astype(np.asarray(x).dtype)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("smoothing", {"label_smoothing": 0.137, "smoothing": "uniform"}),
+        ("temperature", {"temperature": 1.37}), ("softcap", {"softcap": 13.7}),
+        ("z-loss", {"z_loss": 0.0137}),
+    ],
+    ids=lambda option: option[0],
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["logits and their gradient", "loss"])
+def test_an_option_is_fitted_to_rounded_numbers(what: str, option: Any) -> None:
+    """A staircase has no slope, but what is below it has one."""
+    if what == "loss":
+        each = xp_xent.cross_entropy(LOGITS, LABELS, reduction="none", **option[1])
+        result = compare(LOGITS, LABELS, loss=narrowed(each), backends=())
+    else:
+        loss, gradient = BOTH(narrowed(LOGITS), LABELS, **option[1])
+        result = compare(LOGITS, LABELS, loss=loss, gradient=narrowed(gradient), backends=())
+    rounding = ("rounded", {"dtype": "bfloat16", "what": what})
+    assert [option, rounding] in rules_of(result), result
+
+
+def test_numbers_of_a_narrow_format_that_no_rule_gives() -> None:
+    """What rounding allows is wide: numbers that are off by a percent are not explained by it."""
+    noise = 1 + 1e-2 * np.random.default_rng(5).standard_normal(LOGITS.shape, dtype=np.float32)
+    each = np.asarray(xp_xent.cross_entropy(LOGITS, LABELS, reduction="none", temperature=1.37))
+    gradient = BOTH(narrowed(LOGITS), LABELS, temperature=1.37)[1] * noise
+    for claims in (
+        {"loss": narrowed(each * noise[..., 0])}, {"gradient": narrowed(gradient)},
+        {"loss": narrowed(each) * noise[..., 0]}, {"gradient": gradient},
+    ):  # fmt: skip
+        assert rules_of(compare(LOGITS, LABELS, backends=(), **claims)) == []
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["rounded-first", "scaled-first"])
+@pytest.mark.parametrize("factor", [1024.0, 3.7])
+def test_a_scale_beside_a_rounding(factor: float, first: bool) -> None:
+    """Below the smallest normal of float16 it matters which of the two came first."""
+    half = narrowed(LOGITS, "float16")
+    loss, gradient = BOTH(half, LABELS)
+    small = np.float32(factor)
+    gradient = (
+        narrowed(gradient, "float16") * small if first else narrowed(gradient * small, "float16")
+    )
+    result = compare(LOGITS, LABELS, loss=loss, gradient=gradient, backends=())
+    expected = [
+        ("gradient-scale", {"factor": factor}),
+        ("rounded", {"dtype": "float16", "what": "logits and their gradient"}),
+    ]
+    assert expected in rules_of(result, 1), result
+    assert expected in rules_of(result, 0)
+
+
+def test_a_scale_beside_a_softmax_over_another_axis() -> None:
+    """Each entry of the gradient is of a whole column's targets, and may err as these do."""
+    rng = np.random.default_rng(3)
+    logits, labels = rng.standard_normal((2000, 5)) * 8, rng.integers(0, 5, 2000)
+    over_rows = xp_xent.softmax(logits, axis=0)
+    hot = np.eye(5)[labels]
+    gradient = (over_rows * hot.sum(0) - hot) / 2000
+    loss = -np.mean(np.log(over_rows[np.arange(2000), labels]))
+    result = compare(logits, labels, loss=loss, gradient=gradient * 0.125, backends=())
+    assert [("class-axis", {"axis": 0}), ("gradient-scale", {"factor": 0.125})] in rules_of(result)
 
 
 def test_a_usual_value_is_found_from_one_number() -> None:

@@ -83,6 +83,22 @@ def test_own_logits_of_a_side(tmp_path: Path, batch: Path) -> None:
     assert found["as"] == "float16"
 
 
+def test_masks_of_classes(tmp_path: Path) -> None:
+    mask = (RNG.random((40, 6)) < 0.7) | (np.arange(6) == LABELS[:, None])
+    loss, gradient = BOTH(LOGITS, LABELS, class_where=mask)
+    arrays = {"logits": LOGITS, "targets": LABELS, "class_where": mask}
+    verify(dump(tmp_path, **arrays, loss=loss, gradient=gradient), status=0)
+    report = tmp_path / "x.json"
+    own = {"class_where.b": mask | True, "loss.b": BOTH(LOGITS, LABELS)[0]}
+    output = verify(dump(tmp_path, **arrays, **own), "--json", report, status=1)
+    assert "class_where.b differs in" in output
+    assert [one["array"] for one in valid(report, "verify")["inputs"]] == ["class_where"]
+    wrong = dump(tmp_path, **arrays | {"class_where": mask[:7]})
+    done = invoke("verify", wrong, "--backend", "numpy")
+    assert done.exit_code == 2
+    assert "'class_where': got shape (7, 6)" in " ".join(done.output.split())
+
+
 def test_two_sides_without_common_inputs(tmp_path: Path) -> None:
     loss = BOTH(LOGITS, LABELS)[0]
     both = {"logits.a": LOGITS, "targets.a": LABELS, "loss.a": loss, "loss.b": loss}

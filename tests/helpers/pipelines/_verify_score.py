@@ -12,7 +12,8 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,7 +155,10 @@ def _same_rules(wanted: Rules, got: dict[str, Any]) -> bool:
     return True
 
 
-def judge(case: Case) -> tuple[str, Result | None, float] | None:
+Judgement = tuple[str, Result | None, float]  # what became of a case, and the seconds it took
+
+
+def judge(case: Case) -> Judgement | None:
     """Run a case; None where a shorter pipeline gives the same numbers."""
     data = make(case.kind, case.size, case.dtype)
     with np.errstate(all="ignore"):
@@ -183,12 +187,14 @@ def judge(case: Case) -> tuple[str, Result | None, float] | None:
     return (WRONG if explained else MISSED), result, took
 
 
-def score(chosen: list[Case], show: bool) -> tuple[Counter[tuple[str, str]], list[str], float]:
+def score(
+    chosen: list[Case], show: bool, judgements: Iterable[Judgement | None] | None = None
+) -> tuple[Counter[tuple[str, str]], list[str], float]:
     """Run cases; count what became of them, by kind of mistake, and tell the failures."""
     counts: Counter[tuple[str, str]] = Counter()
     failures, total = [], 0.0
-    for case in chosen:
-        judged = judge(case)
+    judgements = map(judge, chosen) if judgements is None else judgements
+    for case, judged in zip(chosen, judgements, strict=True):
         if judged is None:
             continue
         outcome, result, took = judged
@@ -221,6 +227,7 @@ def main() -> None:
     parser.add_argument("--singles", type=float, default=1.0, help="share of single rules")
     parser.add_argument("--pairs", type=float, default=0.05, help="share of the pairs")
     parser.add_argument("--others", type=float, default=0.01, help="share of what nothing explains")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the cases")
     parser.add_argument("--quiet", action="store_true", help="do not tell the failures")
     given = parser.parse_args()
     import os
@@ -228,7 +235,9 @@ def main() -> None:
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     chosen = list(cases(given.pairs, given.others, given.singles))
     start = time.perf_counter()
-    counts, _, searched = score(chosen, not given.quiet)
+    with ProcessPoolExecutor(given.jobs) as pool:
+        judgements = pool.map(judge, chosen) if given.jobs > 1 else None
+        counts, _, searched = score(chosen, not given.quiet, judgements)
     names = [n for (kind, _), n in counts.items() if kind.endswith(("one rule", "two rules"))]
     right = sum(n for (_, outcome), n in counts.items() if outcome == RIGHT)
     sys.stdout.write(
