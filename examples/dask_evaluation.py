@@ -97,7 +97,7 @@ def main() -> None:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(f"store {format_bytes(size)}, limit of each of two workers {options.limit}")
         rows = [on_workers(folder, labels, options), alone(folder, labels)]
-    print_table(("", "perplexity", "peak memory", "seconds"), rows)
+    print_table(("computed by", "perplexity", "peak memory", "seconds"), rows)
     if options.report:
         print(f"\nperformance report: {options.report}")
     one, other = (float(row[1]) for row in rows)
