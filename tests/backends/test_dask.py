@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,21 @@ def closed_forms(case: Entry) -> dict[str, Callable[..., Any]]:
     return found
 
 
+AXES = ("rows", "classes", "both")
+
+
 def asked() -> Iterator[Any]:
+    """All options together in each cut and form; each alone in a cut and two forms, in turn."""
+    turn = count()
     for form in FORMS:
-        for case in (fullest(form), *(x for x in entries(form) if x.option != "all")):
-            marks = [] if case.option == "all" else [pytest.mark.full]
-            for what, call in closed_forms(case).items():
-                yield pytest.param(case, what, call, id=f"{case.name}-{what}", marks=marks)
+        for what, call in closed_forms(case := fullest(form)).items():
+            for axes in AXES:
+                yield pytest.param(case, call, what, axes, id=f"{case.name}-{what}-{axes}")
+        for case in (x for x in entries(form) if x.option != "all"):
+            axes, (value, *forms) = AXES[next(turn) % 3], closed_forms(case).items()
+            for what, call in (value, *forms[next(turn) % max(len(forms), 1) :][:1]):
+                name = f"{case.name}-{what}-{axes}"
+                yield pytest.param(case, call, what, axes, id=name, marks=pytest.mark.full)
 
 
 def cut(x: Any, axes: str) -> Any:
@@ -88,9 +97,8 @@ def cut(x: Any, axes: str) -> Any:
     return da.from_array(x, chunks=(*(first,) * (x.ndim - 1), last))
 
 
-@pytest.mark.parametrize("axes", ["rows", "classes", "both"])
-@pytest.mark.parametrize(("case", "what", "call"), list(asked()))
-def test_every_option(case: Entry, what: str, call: Callable[..., Any], axes: str) -> None:
+@pytest.mark.parametrize(("case", "call", "what", "axes"), list(asked()))
+def test_every_option(case: Entry, call: Callable[..., Any], what: str, axes: str) -> None:
     options = dict(case.options)
     if what.startswith("gradient") and case.cotangent is not None:
         options["cotangent"] = case.cotangent
@@ -277,24 +285,3 @@ def test_linear_layer_in_blocks_of_rows_and_classes(chunks: Any) -> None:
     call = xp_xent.value_and_grad(xp_xent.linear_cross_entropy, (0, 1, "bias"))
     sent = da.from_array(x, chunks=chunks), da.from_array(w, chunks=(6, 7))
     assert_same(call(*sent, Y, bias=da.from_array(b, chunks=4)), call(x, w, Y, bias=b))
-
-
-# Schedulers
-
-
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
-def test_schedulers(scheduler: str) -> None:
-    call = xp_xent.value_and_grad(xp_xent.cross_entropy)
-    found = call(da.from_array(Z, chunks=(12, 10)), Y, label_smoothing=0.1)
-    with dask.config.set(num_workers=2):
-        got = dask.compute(*found, scheduler=scheduler)
-    for x, y in zip(got, call(Z, Y, label_smoothing=0.1), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-12)
-
-
-def test_graphs_travel() -> None:
-    import cloudpickle
-
-    loss = xp_xent.cross_entropy(da.from_array(Z, chunks=(12, 10)), Y, temperature=2.0)
-    again = pickle.loads(cloudpickle.dumps(loss))
-    assert again.compute(scheduler="sync") == loss.compute(scheduler="sync")

@@ -1,8 +1,9 @@
-"""Dask arrays on a cluster of two worker processes."""
+"""Dask arrays on threads, processes, and a cluster of two workers."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +20,24 @@ da = pytest.importorskip("dask.array")
 
 RNG = np.random.default_rng(5)
 Z, Y = RNG.normal(scale=4, size=(24, 20)), RNG.integers(0, 20, 24)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_schedulers(scheduler: str) -> None:
+    call = xp_xent.value_and_grad(xp_xent.cross_entropy)
+    found = call(da.from_array(Z, chunks=(12, 10)), Y, label_smoothing=0.1)
+    with dask.config.set(num_workers=2):
+        got = dask.compute(*found, scheduler=scheduler)
+    for x, y in zip(got, call(Z, Y, label_smoothing=0.1), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-12)
+
+
+def test_graphs_travel() -> None:
+    import cloudpickle
+
+    loss = xp_xent.cross_entropy(da.from_array(Z, chunks=(12, 10)), Y, temperature=2.0)
+    again = pickle.loads(cloudpickle.dumps(loss))
+    assert again.compute(scheduler="sync") == loss.compute(scheduler="sync")
 
 
 @pytest.fixture(scope="module")
