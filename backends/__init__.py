@@ -12,12 +12,20 @@ import numpy as np
 
 from xp_xent.backends import _split
 from xp_xent.backends._base import Adapter, Backend, known_types
-from xp_xent.backends._numbers import dtype_kind, dtype_name, float_names, is_symbolic, same_shape
+from xp_xent.backends._numbers import (
+    dtype_kind,
+    dtype_name,
+    float_names,
+    has_unknown,
+    is_symbolic,
+    same_shape,
+)  # fmt: skip
 from xp_xent.backends._row_sums import ExpSums
 
 __all__ = [
-    "Adapter", "Backend", "ExpSums", "backend_of", "dtype_kind", "dtype_name", "float_names", "get",
-    "installed", "is_symbolic", "known_types", "owner_of", "same_shape", "to_numpy",
+    "Adapter", "Backend", "ExpSums", "backend_of", "dtype_kind", "dtype_name",
+    "float_names", "get", "has_unknown", "installed", "is_symbolic", "known_types", "owner_of",
+    "same_shape", "to_numpy",
 ]  # fmt: skip
 
 # Import statements, one a library, because torch.compile traces these and no function that imports:
@@ -66,6 +74,12 @@ def _load_mlx() -> Adapter:
     return BACKEND
 
 
+def _load_dask() -> Adapter:
+    from xp_xent.backends._dask import BACKEND
+
+    return BACKEND
+
+
 def _load_ndonnx() -> Adapter:
     from xp_xent.backends._ndonnx import BACKEND
 
@@ -80,6 +94,7 @@ _BUILT_IN: dict[str, Callable[[], Adapter]] = {
     "cupy": _load_cupy,
     "dpnp": _load_dpnp,
     "mlx": _load_mlx,
+    "dask": _load_dask,
 }
 # It writes down what others are to compute, so that `installed` has no use for it.
 _NAMED = _BUILT_IN | {"ndonnx": _load_ndonnx}
@@ -104,7 +119,7 @@ def get(name: str) -> Adapter:
     ----------
     name : str
         ``"numpy"``, ``"array_api_strict"``, ``"torch"``, ``"jax"``, ``"cupy"``, ``"dpnp"``,
-        ``"mlx"``, ``"ndonnx"`` or the name of a registered entry point.
+        ``"mlx"``, ``"dask"``, ``"ndonnx"`` or the name of a registered entry point.
 
     Returns
     -------

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xp_xent.backends._deferred import Deferred
 from xp_xent.backends._host import HostAccess
 from xp_xent.backends._row_sums import RowSums
 from xp_xent.backends._split import Split
@@ -28,7 +29,7 @@ known_types: dict[type, Any] = {np.ndarray: None}
 MOST = 0.75
 
 
-class Backend(RowSums):
+class Backend(RowSums, Deferred):
     """What xp_xent needs to know of one array library.
 
     Third parties subclass it and register the class in the entry-point group

@@ -28,6 +28,13 @@ class Ndonnx(Adapter):
         shape = (1,) * (len(x.shape) + axis) + (-1,) + (1,) * (-1 - axis)
         return self.xp.reshape(self.xp.arange(x.dynamic_shape[axis]), shape)
 
+    def _entries(self, x: Array, index: Array) -> Array:
+        if None not in index.shape:
+            return super()._entries(x, index)
+        # In which nothing can be reshaped to.
+        xp, at_index = self.xp, self.indices(x, -1) == self.xp.expand_dims(index, axis=-1)
+        return xp.sum(xp.where(at_index, x, 0.0), axis=-1)
+
     def map_blocks(self, function: Any, rows: Array, *operands: Any, **_: bool) -> Any:
         return function(rows, *(self._required(x, rows) for x in operands))
 

@@ -17,6 +17,11 @@ def is_symbolic(number: Any) -> bool:
     return type(number) in SYMBOLIC
 
 
+def has_unknown(shape: tuple[Any, ...]) -> bool:
+    """Tell if a length is not known until it is computed: None in a model, NaN in a graph."""
+    return any(length is None or type(length) is float for length in shape)
+
+
 def is_zero(number: Any) -> bool:
     """Return whether an option is Python's number 0; an array is not, whatever it holds."""
     return isinstance(number, (int, float)) and number == 0

@@ -51,6 +51,7 @@ def closed_form(name: str) -> Call:
 PACKAGES: Final = {
     "numpy": ("numpy",), "array_api_strict": ("array-api-strict",), "torch": ("torch",),
     "jax": ("jax",), "cupy": ("cupy",), "dpnp": ("dpnp",), "mlx": ("mlx",),
+    "dask": ("dask",),
 }  # fmt: skip
 
 

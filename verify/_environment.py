@@ -19,7 +19,7 @@ from xp_xent.backends import Adapter
 # Adapter -> the extra of this package that installs its library.
 EXTRAS = {
     "numpy": "", "array_api_strict": "strict", "torch": "torch", "jax": "jax", "cupy": "cupy",
-    "dpnp": "dpnp", "mlx": "mlx", "ndonnx": "onnx",
+    "dpnp": "dpnp", "mlx": "mlx", "dask": "dask", "ndonnx": "onnx",
 }  # fmt: skip
 WORKS = ("loss", "gradient", "curvature")
 LOGITS = np.asarray([[2.0, 1.0, -0.5], [0.5, 2.5, 0.25], [4.0, -8.0, 0.0]])

@@ -42,7 +42,7 @@ class TestRegistry:
         assert all(part in message for part in ("name", "'tensorflow'", "numpy", "torch", "dpnp"))
 
     @pytest.mark.parametrize(
-        "library", ["torch", "jax", "dpnp", "array_api_strict", "cupy", "mlx", "ndonnx"]
+        "library", ["torch", "jax", "dpnp", "array_api_strict", "cupy", "mlx", "dask", "ndonnx"]
     )
     def test_a_library_that_is_missing(self, fresh: Any, library: str) -> None:
         for module in [m for m in sys.modules if m.partition(".")[0] == library]:

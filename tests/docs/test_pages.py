@@ -42,6 +42,11 @@ def test_page_of_split_arrays() -> None:
     assert _pages.execute(DOCS / "scaling-jax.md", None) > 0
 
 
+def test_page_of_dask() -> None:
+    pytest.importorskip("dask")
+    assert _pages.execute(DOCS / "scaling-dask.md", None) > 0
+
+
 @pytest.mark.parametrize("wrong", ["0.25 + 0.0  # 0.26", "4.12e-9 + 0.0  # 4.2e-09", "[1]  # [2]"])
 def test_a_wrong_number_is_seen(wrong: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"

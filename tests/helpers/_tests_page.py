@@ -51,7 +51,7 @@ ON_A_LIBRARY = {
     "split": "backends/test_split_jax_padded.py::test_a_vocabulary_filled_up_on_one_device",
     "threads": "backends/test_threads.py::test_same_bits[B",  # of NumPy, and PyTorch on the CPU
 }
-LIBRARIES = ("numpy", "torch", "jax", "dpnp", "mlx", "array_api_strict")
+LIBRARIES = ("numpy", "torch", "jax", "dpnp", "mlx", "dask", "array_api_strict")
 WEIGHTED = f"{WEIGHTS}::TestWeightedSamples"
 # Options of functions that are no losses, in no registry
 OPTIONS = {

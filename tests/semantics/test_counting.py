@@ -196,8 +196,8 @@ class TestLabelOutOfRange:
         labels[1, 1] = label
         labels[1, 2] = 99
         sent = send(backend, logits, "float32"), send(backend, labels, "float32")
-        if backend.can_read_values(sent[1]):
-            message = str(error_of(cross_entropy, *sent))
+        if backend.can_read_values(sent[1]) or backend.name == "dask":  # it looks when it computes
+            message = str(error_of(lambda: backend.to_numpy(cross_entropy(*sent))))
             assert "targets" in message
             assert str(label) in message
             assert "(1, 1)" in message

@@ -64,7 +64,11 @@ def test_floating_labels_are_to_be_cast(backend: Adapter) -> None:
 )  # fmt: skip
 def test_one_logit_is_binary(backend: Adapter, targets: Any) -> None:
     z, y = backend.asarray(np.zeros((3, 1))), backend.asarray(targets)
-    if targets.dtype == int and targets.ndim == 1 and not backend.can_read_values(y):
+    labels = targets.dtype == int and targets.ndim == 1
+    if labels and backend.name == "dask":
+        assert BINARY in said(cross_entropy(z, y).compute)  # looked at when it is computed
+        return
+    if labels and not backend.can_read_values(y):
         assert np.isnan(backend.to_numpy(cross_entropy(z, y)))  # not looked at
         return
     assert BINARY in said(cross_entropy, z, y)

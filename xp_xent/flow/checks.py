@@ -9,6 +9,7 @@ from xp_xent.backends._numbers import (
     dtype_kind,
     dtype_name,
     float_names,
+    has_unknown,
     is_symbolic,
     same_shape,
 )  # fmt: skip
@@ -152,10 +153,10 @@ def _counted_from_0(axis: int, shape: tuple[int, ...], name: str) -> int:
 
 def known_number(name: str, shape: tuple[int, ...], axis: int, many: str) -> None:
     """Refuse a length that a model leaves open where the formula has it as a number."""
-    if shape[axis] is None:
+    if has_unknown((shape[axis],)):
         raise ValueError(
             f"{name}: got an unknown number of {many} (shape {shape}, axis={axis}), wanted one "
-            "that is known; other axes may have symbolic lengths"
+            "that is known; other axes may have lengths that are not"
         )
 
 

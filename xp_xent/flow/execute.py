@@ -82,7 +82,7 @@ def quotient(backend: Any, x: Any, denominator: Any) -> Any:
     """Divide a sum of losses, or a cotangent, by the mean's denominator; each may be a number."""
     known, xp = not hasattr(denominator, "dtype"), backend.xp
     if (known and not hasattr(x, "dtype")) or not backend.differentiable:
-        return x / denominator
+        return backend._quotient(x, denominator)
     if known:
         # Forward mode may give a number () over Python's a tangent in float64; not one in a row.
         return xp.reshape(xp.reshape(x, (1,)) / denominator, ())
@@ -158,7 +158,7 @@ class Evaluation(NamedTuple):
         """Compute each row's Hessian by its logits, the two class axes last."""
         if not hasattr(self.kernel, "hessian"):
             raise check.no_matrix("whose elements stand alone")
-        plan, count = self.plan, len(self.rows)
+        plan, kernel, count = self.plan, self.kernel, len(self.rows)
         if plan.classes_here is not plan.classes and plan.classes_here != plan.classes:
             raise check.no_whole_rows()
         axis, backend = plan.backend.class_axis, plan.backend.with_class_axis(-1)
@@ -166,7 +166,7 @@ class Evaluation(NamedTuple):
         arrays = [_classes_last(backend, x, axis) for x in operands]
 
         def on_block(*parts: Any) -> Array:
-            return self.kernel.hessian(backend, Rows(*parts[:count]), parts[count])
+            return kernel.hessian(backend, Rows(*parts[:count]), parts[count])
 
         matrices = backend.map_blocks(on_block, *arrays)
         return backend.xp.reshape(matrices, (*matrices.shape[:-1], plan.classes, plan.classes))

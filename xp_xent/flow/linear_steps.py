@@ -9,6 +9,7 @@ for the rows of one step:
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from xp_xent.backends import has_unknown
 from xp_xent.flow import checks as check
 from xp_xent.flow.execute import Reduction, fill, run
 from xp_xent.flow.plan import RowPlan
@@ -181,20 +182,20 @@ class LinearEvaluation(NamedTuple):
             return step(totals, features, rows, *parts[count:])
 
         # Where a length is not known yet, rows that were put in one line could not be put back.
-        if all(x is None or None not in x.shape for x in arrays):
+        if not any(x is not None and has_unknown(x.shape) for x in arrays):
             arrays = tuple(None if x is None else layer.flat(x) for x in arrays)
         return backend.map_steps(on_rows, totals, arrays, max(1, STEP // classes))
 
     def _in_shape(self, found: Array, shape: tuple[int, ...]) -> Array:
         """Undo what `_walk` does to a shape."""
-        return found if None in shape else self.backend.xp.reshape(found, shape)
+        return found if has_unknown(shape) else self.backend.xp.reshape(found, shape)
 
     def _arrays(self) -> tuple[Any, ...]:
         """Return the arrays of the rows; a mask over classes is of each row, or of all."""
         mask, rows = self.rows.class_valid, self.rows
         if mask is not None and any(length != 1 for length in mask.shape[:-1]):
             shape = (*self.layer.features.shape[:-1], mask.shape[-1])
-            if None in shape:  # then the rows stay as they are
+            if has_unknown(shape):  # then the rows stay as they are
                 return rows[:-1]
             rows = rows._replace(class_valid=self.backend.xp.broadcast_to(mask, shape))
         return rows[:-1]

@@ -22,11 +22,11 @@ def map_elements(x: Array, function: Callable[[Backend, Array], Array]) -> Array
     if (apply := backend._mapped.get(type(x))) is not None:
         return apply(x, (), {}, lambda x, _: map_elements(x, function))
     check.floating("x", x)
-    shape, dtype = tuple(x.shape), loss_dtype(backend.xp, x)
+    shape, dtype, given_dtype = tuple(x.shape), loss_dtype(backend.xp, x), x.dtype
     plan = ElementPlan(backend, len(shape), (*shape, 1), dtype, ("x",))
 
     def on_block(rows: Array) -> Array:
-        return backend.cast(function(backend, backend.kernel_layout(rows, dtype)), x.dtype)
+        return backend.cast(function(backend, backend.kernel_layout(rows, dtype)), given_dtype)
 
     with no_warnings(backend):
         return plan.to_user(backend.map_blocks(on_block, plan.to_kernel(x)))
@@ -61,7 +61,7 @@ def map_rows(
     if given:
         hint = "; weights are passed as b=" if "b" in options else ""
         x, operands, temperature = _prepared(backend, x, dtype, given, hint)
-    shape = tuple(x.shape)
+    shape, given_dtype = tuple(x.shape), x.dtype
     axes = check.axes(axis, shape, "x")
     for one in axes:
         check.known_number("x", shape, one, "classes")
@@ -81,7 +81,7 @@ def map_rows(
         else:
             rows = backend.kernel_layout(rows, dtype)
             found = function(backend, rows, where, b, temperature)
-        found = tuple([backend.cast(result, x.dtype) for result in found])
+        found = tuple([backend.cast(result, given_dtype) for result in found])
         return found if len(found) > 1 else found[0]
 
     with no_warnings(backend):

@@ -1,5 +1,6 @@
 """From values to rows: labels within range or refused, which rows count, and by how much."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,13 @@ def label_rows(
         valid = valid_mask(backend, options, labels)
         passed = known if valid is None else known | ~valid
         # A mask may be traced where labels are not, and the other way round.
+        refusal = partial(_out_of_range, plan.names[1], plan.classes - 1, ignored, shift)
         if readable and (valid is None or backend.can_read_values(valid)):
-            _refuse_out_of_range(plan, labels, passed, ignored, shift)
+            if not bool(xp.all(passed)):
+                position = tuple(int(i) for i in np.argwhere(~to_numpy(passed))[0])
+                raise refusal(to_numpy(labels)[position], position)
+        elif (later := backend._refused_later(label, labels, passed, refusal)) is not None:
+            label = later
         else:  # Where Python cannot look at the values, a label out of range makes its row NaN.
             # Not a row that does not count: its NaN would reach the weights' derivatives.
             checked = xp.where(passed, backend.full((), 1.0, plan.dtype, like=labels), xp.nan)
@@ -82,13 +88,7 @@ def _class_weights(plan: RowPlan, like: Array, options: Options) -> Array | None
 
 def _of_label(plan: RowPlan, weight: Array | None, label: Array) -> Array | None:
     """Return each label's own of class weights."""
-    if weight is None:
-        return None
-    xp, backend = plan.backend.xp, plan.backend
-    if None in label.shape:  # in which nothing can be reshaped to
-        at_label = backend.indices(weight, -1) == xp.expand_dims(label, axis=-1)
-        return xp.sum(xp.where(at_label, weight, 0.0), axis=-1)
-    return xp.reshape(xp.take(weight, xp.reshape(label, (-1,)), axis=0), label.shape)
+    return None if weight is None else plan.backend._entries(weight, label)
 
 
 def _smoothed(
@@ -169,19 +169,13 @@ def _weights(
     return row_weight, plan.counts(like) if in_mean is None else in_mean
 
 
-def _refuse_out_of_range(
-    plan: RowPlan, labels: Array, passed: Array, ignored: Any, shift: int
-) -> None:
-    if bool(plan.backend.xp.all(passed)):
-        return
-    first = np.argwhere(~to_numpy(passed))[0]
-    value = to_numpy(labels)[tuple(first)]
+def _out_of_range(
+    name: str, last: int, ignored: Any, shift: int, value: Any, position: tuple[int, ...]
+) -> ValueError:
     if shift:
-        first[-1] += shift
-    position = tuple(int(i) for i in first)
-    name, last = plan.names[1], plan.classes - 1
+        position = (*position[:-1], position[-1] + shift)
     hint = "; is the class axis right, or do labels start at 1?" if last else BINARY
-    raise ValueError(
+    return ValueError(
         f"{name}: got label {value} at position {position}, wanted 0 … {last} "
         f"(classes along the class axis) or ignore_index={ignored}{hint}"
     )

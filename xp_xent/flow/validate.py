@@ -57,7 +57,7 @@ def row_plan(
     shape = tuple(like.shape) if classes is None else (*like.shape[:-1], classes)
     axis = check.axis(options.get("axis", -1), shape, count=backend._class_count)
     backend = backend.with_class_axis(axis - len(shape))
-    index_dtype = backend.indices(like, -1).dtype if len(like.shape) else None
+    index_dtype = backend.indices(like, axis - len(shape)).dtype if len(like.shape) else None
     plan = plan_type(backend, axis, shape, loss_dtype(backend.xp, like), names, index_dtype)
     ignored_label(options)
     reduction(options)

@@ -1,10 +1,12 @@
 """Weights against imbalance, from the counts of the classes."""
 
 import math
+from functools import partial
 from typing import Any
 
-from xp_xent.backends import Backend, to_numpy
+from xp_xent.backends import Backend, has_unknown, to_numpy
 from xp_xent.flow import checks as check
+from xp_xent.flow.class_counts import class_counts, default_float
 from xp_xent.flow.plan import no_warnings
 from xp_xent.flow.validate import common_backend, loss_dtype
 
@@ -190,12 +192,13 @@ def positive_class_weight(
     xp, shape = backend.xp, tuple(targets.shape)
     axis = check.axis(axis, shape, "targets", check.SAMPLES)
     if check.kind(targets) != "floating":
-        targets = backend.cast(targets, _default_float(backend, targets))
+        targets = backend.cast(targets, default_float(backend, targets))
     # Counts of half precision stop at 2048.
     positive = backend.cast(targets, loss_dtype(xp, targets))
     if sample_weight is None:
         positives = xp.sum(positive, axis=axis)
-        negatives = shape[axis] - positives
+        unknown = has_unknown((shape[axis],))
+        negatives = xp.sum(1 - positive, axis=axis) if unknown else shape[axis] - positives
     else:
         check.numeric("sample_weight", sample_weight)
         check.shape("sample_weight", sample_weight, shape[axis : axis + 1], "one number a sample")
@@ -213,7 +216,7 @@ def positive_class_weight(
             'leave the class out, give its pos_weight yourself, or pass absent="zero"'
         )
     with no_warnings(backend):  # of endless or absent positives
-        return backend.cast(negatives / positives, targets.dtype)
+        return backend.cast(backend._quotient(negatives, positives), targets.dtype)
 
 
 def _counts(
@@ -222,7 +225,6 @@ def _counts(
     """Count each class, or sum its labels' weights, in the default floating dtype."""
     given = {} if sample_weight is None else {"sample_weight": sample_weight}
     backend = common_backend(labels=labels, **given)
-    xp = backend.xp
     check.labels("labels", labels)
     num_classes = check.integer("num_classes", num_classes)
     if num_classes < 1:
@@ -230,40 +232,13 @@ def _counts(
     if sample_weight is not None:
         check.numeric("sample_weight", sample_weight)
         check.shape("sample_weight", sample_weight, tuple(labels.shape), "the labels'")
-    classes = backend.indices(backend.full((num_classes + 1,), 0, labels.dtype, like=labels), -1)
-    labels = backend.kernel_layout(labels, classes.dtype)
-    flat = xp.reshape(labels, (-1,))
+    ignored = None
     if ignore_index is not None:
         ignored = check.integer("ignore_index", ignore_index)
-        if 0 <= ignored < num_classes:  # no other label is counted in any case
-            flat = xp.where(flat == ignored, -1, flat)
-    dtype = _default_float(backend, labels)
-    # In sorted labels each class is one run, found by bisection: no table of N × K.
-    if sample_weight is None or flat.shape[0] == 0:
-        edges = xp.searchsorted(xp.sort(flat), classes)
-        return backend, backend.cast(edges[1:] - edges[:-1], dtype)
-    order = xp.argsort(flat)
-    flat = xp.take(flat, order, axis=0)
-    edges = xp.searchsorted(flat, classes)
-    weight = xp.reshape(backend.cast(sample_weight, dtype), (-1,))
-    sums = _sums_of_runs(xp, flat, xp.take(weight, order, axis=0))
-    last, some = edges[1:] - 1, edges[1:] > edges[:-1]
-    return backend, xp.where(some, xp.take(sums, xp.where(some, last, 0), axis=0), 0.0)
-
-
-def _sums_of_runs(xp: Any, labels: Array, weight: Array) -> Array:
-    """Sum weights from the beginning of each run of equal labels to each of its positions.
-
-    In steps of doubled length, so that nothing is taken away again: a running sum over all would
-    leave its rounding errors to a rare class.
-    """
-    step, count = 1, labels.shape[0]
-    while step < count:
-        same = labels[step:] == labels[:-step]
-        grown = weight[step:] + xp.where(same, weight[:-step], 0.0)
-        weight = xp.concat([weight[:step], grown], axis=0)
-        step *= 2
-    return weight
+        if not 0 <= ignored < num_classes:  # no other label is counted in any case
+            ignored = None
+    count = partial(class_counts, num_classes, ignored)
+    return backend, backend._added_up(count, labels, sample_weight)
 
 
 def _classes(backend: Backend, occurs: Array, num_classes: int, absent: str) -> Array | int:
@@ -271,7 +246,7 @@ def _classes(backend: Backend, occurs: Array, num_classes: int, absent: str) -> 
     check.choice("absent", absent, ("counted", "zero", "error"))
     if absent != "zero":
         return int(num_classes)  # MLX takes no integer of NumPy
-    dtype = _default_float(backend, occurs)
+    dtype = default_float(backend, occurs)
     count = backend.xp.sum(backend.cast(occurs, dtype))
     return backend.xp.where(count == 0, 1.0, count)
 
@@ -290,11 +265,3 @@ def _refused(backend: Backend, weights: Array, occurs: Array, absent: str) -> Ar
             'absent="zero" gives them 0'
         )
     return weights
-
-
-def _default_float(backend: Backend, like: Array) -> Any:
-    """Return the library's default floating dtype where that array lives."""
-    # Imported here: it takes 30 ms, which `import xp_xent` need not spend.
-    import array_api_extra as xpx
-
-    return xpx.default_dtype(backend.xp, "real floating", device=backend.device(like))

@@ -88,7 +88,8 @@ def perplexity(
     if ignore_index is not None and check.kind(targets) == "integer":
         share = xp.where(targets == int(ignore_index), 0.0, share)
     with no_warnings(backend):
-        return xp.exp(xp.sum(losses, axis=axes) / xp.sum(share, axis=axes))
+        mean = backend._quotient(xp.sum(losses, axis=axes), xp.sum(share, axis=axes))
+        return xp.exp(mean)
 
 
 def bits_per_byte(
@@ -160,7 +161,7 @@ def bits_per_byte(
         check.shape("num_bytes", num_bytes, tuple(nats.shape), "the result's")
         num_bytes = backend.cast(num_bytes, nats.dtype)
     with no_warnings(backend):
-        return nats / (num_bytes * math.log(2))
+        return backend._quotient(nats, num_bytes * math.log(2))
 
 
 def _axes(over: Any, losses: Array) -> tuple[int, ...]:
