@@ -239,7 +239,9 @@ def backend_of(*arrays: Any, **named: Any) -> Adapter:
     if found is None:
         raise TypeError("backend_of: got no array")
     split = _split.current.get() if _split.opened else None
-    return found if split is None else found._of_part(split)
+    if split is None:
+        return found
+    return found._of_part(split) if split.adapter is None else split.adapter
 
 
 def to_numpy(array: Any) -> np.ndarray:

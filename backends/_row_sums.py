@@ -28,6 +28,14 @@ class ExpSums(NamedTuple):
     total: Any = None  # other_sum + reference_exp, where it is known
 
 
+class SpreadSums(NamedTuple):
+    """Rows around their largest classes, summed up with the masses q that label smoothing gives."""
+
+    sums: ExpSums
+    masses: tuple[Array, Array]  # of q at the largest class, and of the others, (..., 1)
+    cross: Array  # Σ q_j (m − z_j) over the others, (..., 1)
+
+
 class RowSums:
     """The part of a backend that sums up rows, and writes what is made of their exponentials."""
 
@@ -121,6 +129,13 @@ class RowSums:
             return self._gradient_again(sums, factor, entry, valid, dtype)
         gradient = self.set_at_label(self.scale_rows(sums.exps, factor), sums.place, entry)
         return self.cast(self.scale_rows(gradient, valid=valid), dtype)
+
+    def _spread_sums(self, rows: Any, dtype: Any) -> SpreadSums | None:
+        """Sum up rows of labels that are smoothed uniformly, and keep no masses; None: `exp_sums`.
+
+        It is for an adapter to which each sum over the classes is an exchange.
+        """
+        return None
 
     def _at_largest(self, sums: ExpSums) -> Array:
         """Return whether each row's reference is its largest class, (..., 1); ties count."""

@@ -1,7 +1,7 @@
 """Calls whose rows or classes lie in several places, each of which has a part of every array."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ class Split(NamedTuple):
     classes: Any = None
     rows: Any = None
     num_classes: int | None = None  # beyond which columns take no part; None: all do
+    adapter: Any = None  # for parts of these arrays; None: the one that their library has
 
 
 current: ContextVar[Split | None] = ContextVar("split", default=None)
@@ -21,11 +22,8 @@ opened: list[Split] = []
 
 
 @contextmanager
-def split(
-    *, classes: Any = None, rows: Any = None, num_classes: int | None = None
-) -> Iterator[None]:
-    """Take the arrays of the calls within for parts of larger ones."""
-    split = Split(classes, rows, num_classes)
+def within(split: Split) -> Iterator[None]:
+    """Take the arrays of the calls within for parts of larger ones, as that says."""
     token = current.set(split)
     opened.append(split)
     try:
@@ -33,3 +31,10 @@ def split(
     finally:
         opened.remove(split)
         current.reset(token)
+
+
+def split(
+    *, classes: Any = None, rows: Any = None, num_classes: int | None = None
+) -> AbstractContextManager[None]:
+    """Take the arrays of the calls within for parts of larger ones."""
+    return within(Split(classes, rows, num_classes))

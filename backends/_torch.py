@@ -13,8 +13,6 @@ from xp_xent.backends._row_sums import ExpSums
 # Subclasses of other semantics, by name: importing them takes long.
 _REFUSED = {
     "MaskedTensor": "got a MaskedTensor, whose mask would be lost; use get_data() and where=",
-    "DTensor": "got a DTensor, wanted a tensor of one device; use full_tensor(), or to_local() and "
-    "add up what each rank finds",
 }
 
 

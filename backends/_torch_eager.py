@@ -4,14 +4,14 @@ The formula behind it stays in reach: a backward pass that is itself differentia
 the formula, and transforms, compilers and tracers never come here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
-from xp_xent.backends import _numpy_layout, _threads, _torch_memory
+from xp_xent.backends import _numpy_layout, _split, _threads, _torch_memory
 from xp_xent.backends._base import Adapter, Array
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -63,7 +63,11 @@ class EagerLosses(Adapter):
                 if x.requires_grad:
                     places.append(place)
         if not is_eager(*tensors.values()):
+            if are_parts(tensors.values()):
+                return of_parts(loss, ask, arrays, options, *more)
             return loss.evaluate(ask, arrays, options, *more)
+        if _split.opened and _split.current.get() is not None:
+            return of_parts(loss, ask, arrays, options, *more)
         if not places or not torch.is_grad_enabled():
             # A loss is small, or made in many passes, so that it may be copied at the end.
             memory = np.empty if ask is None else _torch_memory.empty
@@ -71,6 +75,20 @@ class EagerLosses(Adapter):
         if ask is not None:
             return loss.evaluate(ask, arrays, options, *more)
         return _differentiable(loss, arrays, options, given, tensors, places)
+
+
+def are_parts(tensors: Iterable[Any]) -> bool:
+    """Return whether several ranks have parts of the tensors of a call."""
+    # By name: importing it takes long.
+    distributed = any(type(x).__name__ == "DTensor" for x in tensors)
+    return distributed or bool(_split.opened and _split.current.get() is not None)
+
+
+def of_parts(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: Any) -> Any:
+    # Imported here: it imports PyTorch's distributed tensors.
+    from xp_xent.backends import _torch_dtensor
+
+    return _torch_dtensor.evaluate(loss, ask, arrays, options, *more)
 
 
 def _with_stats(loss: Any, ask: Any, found: Any) -> Any:
@@ -114,8 +132,12 @@ def closed_form(
     options: dict[str, Any],
     *more: Any,
     memory: Any = _torch_memory.empty,
+    run: Any = None,
 ) -> Any:
-    """Evaluate a loss in closed form: on NumPy's kernels where memory can be shared."""
+    """Evaluate a loss in closed form: on NumPy's kernels where memory can be shared.
+
+    These are run by `loss.run`, or by the function that is given.
+    """
     views, settings, shared = [], dict(options), True
     for x in arrays:
         views.append(_torch_memory.on_host(x) if isinstance(x, torch.Tensor) else None)
@@ -134,7 +156,8 @@ def closed_form(
         threads = _threads.ceiling.set(torch.get_num_threads())
         token = _numpy_layout.memory.set(memory)
         try:
-            return _torch_memory.from_host(loss.run(ask, tuple(views), settings, *operands))
+            found = (run or loss.run)(ask, tuple(views), settings, *operands)
+            return _torch_memory.from_host(found)
         except (TypeError, ValueError):  # it refuses NumPy's arrays: let it speak of tensors
             pass
         finally:

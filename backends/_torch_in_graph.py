@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
+from xp_xent.backends import _torch_eager
 from xp_xent.backends._base import Array
 from xp_xent.backends._numbers import LENGTHS, SYMBOLIC
 
@@ -47,6 +48,8 @@ def loss_in_graph(
         return plain(_evaluate(loss, ask, arrays, options, *more))
     options = {name: _real(name, x) for name, x in options.items()}
     try:
+        if _torch_eager.are_parts((*arrays, *options.values())):
+            return plain(_torch_eager.of_parts(loss, ask, arrays, options, *more))
         found = loss.evaluation(arrays, loss.with_defaults(arrays, options))
         return plain(found.value() if ask is None else ask(found, *more))
     except (TypeError, ValueError) as refusal:

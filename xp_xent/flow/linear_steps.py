@@ -166,7 +166,8 @@ class LinearEvaluation(NamedTuple):
     def _walk(self, step: Callable[..., Any], totals: Any, *others: Array) -> Any:
         """Take steps over groups of rows: features, `Rows`, and other arrays beside them."""
         backend, layer, xp = self.backend, self.layer, self.backend.xp
-        arrays, classes = (layer.features, *self._arrays(), *others), layer.classifier.shape[0]
+        # Of the whole, for each of its parts has to take as many steps.
+        arrays, classes = (layer.features, *self._arrays(), *others), self.plan.classes
         count = len(self.rows) - 1
 
         def on_rows(totals: Any, features: Array, *parts: Any) -> Any:

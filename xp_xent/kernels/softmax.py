@@ -37,6 +37,7 @@ class Targets(NamedTuple):
     q_others: Any = 0.0  # Σ q elsewhere, (..., 1) or a number
     of: MappedLogits = MappedLogits(None)  # `u` is the statistics' own
     terms: Any = None  # of `spread_nll`
+    spread: Any = None  # `SpreadSums` in place of q, where no masses are kept
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,7 @@ class Softmax:
     def value_gradient_and_curvature(
         self, backend: Any, rows: Rows, cotangent: Array | float, bound: bool
     ) -> tuple[Array, Array, Array]:
-        """Compute `value_and_gradient`, and the diagonal of the Hessian of Σ cotangent·loss.
-
-        Or, as a `bound`, the sum of the magnitudes in each of its rows.
-        """
+        """Compute both, and the Hessian's diagonal or, as a `bound`, its rows' magnitudes' sums."""
         factor = row_factor(rows, cotangent)
         row, targets = self._stats(backend, rows, "exps", (factor,))
         loss = finish_loss(backend, rows, self._loss(row, targets))
@@ -177,6 +175,10 @@ class Softmax:
         if rows.label is None or rows.smoothing_mass is not None:
             # Seen from the largest class: a label's own 1 would drown −log p of a class that is
             # nearly certain.
+            plain = self.by_sums and need != "exps" and not self.smoothing.spares_label
+            if plain and (found := backend._spread_sums(rows, self.dtype)):
+                row = RowStats(backend, found.sums, at_row_max=True)
+                return row, Targets(None, None, *found.masses, of, spread=found)
             need = need if need == "sums" else "exps"
             row = row_stats(backend, z, None, self.dtype, valid=valid, need=need)
             return row, self._spread(backend, rows, row)._replace(of=of)
@@ -206,6 +208,8 @@ class Softmax:
         if targets.q is not None:
             cross = row.cross_entropy(targets.q, targets.q_reference, targets.q_others)
             loss = cross if loss is None else loss + cross
+        if targets.spread is not None:
+            loss = targets.spread.cross + row.reference_term(*targets.spread.masses)
         if not self.has_z_loss:
             return loss
         lse = self._lse(row, targets)
@@ -221,6 +225,9 @@ class Softmax:
     def _gradient(self, row: RowStats, targets: Targets, rows: Rows, factor: Any) -> Array:
         """Compute the derivative of a row's loss by its logits, times a factor of the row."""
         dtype, backend = rows.logits.dtype, row.backend
+        if targets.spread is not None:
+            partials = *self._partials(row, targets), factor
+            return backend.spread_gradient(targets.spread, *partials, rows, dtype)
         plain = targets.of.slope is None and rows.class_valid is None
         if targets.q is None and plain:
             by_exp, entry = self._by_exp_and_entry(row, targets, factor)

@@ -1,0 +1,335 @@
+"""Losses of tensors that are parts of larger ones, each of which one of PyTorch's ranks has.
+
+A loss is computed in closed form on each rank's own tensors, its gradient beside it, so that the
+backward pass exchanges nothing. Before that, ranks that can look at their values agree on what is
+called, and refuse together what one of them refuses.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from xp_xent.backends import _numpy, _split, _torch, _torch_memory
+from xp_xent.backends._base import Array
+from xp_xent.backends._rank_part import NumPyPart, TorchPart
+from xp_xent.backends._ranks import Ranks
+from xp_xent.backends._torch_eager import closed_form
+
+# Carries float16's gradients of a mean over many rows, which would underflow, to the backward pass.
+LIFT = 2.0**14
+
+
+class Call(NamedTuple):
+    """One call of a loss on a rank's own tensors."""
+
+    loss: Any
+    arrays: tuple[Any, ...]
+    options: dict[str, Any]
+    classes: Ranks | None
+    rows: Ranks | None
+    offset: tuple[int, ...] = ()  # of this rank's first row among all, where it is known
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the logits are yet to be computed from features and a classifier."""
+        return "classifier" in self.loss.arguments
+
+    @property
+    def class_axis(self) -> int | None:
+        """The axis of the classes in the logits; None where elements stand alone."""
+        if self.is_linear or "tokens" in self.loss.arguments:
+            return -1
+        return self.options.get("axis")
+
+    def rows_shape(self) -> tuple[int, ...]:
+        """Return the shape of the rows that are here."""
+        shape, axis = list(self.arrays[0].shape), self.class_axis
+        if axis is not None:
+            del shape[axis]
+        return tuple(shape)
+
+    def classes_here(self) -> int:
+        """Count the classes that are here."""
+        axis = self.class_axis
+        if self.is_linear:
+            return int(self.arrays[1].shape[0])
+        return 1 if axis is None else int(self.arrays[0].shape[axis])
+
+    def labels(self) -> Array | None:
+        """Return the targets, if they are labels."""
+        place = self.loss.arguments.index(self.loss.labels) if self.loss.labels else None
+        targets = None if place is None or self.class_axis is None else self.arrays[place]
+        return targets if isinstance(targets, torch.Tensor) and not _floating(targets) else None
+
+
+def evaluate(call: Call, ask: Any, *more: Any) -> Any:
+    """Evaluate a loss of the parts that are here."""
+    if call.class_axis is None and call.classes is not None:
+        raise TypeError("split: got classes= for a loss whose elements stand alone; wanted rows=")
+    if ask is not None and ask.method == "hessian" and call.classes is not None:
+        raise TypeError(
+            "hessian: got rows whose classes are split, but the matrix has all of them in each of "
+            "its rows; wanted hvp or hessian_diagonal"
+        )
+    if not torch.compiler.is_compiling():
+        call = _agreed(call, ask)
+    tensors: dict[int | str, Array] = {
+        place: x
+        for place, x in (*enumerate(call.arrays), *call.options.items())
+        if isinstance(x, torch.Tensor) and x.requires_grad
+    }
+    if ask is not None or not tensors or not torch.is_grad_enabled():
+        with torch.no_grad():
+            return _closed(call, ask, *more)
+    names = [call.loss.arguments[x] if isinstance(x, int) else x for x in tensors]
+    for name in names:
+        if name not in (*call.loss.arguments, *call.loss.variables, "temperature"):
+            raise TypeError(
+                f"{name}: requires grad, but where rows or classes are split the loss is "
+                "differentiated by its arrays and the temperature alone; use detach()"
+            )
+    found = _Fused.apply(call, tuple(names), tuple(tensors), *tensors.values())
+    return call.loss.with_stats(*found) if call.options.get("return_stats") else found
+
+
+# What the ranks agree on first
+
+
+def _agreed(call: Call, ask: Any) -> Call:
+    """Return the call with lengths of all parts; raise on all ranks what one of them refuses.
+
+    Where lengths are known and values cannot be read without waiting, nothing is asked.
+    """
+    classes, rows, labels = call.classes, call.rows, call.labels()
+    known = all(x is None or x.lengths is not None for x in (classes, rows))
+    on_host = call.arrays[0].device.type == "cpu"
+    if known and not on_host:
+        return call
+    low, high = (0, 0) if labels is None or not on_host else _limits(call, labels)
+    own = [_signature(call, ask), call.classes_here(), math.prod(call.rows_shape()), low, high]
+    own.append(0 if labels is None or not on_host else _checksum(labels))
+    table = torch.tensor(own, device=call.arrays[0].device)
+    for ranks in (classes, rows):
+        if ranks is not None:
+            table = torch.stack(ranks.gather(table)[0])
+    # By ranks of rows, then of classes.
+    size = 1 if classes is None else classes.size
+    found = np.asarray(table.cpu()).reshape(-1, size, len(own))
+    _same("call", found[..., 0])
+    if classes is not None and classes.lengths is None:
+        classes = classes.of_lengths(found[0, :, 1].tolist())
+    _same("number of rows", found[..., 2] - found[:, :1, 2])
+    _same("labels of rows whose classes are split", found[..., 5] - found[:, :1, 5])
+    if rows is not None and rows.lengths is None:
+        rows = rows.of_lengths(found[:, 0, 2].tolist())
+    call = call._replace(classes=classes, rows=rows)
+    here = call.classes_here()
+    count = here if classes is None else classes.count(here)
+    if found[..., 3].min() < 0 or found[..., 4].max() >= count:
+        _refuse_labels(call, labels, count)
+    return call
+
+
+def _same(what: str, found: Any) -> None:
+    if (found != found.flat[0]).any():
+        raise RuntimeError(
+            f"split: the ranks disagree about the {what}; wanted the same loss with the same "
+            "options, dtypes and numbers of axes on each rank, and the same rows beside each part "
+            "of the classes"
+        )
+
+
+def _signature(call: Call, ask: Any) -> int:
+    """Return a number that tells calls apart."""
+    said = [call.loss.function.__name__, repr(ask)]
+    for name, x in (*enumerate(call.arrays), *sorted(call.options.items())):
+        is_array = hasattr(x, "dtype") and hasattr(x, "shape")
+        said.append(f"{name} {(str(x.dtype), len(x.shape)) if is_array else x!r}")
+    return zlib.crc32("\n".join(said).encode())
+
+
+def _checksum(labels: Array) -> int:
+    return zlib.crc32(_torch_memory.copied(labels.contiguous()).tobytes())
+
+
+def _limits(call: Call, labels: Array) -> tuple[int, int]:
+    """Return the least and the largest of the labels that count."""
+    counted = labels[_counted(call, labels)]
+    return (int(counted.min()), int(counted.max())) if counted.numel() else (0, 0)
+
+
+def _counted(call: Call, labels: Array) -> Array:
+    counted = torch.ones_like(labels, dtype=torch.bool)
+    ignored, where = call.options.get("ignore_index"), call.options.get("where")
+    if ignored is not None:
+        counted &= labels != ignored
+    if isinstance(where, torch.Tensor) and where.shape == labels.shape:
+        counted &= where != 0
+    if "tokens" in call.loss.arguments or call.options.get("shift"):
+        counted[..., :1] = False  # the first token is not predicted
+    return counted
+
+
+def _refuse_labels(call: Call, labels: Any, count: int) -> None:
+    """Raise on each rank what the first one that has a label out of range found."""
+    bad = (labels < 0) | (labels >= count)
+    places = (bad & _counted(call, labels)).nonzero()
+    offset = call.offset or (0,) * labels.ndim
+    mine = [-1] * (labels.ndim + 2)
+    if len(places):
+        first = places[0].tolist()
+        mine = [0, int(labels[tuple(first)]), *map(sum, zip(first, offset, strict=True))]
+    table = torch.tensor(mine)
+    for ranks in (call.classes, call.rows):
+        if ranks is not None:
+            table = torch.stack(ranks.gather(table)[0])
+    rows = table.reshape(-1, 1 if call.classes is None else call.classes.size, len(mine))[:, 0]
+    rank = int((rows[:, 0] == 0).nonzero()[0])
+    _, value, *position = rows[rank].tolist()
+    of = "" if call.offset or call.rows is None else f" of part {rank} of the rows"
+    raise ValueError(
+        f"{call.loss.labels}: got label {value} at position {tuple(position)}{of}, wanted "
+        f"0 … {count - 1} (classes along the class axis) or "
+        f"ignore_index={call.options.get('ignore_index')}"
+    )
+
+
+# The closed form
+
+
+def _closed(call: Call, ask: Any, *more: Any) -> Any:
+    """Evaluate in closed form: on NumPy's kernels where memory can be shared."""
+    loss, arrays, options, where = call.loss, call.arrays, call.options, call[3:5]
+
+    def on_host(*given: Any) -> Any:
+        with _within(NumPyPart.of(_numpy.BACKEND, *where)), np.errstate(all="ignore"):
+            return loss.evaluate(*given)
+
+    with _within(TorchPart.of(_torch.BACKEND, *where)):
+        if torch.compiler.is_compiling():
+            found = loss.evaluate(ask, _detached(arrays), _detached(options), *more)
+        else:
+            memory = np.empty if ask is None else _torch_memory.empty
+            found = closed_form(loss, ask, arrays, options, *more, memory=memory, run=on_host)
+    return _whole_gradients(call, ask, found) if call.is_linear and ask is not None else found
+
+
+def _within(adapter: Any) -> Any:
+    return _split.within(_split.Split(adapter=adapter))
+
+
+def _detached(x: Any) -> Any:
+    if isinstance(x, dict):
+        return {name: _detached(one) for name, one in x.items()}
+    if isinstance(x, tuple):
+        return tuple(map(_detached, x))
+    return x.detach() if isinstance(x, torch.Tensor) else x
+
+
+def _whole_gradients(call: Call, ask: Any, found: Any) -> Any:
+    """Add up what the ranks found behind a linear layer.
+
+    By the features it is a sum over the classes, by the classifier and the bias one over the rows.
+    """
+    over = {"features": call.classes, "classifier": call.rows, "bias": call.rows}
+
+    def added(name: str, x: Any) -> Any:
+        ranks = over.get(name)
+        return x if ranks is None or x is None else ranks.added(x)
+
+    if ask.method != "value_and_grads":
+        if not isinstance(found, tuple):
+            return added("features", found)
+        return found[0], *(added("features", x) for x in found[1:])
+    value, gradients = found
+    return value, tuple(map(added, ask.arguments[0], gradients))
+
+
+class _Fused(torch.autograd.Function):
+    """A loss whose gradients are computed beside it, and wait for what multiplies them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, call: Call, names: Sequence[str], places: Sequence[Any], *tensors: Array
+    ) -> Any:
+        """Compute the loss and its gradients."""
+        ctx.call, ctx.names, ctx.places = call, names, places
+        ctx.by_rows = call.options["reduction"] == "none"
+        ctx.again = ctx.by_rows and (call.is_linear or "temperature" in names)
+        ctx.lift = 1.0
+        if ctx.again:  # of each cotangent anew: the gradients have no rows
+            found = _closed(call._replace(**_given(call, places, tensors)), None)
+            ctx.save_for_backward(*tensors)
+        else:
+            if any(x.dtype == torch.float16 for x in tensors) and not ctx.by_rows:
+                ctx.lift = LIFT
+            found, gradients = _closed(call, _Grads(names), ctx.lift)
+            ctx.save_for_backward(*gradients)
+        if not isinstance(found, tuple):
+            return found
+        found, stats = found
+        ctx.mark_non_differentiable(*stats)
+        return found, *stats
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Array, *_: Any) -> tuple[Array | None, ...]:
+        """Multiply the gradients."""
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                "split: got create_graph=True for a loss of rows or classes that are split, which "
+                "is differentiated once; wanted hvp or hessian_diagonal"
+            )
+        saved = ctx.saved_tensors
+        if ctx.again:
+            call = ctx.call._replace(**_given(ctx.call, ctx.places, saved))
+            _, gradients = _closed(call, _Grads(ctx.names), cotangent.contiguous())
+            return None, None, None, *gradients
+        if ctx.by_rows:
+            axis = ctx.call.class_axis
+            cotangent = _padded(ctx.call, cotangent)
+            cotangent = cotangent if axis is None else cotangent.unsqueeze(axis)
+        elif ctx.lift != 1:
+            cotangent = cotangent / ctx.lift
+        return None, None, None, *((x * cotangent).to(x.dtype) for x in saved)
+
+
+class _Grads(NamedTuple):
+    """What asks an evaluation for its value and gradients."""
+
+    names: Sequence[str]
+    method: str = "value_and_grads"
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The method's arguments."""
+        return (self.names,)
+
+    def __call__(self, evaluation: Any, cotangent: Any) -> Any:
+        """Call it."""
+        return evaluation.value_and_grads(tuple(self.names), cotangent)
+
+
+def _given(call: Call, places: Sequence[Any], tensors: Sequence[Array]) -> dict[str, Any]:
+    """Return a call's arrays and options with these tensors in their places."""
+    arrays, options = list(call.arrays), dict(call.options)
+    for place, x in zip(places, tensors, strict=True):
+        if isinstance(place, int):
+            arrays[place] = x
+        else:
+            options[place] = x
+    return {"arrays": tuple(arrays), "options": options}
+
+
+def _padded(call: Call, cotangent: Array) -> Array:
+    """Return cotangents of the losses as those of the rows: the last position has no loss."""
+    if tuple(cotangent.shape) == call.rows_shape():
+        return cotangent
+    return torch.nn.functional.pad(cotangent, (0, 1))
+
+
+def _floating(x: Array) -> bool:
+    return bool(x.dtype.is_floating_point)
