@@ -1,6 +1,7 @@
 """What each rank evaluates: losses of distributed tensors, and one written for ranks.
 
-They take all of the arrays on every rank and return all of the result; each rank computes with its part.
+They take all of the arrays on every rank and return all of the result; each rank computes with
+its part.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from xp_xent.conformance._derive import Call, torch_gradient
 from xp_xent.conformance._peer_options import for_pytorch, no_ignored, reduced, soft, takes
 
 Array = Any
-# What PyTorch says of that which it does not offer
-REFUSALS = ("got mixed torch.Tensor and DTensor", "cannot be evenly sharded")
+NO_MEAN = "cannot be evenly sharded"  # PyTorch's words where the ranks' means would not be the mean
 
 
 @cache
@@ -47,12 +47,12 @@ class _Split(torch.autograd.Function):
         return cotangent.full_tensor(), None
 
 
-def gradient(loss: Call, *arrays: Array, **options: Any) -> Array:
+def gradient(loss: Call, /, *arrays: Array, **options: Any) -> Array:
     """Differentiate a loss with PyTorch's autograd."""
     return torch_gradient(loss)(*arrays, **options)
 
 
-def own(name: str, axis: int, *arrays: Array, **options: Any) -> Array:
+def own(name: str, axis: int, /, *arrays: Array, **options: Any) -> Array:
     """Evaluate a function of this library, of logits that are split along that axis.
 
     Where they are yet to be computed, the features are split by rows, or the classifier by classes.
@@ -76,7 +76,13 @@ def by_rows(logits: Array, targets: Array, **options: Any) -> Array:
 
 
 def by_classes(logits: Array, targets: Array, **options: Any) -> Array:
-    """Evaluate it on logits that are split by classes, for use under `loss_parallel`."""
+    """Evaluate it on logits that are split by classes, for use under `loss_parallel`.
+
+    Probabilities and label smoothing it documents as not supported; the former's gradient is wrong.
+    """
+    takes(options, *(name for name in options if name != "label_smoothing"))
+    if soft(logits, targets):
+        raise NotImplementedError("labels only")
     logits, targets, given = for_pytorch(logits, targets, options)
     return _offered(_Split.apply(logits, min(1, logits.ndim - 1)), distribute(targets), given)
 
@@ -86,22 +92,23 @@ def _offered(logits: DTensor, targets: DTensor, given: dict[str, Any]) -> Array:
     try:
         return functional.cross_entropy(logits, targets, **given).full_tensor()
     except RuntimeError as error:
-        if any(said in str(error) for said in REFUSALS):
+        if NO_MEAN in str(error):
             raise NotImplementedError(str(error)) from error
         raise
 
 
-def under_loss_parallel(function: Call, *arrays: Array, **options: Any) -> Array:
+def under_loss_parallel(function: Call, /, *arrays: Array, **options: Any) -> Array:
     """Evaluate a function, and what it differentiates, under `loss_parallel`."""
     with loss_parallel():
         return function(*arrays, **options)
 
 
 def megatron_style(logits: Array, targets: Array, **options: Any) -> Array:
-    """Evaluate the vocabulary-parallel cross-entropy of Megatron-LM's paper, its three all-reduces.
+    """Evaluate a cross-entropy of split classes in the style of Megatron-LM, by three all-reduces.
 
-    Shards are equal, as the paper's are: an odd number of classes has one of −∞ beside it. Nothing is ignored
-    and no label is refused.
+    It is written from the formula: log Σ exp(z − max z) − (z_y − max z), with the gradient p − 1 at
+    the label. Shards are equal: an odd number of classes is padded with −∞. It ignores no label and
+    refuses none.
     """
     no_ignored(targets, options)
     given = takes(options, "axis", "reduction")

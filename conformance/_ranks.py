@@ -1,12 +1,13 @@
-"""Ranks of torch.distributed in processes of their own, on which a function is evaluated together."""
+"""Ranks of torch.distributed, each a process, on which a function is evaluated together."""
 
 from __future__ import annotations
 
 import functools
+import io
 import multiprocessing
-import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from tempfile import TemporaryDirectory
@@ -29,9 +30,9 @@ def on_ranks(function: Callable[..., Array], size: int = 2) -> Callable[..., Arr
     Parameters
     ----------
     function : callable
-        One of a module, or a `functools.partial` of one. Each rank calls it with all of the arrays, in a
-        process with one thread whose default process group is of gloo; it takes its part of them by
-        itself, and returns the whole result, the same on each rank.
+        One of a module, or a `functools.partial` of one. Each rank calls it with all of the arrays,
+        in a process with one thread whose default process group is of gloo; it takes its part of
+        them by itself, and returns the whole result, the same on each rank.
     size : int, default 2
         The number of ranks.
 
@@ -39,8 +40,9 @@ def on_ranks(function: Callable[..., Array], size: int = 2) -> Callable[..., Arr
     -------
     callable
         Takes the same arguments, for a `Subject`. It raises what the first rank raised that did,
-        TimeoutError if ranks wait for ever, and RuntimeError if their answers differ. The ranks are
-        started by the first call and end with this process; after a TimeoutError they are started anew.
+        TimeoutError if ranks wait for ever, and RuntimeError if their answers differ. The first
+        call starts the ranks, which end with this process; after a TimeoutError they are started
+        anew.
 
     Notes
     -----
@@ -72,7 +74,7 @@ class Pool:
         self, function: Callable[..., Array], arrays: Sequence[Array], options: Mapping[str, Any]
     ) -> Array:
         """Return what all ranks answer; raise what one of them raises."""
-        message = pickle.dumps((function, arrays, options))
+        message = _packed((function, arrays, options))
         if not self._processes:
             self._start()
         for pipe in self._pipes:
@@ -136,7 +138,7 @@ class Pool:
 
     def _answer(self, rank: int) -> Any:
         try:
-            return pickle.loads(self._pipes[rank].recv_bytes())
+            return _unpacked(self._pipes[rank].recv_bytes())
         except EOFError as error:
             self._processes[rank].join()
             code = self._processes[rank].exitcode
@@ -146,6 +148,21 @@ class Pool:
 @functools.cache
 def _pool(size: int) -> Pool:
     return Pool(size)
+
+
+def _packed(x: Any) -> bytes:
+    """Pickle what may have tensors of any dtype in it."""
+    import torch
+
+    file = io.BytesIO()
+    torch.save(x, file)
+    return file.getvalue()
+
+
+def _unpacked(message: bytes) -> Any:
+    import torch
+
+    return torch.load(io.BytesIO(message), weights_only=False)
 
 
 def _start_method() -> str:
@@ -177,23 +194,20 @@ def _work(rank: int, size: int, path: str, pipe: Connection) -> None:
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    # Who waits for a rank that is no more must not do so for ever, when the parent is no more either.
+    # Who waits for a rank that is no more must end, though the parent may be no more either.
     store, timeout = distributed.FileStore(path, size), timedelta(seconds=4 * PATIENCE)
     distributed.init_process_group("gloo", None, timeout, size, rank, store)
-    pipe.send_bytes(pickle.dumps("ready"))
-    while True:
-        try:
-            message = pipe.recv_bytes()
-        except EOFError:
-            return
-        pipe.send_bytes(pickle.dumps(_evaluated(message)))
+    pipe.send_bytes(_packed("ready"))
+    with suppress(EOFError, OSError):  # the parent is no more
+        while True:
+            pipe.send_bytes(_packed(_evaluated(pipe.recv_bytes())))
 
 
 def _evaluated(message: bytes) -> Any:
     try:
-        function, arrays, options = pickle.loads(message)
+        function, arrays, options = _unpacked(message)
         with np.errstate(all="ignore"):
             return function(*arrays, **options)
-    except Exception as error:  # of a kind that can be sent
+    except Exception as error:  # noqa: BLE001 (whatever it is, the process that asked judges it)
         kind = next(kind for kind in KINDS if isinstance(error, kind))
         return kind(str(error).partition("\n")[0])
