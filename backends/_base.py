@@ -227,6 +227,10 @@ class Backend(RowSums):
     # ``loss.evaluate(ask, arrays, options, *more)``; `ask` is None for the loss itself.
     evaluate: Callable[..., Any] | None = None
 
+    # How maps are applied to types of arrays that several places have parts of:
+    # ``f(x, axis, options, call)``, where ``call(part, options)`` is the map of a part.
+    _mapped: dict[type, Callable[..., Any]] = {}  # noqa: RUF012
+
     def map_blocks(
         self, function: Callable[..., Any], rows: Array, *operands: Any, **_: Any
     ) -> Any:

@@ -38,6 +38,7 @@ class Ranks:
     def __init__(self, groups: Sequence[Any], lengths: Sequence[int] | None = None) -> None:
         self.groups, self.lengths = tuple(groups), lengths
         self.size, self.rank = 1, 0
+        self.device = distributed.distributed_c10d._get_pg_default_device(self.groups[0])
         for group in self.groups:
             self.size *= distributed.get_world_size(group)
             self.rank = self.rank * distributed.get_world_size(group) + distributed.get_rank(group)
@@ -50,12 +51,10 @@ class Ranks:
 
     def count(self, here: Any) -> Any:
         """Return a length of all parts, of which `here` are in this one; NaN: not known."""
-        if self.lengths is None:
-            return self.size * here if isinstance(here, int) else math.nan
-        whole = sum(self.lengths)
         if isinstance(here, int):
-            return whole
-        return float(whole) if here == self.lengths[self.rank] else math.nan
+            return sum(self._lengths(here))
+        known = self.lengths is not None and here == self.lengths[self.rank]
+        return float(sum(self.lengths or ())) if known else math.nan
 
     def first(self, here: int) -> int:
         """Return how much of that length lies in the parts before this one."""
@@ -63,8 +62,16 @@ class Ranks:
 
     def starts(self, here: int) -> list[int]:
         """Return how much of that length lies in the parts before each."""
-        lengths = [here] * self.size if self.lengths is None else self.lengths
-        return [0, *itertools.accumulate(lengths)][: self.size]
+        return [0, *itertools.accumulate(self._lengths(here))][: self.size]
+
+    def _lengths(self, here: int) -> Sequence[int]:
+        """Return the lengths of all parts: asked for once, but by what is compiled alike."""
+        if self.lengths is None:
+            if torch.compiler.is_compiling():
+                return [here] * self.size
+            table = torch.tensor([here], device=self.device)
+            self.lengths = [int(one) for one in Ranks.gather(self, table)[0]]
+        return self.lengths
 
     def sum(self, *arrays: Array) -> tuple[Array, ...]:
         """Add arrays up over the parts, all of them in one exchange."""

@@ -27,12 +27,20 @@ class Torch(_torch_eager.EagerLosses):
 
         self.torch = torch
         known_types.update(dict.fromkeys(_torch_eager.PLAIN, self))
+        self._mapped = {}
 
     def unsupported_reason(self, array: Array) -> str | None:
         if not isinstance(array, self.torch.Tensor):
             return f"got {type(array).__name__}, wanted a torch.Tensor"
         if reason := _REFUSED.get(type(array).__name__):
             return reason
+        if _torch_eager.are_parts((array,)) and type(array) not in (
+            *_torch_eager.PLAIN,
+            *self._mapped,
+        ):
+            from xp_xent.backends import _torch_maps
+
+            self._mapped[type(array)] = _torch_maps.of_dtensor
         if array.is_nested:
             return (
                 "got a nested tensor, wanted a dense one; use values() of a jagged one, or "
@@ -41,6 +49,14 @@ class Torch(_torch_eager.EagerLosses):
         if array.layout != self.torch.strided:
             return f"got a tensor of layout {array.layout}, wanted a dense one; use to_dense()"
         return None
+
+    def _of_part(self, split: Any) -> Any:
+        # Imported here: they import PyTorch's distributed tensors.
+        from xp_xent.backends import _torch_maps, _torch_parts
+
+        part = _torch_parts.part_of(split)
+        part._mapped = dict.fromkeys(_torch_eager.PLAIN, _torch_maps.of_plain)
+        return part
 
     def _not_writable(self, out: Array, others: tuple[Array, ...]) -> str | None:
         if not _torch_eager.is_eager(out, *others):

@@ -26,9 +26,8 @@ def evaluate(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: A
     split = _split.current.get()
     if first is None:
         assert split is not None
-        call = _torch_parts.Call(loss, arrays, options, ranks(split.classes), ranks(split.rows))
-        if split.num_classes is not None:
-            raise TypeError("num_classes: got tensors of PyTorch, whose parts may be of any length")
+        part = _torch_parts.part_of(split)
+        call = _torch_parts.Call(loss, arrays, options, part.classes, part.rows)
         return _torch_parts.evaluate(call, ask, *more)
     if split is not None:
         raise TypeError("split: got a DTensor, whose placements tell how it is split")
@@ -36,14 +35,6 @@ def evaluate(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: A
     if layout.splits_text:
         return layout.of_split_text(ask, *more)
     return layout.evaluate(ask, *more)
-
-
-def ranks(given: Any) -> Ranks | None:
-    """Return process groups, or the dimensions of a device mesh, as a fabric."""
-    if given is None or isinstance(given, Ranks):
-        return given
-    of_mesh = getattr(given, "get_all_groups", None)
-    return Ranks(of_mesh() if of_mesh is not None else (given,))
 
 
 class Layout:
@@ -110,14 +101,8 @@ class Layout:
 
     def _row_shapes(self) -> list[tuple[int, ...]]:
         """Return the shapes of all parts of the rows, in the order of their ranks."""
-        found = []
-        for place in itertools.product(*(range(self.mesh.size(dim)) for dim in self.row_dims)):
-            shape = {at: self.shape[at] for at in self._row_axes()}
-            for dim, at in zip(self.row_dims, place, strict=True):
-                axis = self.split[dim]
-                shape[axis] = _chunks(shape[axis], [self.mesh.size(dim)])[at]
-            found.append(tuple(shape.values()))
-        return found
+        shape = {at: self.shape[at] for at in self._row_axes()}
+        return part_shapes(shape, {dim: self.split[dim] for dim in self.row_dims}, self.mesh)
 
     def _offset(self, axis: int) -> int:
         """Return where along an axis this rank's part starts."""
@@ -296,6 +281,33 @@ def _without_last(x: DTensor) -> DTensor:
     """Return one number a position without the last, everywhere."""
     everywhere = [Replicate()] * x.device_mesh.ndim
     return x.redistribute(placements=everywhere)[..., :-1]
+
+
+def settled(x: Any, mesh: Any = None, axes: dict[int, int] | None = None) -> DTensor:
+    """Return a tensor as a DTensor whose axes these dimensions of the mesh split.
+
+    None: as it is, but that no part is a summand.
+    """
+    if not isinstance(x, DTensor):
+        x = DTensor.from_local(x, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    if axes is None:
+        axes = {dim: at.dim for dim, at in enumerate(x.placements) if isinstance(at, Shard)}
+    wanted = [
+        Shard(axes[dim] % x.ndim) if dim in axes else Replicate()
+        for dim in range(x.device_mesh.ndim)
+    ]
+    return x if tuple(x.placements) == tuple(wanted) else x.redistribute(placements=wanted)
+
+
+def part_shapes(shape: dict[int, int], split: dict[int, int], mesh: Any) -> list[tuple[int, ...]]:
+    """Return the lengths of axes in all parts, in the order of their ranks."""
+    found = []
+    for place in itertools.product(*(range(mesh.size(dim)) for dim in split)):
+        here = dict(shape)
+        for (dim, axis), at in zip(split.items(), place, strict=True):
+            here[axis] = _chunks(here[axis], [mesh.size(dim)])[at]
+        found.append(tuple(here.values()))
+    return found
 
 
 def _chunks(length: int, sizes: Sequence[int]) -> list[int]:

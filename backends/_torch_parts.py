@@ -96,6 +96,21 @@ def evaluate(call: Call, ask: Any, *more: Any) -> Any:
     return call.loss.with_stats(*found) if call.options.get("return_stats") else found
 
 
+def part_of(split: _split.Split) -> TorchPart:
+    """Return the adapter for plain tensors within `split`."""
+    if split.num_classes is not None:
+        raise TypeError("num_classes: got tensors of PyTorch, whose parts may be of any length")
+    return TorchPart.of(_torch.BACKEND, ranks(split.classes), ranks(split.rows))
+
+
+def ranks(given: Any) -> Ranks | None:
+    """Return a process group, or the dimensions of a device mesh, as a fabric."""
+    if given is None:
+        return None
+    of_mesh = getattr(given, "get_all_groups", None)
+    return Ranks(of_mesh() if of_mesh is not None else (given,))
+
+
 # What the ranks agree on first
 
 

@@ -19,6 +19,8 @@ Results = tuple[Array, ...]
 def map_elements(x: Array, function: Callable[[Backend, Array], Array]) -> Array:
     """Apply a function of elements in the dtype of a loss, and round the result once."""
     backend: Backend = backend_of(x=x)
+    if (apply := backend._mapped.get(type(x))) is not None:
+        return apply(x, (), {}, lambda x, _: map_elements(x, function))
     check.floating("x", x)
     shape, dtype = tuple(x.shape), loss_dtype(backend.xp, x)
     plan = ElementPlan(backend, len(shape), (*shape, 1), dtype, ("x",))
@@ -45,6 +47,13 @@ def map_rows(
     they have the rows' shape.
     """
     backend: Backend = backend_of(x=x)
+    if (apply := backend._mapped.get(type(x))) is not None:
+
+        def call(x: Array, options: Any) -> Results:
+            return map_rows(function, x, axis, keepdims=keepdims, **options)
+
+        found: Results = apply(x, axis, options, call)
+        return found
     check.floating("x", x)
     dtype, temperature = loss_dtype(backend.xp, x), 1.0
     operands: tuple[Array | None, ...] = (None, None)
