@@ -31,7 +31,7 @@ def _subject(name: str, values: Calls, gradients: Calls, *packages: str) -> Subj
 
 
 def own_on_ranks(names: Iterable[str]) -> Iterator[Subject]:
-    """Give losses of this library, of logits that are split by their last axis or their first."""
+    """Give this library, on logits that are split along their last axis or their first."""
     ranks = _losses()
     for axis in (-1, 0):
         values = {name: partial(ranks.own, name, axis) for name in names}
