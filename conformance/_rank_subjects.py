@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -10,32 +10,41 @@ from xp_xent.conformance._ranks import on_ranks
 from xp_xent.conformance._subject import Subject
 
 Call = Callable[..., Any]
-Calls = dict[str, Call]
+Calls = Mapping[str, Call]
 RANKS: Final = 2
 
 
-def _losses() -> Any:
-    """Import what ranks evaluate."""
-    import torch
+def _require_gloo() -> None:
+    from torch import distributed
 
-    if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
+    if not (distributed.is_available() and distributed.is_gloo_available()):
         raise ImportError("needs PyTorch with gloo")
+
+
+def _evaluated(loss: str, /, *given: Any, **options: Any) -> Any:
+    """Evaluate one of the losses that are imported on ranks alone."""
     from xp_xent.conformance import _rank_losses
 
-    return _rank_losses
+    return getattr(_rank_losses, loss)(*given, **options)
+
+
+def _of(loss: str, *given: Any) -> Call:
+    return partial(_evaluated, loss, *given)
 
 
 def _subject(name: str, values: Calls, gradients: Calls, *packages: str) -> Subject:
-    on = ({k: on_ranks(call, RANKS) for k, call in calls.items()} for calls in (values, gradients))
-    return Subject(name, "torch", *on, packages=(*packages, "torch"))
+    functions, slopes = (
+        {key: on_ranks(call, RANKS) for key, call in calls.items()} for calls in (values, gradients)
+    )
+    return Subject(name, "torch", functions, slopes, packages=(*packages, "torch"))
 
 
 def own_on_ranks(names: Iterable[str]) -> Iterator[Subject]:
     """Give this library, on logits that are split along their last axis or their first."""
-    ranks = _losses()
+    _require_gloo()
     for axis in (-1, 0):
-        values = {name: partial(ranks.own, name, axis) for name in names}
-        gradients = {name: partial(ranks.gradient, loss) for name, loss in values.items()}
+        values = {name: _of("own", name, axis) for name in names}
+        gradients = {name: _of("gradient", loss) for name, loss in values.items()}
         name = f"xp_xent on DTensor, Shard({axis}), {RANKS} ranks"
         yield _subject(name, values, gradients, "xp_xent")
 
@@ -44,11 +53,11 @@ def own_on_ranks(names: Iterable[str]) -> Iterator[Subject]:
 
 
 def _peer(name: str, loss: str, within: str | None = None) -> Subject:
-    ranks = _losses()
-    value: Call = getattr(ranks, loss)
-    gradient: Call = partial(ranks.gradient, value)
+    _require_gloo()
+    value = _of(loss)
+    gradient = _of("gradient", value)
     if within is not None:
-        value, gradient = (partial(getattr(ranks, within), x) for x in (value, gradient))
+        value, gradient = _of(within, value), _of(within, gradient)
     return _subject(name, {"cross_entropy": value}, {"cross_entropy": gradient})
 
 
