@@ -98,7 +98,10 @@ def _offered(logits: DTensor, targets: DTensor, given: dict[str, Any]) -> Array:
 
 
 def under_loss_parallel(function: Call, /, *arrays: Array, **options: Any) -> Array:
-    """Evaluate a function, and what it differentiates, under `loss_parallel`."""
+    """Evaluate a function, and what it differentiates, under `loss_parallel`.
+
+    After an error in it, PyTorch 2.13 stays in that mode.
+    """
     with loss_parallel():
         return function(*arrays, **options)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from xp_xent.conformance._ranks import on_ranks
+from xp_xent.conformance._ranks import Pool
 from xp_xent.conformance._subject import Subject
 
 Call = Callable[..., Any]
@@ -33,8 +33,9 @@ def _of(loss: str, *given: Any) -> Call:
 
 
 def _subject(name: str, values: Calls, gradients: Calls, *packages: str) -> Subject:
+    pool = Pool(RANKS)
     functions, slopes = (
-        {key: on_ranks(call, RANKS) for key, call in calls.items()} for calls in (values, gradients)
+        {key: pool.on(call) for key, call in calls.items()} for calls in (values, gradients)
     )
     return Subject(name, "torch", functions, slopes, packages=(*packages, "torch"))
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -56,21 +56,30 @@ def on_ranks(function: Callable[..., Array], size: int = 2) -> Callable[..., Arr
     >>> from xp_xent.conformance import Subject, on_ranks
     >>> mine = Subject("mine, 2 ranks", "torch", {"cross_entropy": on_ranks(cross_entropy)})
     """
-
-    @functools.wraps(function)
-    def evaluate(*arrays: Array, **options: Any) -> Array:
-        return _pool(size).evaluate(function, arrays, options)
-
-    return evaluate
+    return _pool(size).on(function)
 
 
 class Pool:
-    """Processes, one a rank, and pipes to them."""
+    """Processes, one a rank, and pipes to them; those of one pool at a time.
+
+    Each subject has its own: what one leaves behind in a process is not to meet another.
+    """
+
+    _started: ClassVar[Pool | None] = None
 
     def __init__(self, size: int, patience: float = PATIENCE, grace: float = GRACE) -> None:
         self.size, self.patience, self.grace = size, patience, grace
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
+
+    def on(self, function: Callable[..., Array]) -> Callable[..., Array]:
+        """Return a function that evaluates another one on the ranks."""
+
+        @functools.wraps(function)
+        def evaluate(*arrays: Array, **options: Any) -> Array:
+            return self.evaluate(function, arrays, options)
+
+        return evaluate
 
     def evaluate(
         self, function: Callable[..., Array], arrays: Sequence[Array], options: Mapping[str, Any]
@@ -104,6 +113,9 @@ class Pool:
         self._processes, self._pipes = [], []
 
     def _start(self) -> None:
+        if Pool._started is not None:
+            Pool._started.close()
+        Pool._started = self
         # A process that is forked where PyTorch is imported already starts in no time.
         context: Any = multiprocessing.get_context(_start_method())
         if context.get_start_method() == "forkserver":
