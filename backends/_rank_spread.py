@@ -30,7 +30,7 @@ def sums(part: Any, rows: Any, dtype: Any) -> SpreadSums | None:
         found = none - xp.inf, part.cast(none, index.dtype), none, none, none, none
     else:
         # Of each class the others' masses, of which nothing is taken away again.
-        others = _others(xp, xp.reshape(given, (-1,)))
+        others = xp.reshape(_others(xp, xp.reshape(given, (-1,))), given.shape)
         step = _sums(local, dtype)
         found = local.map_blocks(step, z, index, here, mass, given, others)
     tops, places, rests, at_top, elsewhere, crosses = part.classes.gather(*found)

@@ -38,7 +38,6 @@ class Ranks:
     def __init__(self, groups: Sequence[Any], lengths: Sequence[int] | None = None) -> None:
         self.groups, self.lengths = tuple(groups), lengths
         self.size, self.rank = 1, 0
-        self.device = distributed.distributed_c10d._get_pg_default_device(self.groups[0])
         for group in self.groups:
             self.size *= distributed.get_world_size(group)
             self.rank = self.rank * distributed.get_world_size(group) + distributed.get_rank(group)
@@ -69,7 +68,9 @@ class Ranks:
         if self.lengths is None:
             if torch.compiler.is_compiling():
                 return [here] * self.size
-            table = torch.tensor([here], device=self.device)
+            on_host = "cpu" in str(distributed.get_backend_config(self.groups[0]))
+            device = "cpu" if on_host else torch.accelerator.current_accelerator()
+            table = torch.tensor([here], device=device)
             self.lengths = [int(one) for one in Ranks.gather(self, table)[0]]
         return self.lengths
 
@@ -109,8 +110,8 @@ class Ranks:
         start = 0
         for at, own in zip(order, flat, strict=True):
             x, stop = arrays[at], start + own.shape[0]
-            parts = gathered[:, start:stop].contiguous().view(x.dtype)
-            found[at] = [part.reshape(x.shape) for part in parts]
+            parts = gathered[:, start:stop].reshape(-1).view(x.dtype).reshape(self.size, *x.shape)
+            found[at] = list(parts)
             start = stop
         return [found[at] for at in range(len(arrays))]
 

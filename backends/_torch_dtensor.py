@@ -146,16 +146,21 @@ class Layout:
     def _aligned(self, shape: Sequence[int]) -> dict[int, int]:
         """Return which axes of an array are split that broadcasts to the logits, or has no classes.
 
-        Lengths of 1 are the same everywhere.
+        A length of 1 beside a longer one is the same everywhere.
         """
         if tuple(shape) == self._rows_shape() and self.axis is not None:
             return self._like_rows()
         shift, found = len(self.shape) - len(shape), {}
         of = {**self.split, **dict.fromkeys(self.class_dims, len(self.shape) - 1)}
         for dim, at in (of if self.is_linear else self.split).items():
-            if at - shift >= 0 and shape[at - shift] != 1:
+            if at - shift >= 0 and shape[at - shift] == self._length(at):
                 found[dim] = at - shift
         return found
+
+    def _length(self, axis: int) -> int:
+        """Return the length of an axis of the logits."""
+        classes = self.is_linear and axis == len(self.shape) - 1
+        return int(self.arrays[1].shape[0] if classes else self.shape[axis])
 
     def _rows_shape(self) -> tuple[int, ...]:
         return tuple([self.shape[at] for at in self._row_axes()])

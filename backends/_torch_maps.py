@@ -44,7 +44,7 @@ def of_dtensor(x: DTensor, axes: Any, options: dict[str, Any], call: Call) -> An
             return option
         shift = x.ndim - option.ndim
         axes = {dim: at - shift for dim, at in split.items() if at >= shift}
-        axes = {dim: at for dim, at in axes.items() if option.shape[at] != 1}
+        axes = {dim: at for dim, at in axes.items() if option.shape[at] == x.shape[at + shift]}
         return settled(option, mesh, axes).to_local()
 
     def whole(found: Array) -> Any:

@@ -106,6 +106,22 @@ def test_language_model_beats_counting() -> None:
     assert neural < bigram < unigram < 256
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo's ranks meet in other ways there")
+def test_a_vocabulary_over_two_ranks_trains_as_one_machine() -> None:
+    pytest.importorskip("torch.distributed.tensor")
+    script, launch = EXAMPLES / "vocabulary_parallel_torch.py", ("--nproc-per-node", "2")
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "torch.distributed.run", "--standalone", *launch,
+         script, "--steps", "10"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        encoding="utf-8", capture_output=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    split, alone = table(finished).values()
+    for column in ("loss", "held out"):
+        assert float(split[column]) == pytest.approx(float(alone[column]), rel=1e-5)
+
+
 def test_newton_cg_finds_the_optimum_of_l_bfgs() -> None:
     rows = outcome("newton_cg.py")
     newton, other = rows["Newton-CG"], rows["L-BFGS-B"]

@@ -1,6 +1,7 @@
 """Refusals: each names the argument, what it got, what was wanted, and the likely mistake."""
 
 import math
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -99,9 +100,16 @@ def labels(name: str, array: Array) -> None:
 
 
 def axis(
-    value: Any, shape: tuple[int, ...], name: str = "logits", of: tuple[str, str] = CLASSES
+    value: Any,
+    shape: tuple[int, ...],
+    name: str = "logits",
+    of: tuple[str, str] = CLASSES,
+    count: Callable[[int], Any] = int,
 ) -> int:
-    """Return an axis counted from 0; it must exist and not be empty. `of`: what is along it."""
+    """Return an axis counted from 0; it must exist and not be empty. `of`: what is along it.
+
+    Of an array that is a part, `count` gives the length of the whole.
+    """
     one, many = of
     value = integer("axis", value, "one integer")
     if len(shape) == 0:
@@ -110,7 +118,7 @@ def axis(
         )
     found = _counted_from_0(value, shape, name)
     known_number(name, shape, found, many)
-    if known(shape[found], 0):
+    if known(shape[found], 0) and known(count(0), 0):
         raise ValueError(
             f"{name}: got no {many} (shape {shape}, axis={value}), wanted at least one"
         )

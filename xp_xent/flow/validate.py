@@ -55,7 +55,7 @@ def row_plan(
     backend = common_backend(**arrays, **arrays_of(options))
     check.floating(first, like)
     shape = tuple(like.shape) if classes is None else (*like.shape[:-1], classes)
-    axis = check.axis(options.get("axis", -1), shape)
+    axis = check.axis(options.get("axis", -1), shape, count=backend._class_count)
     backend = backend.with_class_axis(axis - len(shape))
     index_dtype = backend.indices(like, -1).dtype if len(like.shape) else None
     plan = plan_type(backend, axis, shape, loss_dtype(backend.xp, like), names, index_dtype)
