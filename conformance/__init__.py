@@ -2,6 +2,7 @@
 
 from xp_xent.conformance._checks import Check
 from xp_xent.conformance._load import Expected, Host, Vector, load, names
+from xp_xent.conformance._ranks import on_ranks
 from xp_xent.conformance._result import Report, Result
 from xp_xent.conformance._run import every as cases
 from xp_xent.conformance._run import run
@@ -18,5 +19,6 @@ __all__ = [
     "cases",
     "load",
     "names",
+    "on_ranks",
     "run",
 ]

@@ -112,6 +112,8 @@ def judge_vector(subject: Subject, vector: Vector) -> Result:
         answers |= {} if got is None else {what: got}
         errors += [] if error is None else [error]
         failures += [] if failure is None else [failure]
+        if failure is not None and isinstance(failure.__cause__, TimeoutError):
+            break  # it would not answer the next question either
     ulps = max(errors, default=None)
     if failures:
         reason = "; ".join(failure.reason for failure in failures)

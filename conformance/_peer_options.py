@@ -75,3 +75,30 @@ def along(function: Callable[..., Array], name: str) -> Callable[..., Array]:
 
 
 # PyTorch, and what is built on it
+
+
+def require_int64(targets: Array) -> None:
+    """Refuse labels that are not of the one dtype that PyTorch takes."""
+    if not targets.is_floating_point() and str(targets.dtype) != "torch.int64":
+        raise NotImplementedError(f"no labels of {targets.dtype}")
+
+
+def as_logits(options: dict[str, Any], logits: Array) -> dict[str, Any]:
+    """Give weights the logits' dtype, which it insists on."""
+    return {k: x.to(logits.dtype) if hasattr(x, "dtype") else x for k, x in options.items()}
+
+
+def for_pytorch(
+    logits: Array, targets: Array, options: dict[str, Any]
+) -> tuple[Array, Array, dict[str, Any]]:
+    """Return what F.cross_entropy takes: the classes as the second axis, and its own options."""
+    axis = options.pop("axis", -1)
+    given = takes(options, "weight", "ignore_index", "label_smoothing", "reduction")
+    require_int64(targets)
+    index = given["ignore_index"]
+    if index is None or (index != -100 and soft(logits, targets)):
+        raise NotImplementedError("no such ignore_index")
+    if logits.ndim > 1:
+        targets = targets.movedim(axis, 1) if soft(logits, targets) else targets
+        logits = logits.movedim(axis, 1)
+    return logits, targets, as_logits(given, logits)

@@ -19,25 +19,19 @@ from xp_xent.conformance._onnx import operator
 from xp_xent.conformance._peer_options import (
     BINARY,
     along,
+    as_logits,
     elements,
+    for_pytorch,
     no_ignored,
+    require_int64,
     soft,
     softmax_rows,
     takes,
 )
+from xp_xent.conformance._rank_subjects import RANK_PEERS
 from xp_xent.conformance._subject import Subject
 
 Array = Any
-
-
-def _require_int64(targets: Array) -> None:
-    if not targets.is_floating_point() and str(targets.dtype) != "torch.int64":
-        raise NotImplementedError(f"no labels of {targets.dtype}")
-
-
-def _as_logits(options: dict[str, Any], logits: Array) -> dict[str, Any]:
-    """Give weights the logits' dtype, which it insists on."""
-    return {k: x.to(logits.dtype) if hasattr(x, "dtype") else x for k, x in options.items()}
 
 
 def pytorch() -> Subject:
@@ -46,21 +40,12 @@ def pytorch() -> Subject:
     from torch.nn import functional
 
     def cross_entropy(logits: Array, targets: Array, **options: Any) -> Array:
-        axis = options.pop("axis", -1)
-        offered = ("weight", "ignore_index", "label_smoothing", "reduction")
-        given = takes(options, *offered)
-        _require_int64(targets)
-        index = given["ignore_index"]
-        if index is None or (index != -100 and soft(logits, targets)):
-            raise NotImplementedError("no such ignore_index")
-        if logits.ndim > 1:
-            targets = targets.movedim(axis, 1) if soft(logits, targets) else targets
-            logits = logits.movedim(axis, 1)
-        return functional.cross_entropy(logits, targets, **_as_logits(given, logits))
+        logits, targets, given = for_pytorch(logits, targets, options)
+        return functional.cross_entropy(logits, targets, **given)
 
     def binary(logits: Array, targets: Array, **options: Any) -> Array:
         given = takes(options, "weight", "pos_weight", "reduction")
-        targets, given = targets.to(logits.dtype), _as_logits(given, logits)
+        targets, given = targets.to(logits.dtype), as_logits(given, logits)
         return functional.binary_cross_entropy_with_logits(logits, targets, **given)
 
     functions = {
@@ -86,7 +71,7 @@ def transformers() -> Subject:
             raise NotImplementedError("the mean only")
         if soft(logits, targets):
             raise NotImplementedError("labels only")
-        _require_int64(targets)
+        require_int64(targets)
         return ForCausalLMLoss(
             logits, None, logits.shape[-1], num_items_in_batch=given["normalizer"],
             ignore_index=given["ignore_index"], shift_labels=targets,
@@ -112,7 +97,7 @@ def liger() -> Subject:
         given = takes(options, *offered)
         if soft(logits, targets):
             raise NotImplementedError("labels only")
-        _require_int64(targets)
+        require_int64(targets)
         weight, scale = given.pop("weight"), given.pop("z_loss")
         rows = logits.cuda().reshape(-1, logits.shape[-1])
         weight = None if weight is None else weight.cuda()
@@ -268,4 +253,5 @@ PEERS: Final[dict[str, Callable[[], Subject]]] = {
     "Transformers ForCausalLMLoss": transformers,
     "Liger": liger,
     "ONNX SoftmaxCrossEntropyLoss in onnxruntime": operator,
+    **RANK_PEERS,
 }

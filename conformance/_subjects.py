@@ -21,6 +21,7 @@ from xp_xent.conformance._derive import (
 )
 from xp_xent.conformance._onnx import written_down
 from xp_xent.conformance._peers import PEERS
+from xp_xent.conformance._rank_subjects import own_on_ranks
 from xp_xent.conformance._subject import Subject
 
 Call = Callable[..., Any]
@@ -91,6 +92,8 @@ def own_subjects() -> Iterator[Subject]:
         yield _own("mlx, grad", "mlx", EVERY, {k: mlx_gradient(loss) for k, loss in EVERY.items()})
     with suppress(ImportError):
         yield written_down(EVERY, closed)
+    with suppress(ImportError):
+        yield from own_on_ranks(EVERY)
 
 
 @cache

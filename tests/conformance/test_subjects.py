@@ -33,9 +33,9 @@ def few() -> list[Any]:
 
 
 def asked(subject: Subject, tier: int) -> list[Any]:
-    """Of compilers the first tier asks every third, of ONNX's models every sixth; the second all.
+    """Of compilers and ranks the first tier asks every third, of ONNX's models every sixth.
 
-    Inductor is asked every sixth there.
+    The second asks all, and of Inductor every sixth.
     """
     # First the one that compilers may round differently.
     every = few()[::-1]
@@ -43,7 +43,8 @@ def asked(subject: Subject, tier: int) -> list[Any]:
         return every[::6]
     if "ONNX" in subject.name:
         return every[:: 6 if tier == 1 else 1]
-    return every[::3] if tier == 1 and (subject.traced or subject.backend == "jax") else every
+    slow = subject.traced or subject.backend == "jax" or "ranks" in subject.name
+    return every[::3] if tier == 1 and slow else every
 
 
 def ways() -> Iterator[Any]:
