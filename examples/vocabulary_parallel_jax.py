@@ -50,7 +50,7 @@ def loss(parameters: tuple[Array, ...], tokens: Array) -> Array:
     layer, classifier, bias = parameters
     places = jnp.pad(tokens[:, :-1], ((0, 0), (CONTEXT - 1, 0)), constant_values=-1)
     length = tokens.shape[1] - 1
-    hidden = jnp.zeros((tokens.shape[0], length, HIDDEN))
+    hidden = jnp.zeros((tokens.shape[0], length, HIDDEN), dtype=layer.dtype)
     for back in range(CONTEXT):
         seen = jax.lax.slice_in_dim(places, CONTEXT - 1 - back, CONTEXT - 1 - back + length, axis=1)
         rows = layer[back * BYTES : (back + 1) * BYTES]

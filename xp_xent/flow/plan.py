@@ -108,8 +108,7 @@ class RowPlan:
 
     def is_class(self, like: Array) -> Array | None:
         """Return which columns are classes and not padding, (1, …, K); None: all."""
-        backend = self.backend
-        if not backend._is_padded:
+        if not (backend := self.backend)._is_padded:
             return None
         row = backend.full(self.one_row(), True, backend.xp.bool, like=like)
         return backend.indices(row) < backend.num_classes
