@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xp_xent.backends import _numpy, _rank_spread, _torch
-from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._base import Array
 from xp_xent.backends._part import Part
 from xp_xent.backends._ranks import HostRanks, Ranks
 from xp_xent.backends._row_sums import ExpSums, RowSums
@@ -27,6 +27,7 @@ class RankPart(Part):
     local: Any
     classes: Any
     rows: Any
+    _totals: dict[int, tuple[Array, Array]]  # by identity, with what was summed up
 
     @classmethod
     def of(cls, local: Any, classes: Ranks | None, rows: Ranks | None) -> Any:
@@ -36,8 +37,8 @@ class RankPart(Part):
         new.local, new.classes, new.rows, new._totals = local, classes, rows, {}
         return new
 
-    def _at_axis(self, axis: int) -> Backend:
-        new = super()._at_axis(axis)
+    def _at_axis(self, axis: int) -> Any:
+        new: Any = super()._at_axis(axis)
         if new is not self:
             new.local = self.local._at_axis(axis)
         return new
