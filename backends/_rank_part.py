@@ -27,7 +27,7 @@ class RankPart(Part):
     local: Any
     classes: Any
     rows: Any
-    _totals: dict[int, tuple[Array, Array]]  # by the identity of what was summed up
+    _totals: dict[int, tuple[Array, Array]]  # by identity, with what was summed up
 
     @classmethod
     def of(cls, local: Any, classes: Ranks | None, rows: Ranks | None) -> Any:

@@ -4,7 +4,6 @@ How the logits are placed tells how classes and rows are split; all else is brou
 plain tensor beside DTensors is taken to be the same on each rank.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
-from xp_xent.backends import _split, _torch_parts
+from xp_xent.backends import _split, _torch_call, _torch_parts
 from xp_xent.backends._base import Array
 from xp_xent.backends._ranks import Ranks
+from xp_xent.backends._torch_placed import chunks, part_shapes, refuse_strided
 
 # Options of one number a class, which each rank needs whole.
 BY_CLASS = ("weight", "alpha", "pos_weight")
@@ -27,7 +27,7 @@ def evaluate(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: A
     if first is None:
         assert split is not None
         part = _torch_parts.part_of(split)
-        call = _torch_parts.Call(loss, arrays, options, part.classes, part.rows)
+        call = _torch_call.Call(loss, arrays, options, part.classes, part.rows)
         return _torch_parts.evaluate(call, ask, *more)
     if split is not None:
         raise TypeError("split: got a DTensor, whose placements tell how it is split")
@@ -43,7 +43,7 @@ class Layout:
     def __init__(self, loss: Any, arrays: Any, options: dict[str, Any], mesh: Any) -> None:
         self.loss, self.mesh, self.options = loss, mesh, dict(options)
         self.given = self.arrays = tuple([self._distributed(x) for x in arrays])
-        call = _torch_parts.Call(loss, self.arrays, options, None, None)
+        call = _torch_call.Call(loss, self.arrays, options, None, None)
         lead, self.is_linear = self.arrays[0], call.is_linear
         ndim, axis = lead.ndim, call.class_axis
         if axis is not None and not -ndim <= axis < ndim:
@@ -53,7 +53,7 @@ class Layout:
         self.split = {}
         for dim, placement in enumerate(lead.placements):
             if isinstance(placement, Shard):
-                _refuse_strided(placement)
+                refuse_strided(placement)
                 self.split[dim] = placement.dim % ndim
         self.class_dims = [dim for dim, at in self.split.items() if at == self.axis]
         if self.is_linear:
@@ -80,13 +80,13 @@ class Layout:
         more = tuple([self._local_more(ask, x) for x in more])
         classes = rows = None
         if self.class_dims:
-            count = self.arrays[1].shape[0] if self.is_linear else self.shape[self.axis]
+            count = self._length(len(self.shape) - 1 if self.axis is None else self.axis)
             sizes = [self.mesh.size(dim) for dim in self.class_dims]
-            classes = self._ranks(self.class_dims, _chunks(count, sizes))
+            classes = self._ranks(self.class_dims, chunks(count, sizes))
         if self.row_dims:
             rows = self._ranks(self.row_dims, [math.prod(shape) for shape in self._row_shapes()])
         offset = tuple([self._offset(at) for at in self._row_axes()])
-        call = _torch_parts.Call(self.loss, tuple(arrays), options, classes, rows, offset)
+        call = _torch_call.Call(self.loss, tuple(arrays), options, classes, rows, offset)
         found = _torch_parts.evaluate(call, ask, *more)
         return self._wrapped(ask, found)
 
@@ -109,7 +109,7 @@ class Layout:
         size, start = self.shape[axis], 0
         for dim in self.row_dims:
             if self.split[dim] == axis:
-                parts, at = _chunks(size, [self.mesh.size(dim)]), self.mesh.get_local_rank(dim)
+                parts, at = chunks(size, [self.mesh.size(dim)]), self.mesh.get_local_rank(dim)
                 start, size = start + sum(parts[:at]), parts[at]
         return start
 
@@ -286,47 +286,3 @@ def _without_last(x: DTensor) -> DTensor:
     """Return one number a position without the last, everywhere."""
     everywhere = [Replicate()] * x.device_mesh.ndim
     return x.redistribute(placements=everywhere)[..., :-1]
-
-
-def settled(x: Any, mesh: Any = None, axes: dict[int, int] | None = None) -> DTensor:
-    """Return a tensor as a DTensor whose axes these dimensions of the mesh split.
-
-    None: as it is, but that no part is a summand.
-    """
-    if not isinstance(x, DTensor):
-        x = DTensor.from_local(x, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    if axes is None:
-        axes = {dim: at.dim for dim, at in enumerate(x.placements) if isinstance(at, Shard)}
-    wanted = [
-        Shard(axes[dim] % x.ndim) if dim in axes else Replicate()
-        for dim in range(x.device_mesh.ndim)
-    ]
-    return x if tuple(x.placements) == tuple(wanted) else x.redistribute(placements=wanted)
-
-
-def part_shapes(shape: dict[int, int], split: dict[int, int], mesh: Any) -> list[tuple[int, ...]]:
-    """Return the lengths of axes in all parts, in the order of their ranks."""
-    found = []
-    for place in itertools.product(*(range(mesh.size(dim)) for dim in split)):
-        here = dict(shape)
-        for (dim, axis), at in zip(split.items(), place, strict=True):
-            here[axis] = _chunks(here[axis], [mesh.size(dim)])[at]
-        found.append(tuple(here.values()))
-    return found
-
-
-def _chunks(length: int, sizes: Sequence[int]) -> list[int]:
-    """Return how long the parts are when ranks of these numbers divide a length one by one."""
-    parts = [length]
-    for size in sizes:
-        divided = []
-        for part in parts:
-            step = -(-part // size)
-            divided += [max(0, min(step, part - at * step)) for at in range(size)]
-        parts = divided
-    return parts
-
-
-def _refuse_strided(placement: Any) -> None:
-    if type(placement) is not Shard:
-        raise TypeError(f"logits: got placement {placement}, wanted Shard, Replicate or Partial")

@@ -15,7 +15,7 @@ from xp_xent.backends import _split, _torch
 from xp_xent.backends._base import Array
 from xp_xent.backends._rank_part import TorchPart
 from xp_xent.backends._ranks import Ranks
-from xp_xent.backends._torch_dtensor import part_shapes, settled
+from xp_xent.backends._torch_placed import part_shapes, settled
 
 Call = Callable[[Any, dict[str, Any]], Any]
 

@@ -5,8 +5,6 @@ backward pass exchanges nothing. Before that, ranks that can look at their value
 called, and refuse together what one of them refuses.
 """
 
-import math
-import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,53 +15,11 @@ from xp_xent.backends import _numpy, _split, _torch, _torch_memory
 from xp_xent.backends._base import Array
 from xp_xent.backends._rank_part import NumPyPart, TorchPart
 from xp_xent.backends._ranks import Ranks
+from xp_xent.backends._torch_call import Call, agreed
 from xp_xent.backends._torch_eager import closed_form
 
 # Carries float16's gradients of a mean over many rows, which would underflow, to the backward pass.
 LIFT = 2.0**14
-
-
-class Call(NamedTuple):
-    """One call of a loss on a rank's own tensors."""
-
-    loss: Any
-    arrays: tuple[Any, ...]
-    options: dict[str, Any]
-    classes: Ranks | None
-    rows: Ranks | None
-    offset: tuple[int, ...] = ()  # of this rank's first row among all, where it is known
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the logits are yet to be computed from features and a classifier."""
-        return "classifier" in self.loss.arguments
-
-    @property
-    def class_axis(self) -> int | None:
-        """The axis of the classes in the logits; None where elements stand alone."""
-        if self.is_linear or "tokens" in self.loss.arguments:
-            return -1
-        return self.options.get("axis")
-
-    def rows_shape(self) -> tuple[int, ...]:
-        """Return the shape of the rows that are here."""
-        shape, axis = list(self.arrays[0].shape), self.class_axis
-        if axis is not None:
-            del shape[axis]
-        return tuple(shape)
-
-    def classes_here(self) -> int:
-        """Count the classes that are here."""
-        axis = self.class_axis
-        if self.is_linear:
-            return int(self.arrays[1].shape[0])
-        return 1 if axis is None else int(self.arrays[0].shape[axis])
-
-    def labels(self) -> Array | None:
-        """Return the targets, if they are labels."""
-        place = self.loss.arguments.index(self.loss.labels) if self.loss.labels else None
-        targets = None if place is None or self.class_axis is None else self.arrays[place]
-        return targets if isinstance(targets, torch.Tensor) and not _floating(targets) else None
 
 
 def evaluate(call: Call, ask: Any, *more: Any) -> Any:
@@ -76,10 +32,11 @@ def evaluate(call: Call, ask: Any, *more: Any) -> Any:
             "its rows; wanted hvp or hessian_diagonal"
         )
     if not torch.compiler.is_compiling():
-        call = _agreed(call, ask)
-    given: dict[Any, Any] = {**dict(enumerate(call.arrays)), **call.options}
-    tensors = {
-        place: x for place, x in given.items() if isinstance(x, torch.Tensor) and x.requires_grad
+        call = agreed(call, ask)
+    tensors: dict[Any, Array] = {
+        place: x
+        for place, x in (*enumerate(call.arrays), *call.options.items())
+        if isinstance(x, torch.Tensor) and x.requires_grad
     }
     if ask is not None or not tensors or not torch.is_grad_enabled():
         with torch.no_grad():
@@ -108,108 +65,6 @@ def ranks(given: Any) -> Ranks | None:
         return None
     of_mesh = getattr(given, "get_all_groups", None)
     return Ranks(of_mesh() if of_mesh is not None else (given,))
-
-
-# What the ranks agree on first
-
-
-def _agreed(call: Call, ask: Any) -> Call:
-    """Return the call with lengths of all parts; raise on all ranks what one of them refuses.
-
-    Where lengths are known and values cannot be read without waiting, nothing is asked.
-    """
-    classes, rows, labels = call.classes, call.rows, call.labels()
-    known = all(x is None or x.lengths is not None for x in (classes, rows))
-    on_host = call.arrays[0].device.type == "cpu"
-    if known and not on_host:
-        return call
-    low, high = (0, 0) if labels is None or not on_host else _limits(call, labels)
-    own = [_signature(call, ask), call.classes_here(), math.prod(call.rows_shape()), low, high]
-    own.append(0 if labels is None or not on_host else _checksum(labels))
-    table = torch.tensor(own, device=call.arrays[0].device)
-    for ranks in (classes, rows):
-        if ranks is not None:
-            table = torch.stack(ranks.gather(table)[0])
-    # By ranks of rows, then of classes.
-    size = 1 if classes is None else classes.size
-    found = np.asarray(table.cpu()).reshape(-1, size, len(own))
-    _same("call", found[..., 0])
-    if classes is not None and classes.lengths is None:
-        classes = classes.of_lengths(found[0, :, 1].tolist())
-    _same("number of rows", found[..., 2] - found[:, :1, 2])
-    _same("labels of rows whose classes are split", found[..., 5] - found[:, :1, 5])
-    if rows is not None and rows.lengths is None:
-        rows = rows.of_lengths(found[:, 0, 2].tolist())
-    call = call._replace(classes=classes, rows=rows)
-    here = call.classes_here()
-    count = here if classes is None else classes.count(here)
-    if found[..., 3].min() < 0 or found[..., 4].max() >= count:
-        _refuse_labels(call, labels, count)
-    return call
-
-
-def _same(what: str, found: Any) -> None:
-    if (found != found.flat[0]).any():
-        raise RuntimeError(
-            f"split: the ranks disagree about the {what}; wanted the same loss with the same "
-            "options, dtypes and numbers of axes on each rank, and the same rows beside each part "
-            "of the classes"
-        )
-
-
-def _signature(call: Call, ask: Any) -> int:
-    """Return a number that tells calls apart."""
-    said = [call.loss.function.__name__, repr(ask)]
-    for name, x in (*enumerate(call.arrays), *sorted(call.options.items())):
-        is_array = hasattr(x, "dtype") and hasattr(x, "shape")
-        said.append(f"{name} {(str(x.dtype), len(x.shape)) if is_array else x!r}")
-    return zlib.crc32("\n".join(said).encode())
-
-
-def _checksum(labels: Array) -> int:
-    return zlib.crc32(_torch_memory.copied(labels.contiguous()).tobytes())
-
-
-def _limits(call: Call, labels: Array) -> tuple[int, int]:
-    """Return the least and the largest of the labels that count."""
-    counted = labels[_counted(call, labels)]
-    return (int(counted.min()), int(counted.max())) if counted.numel() else (0, 0)
-
-
-def _counted(call: Call, labels: Array) -> Array:
-    counted = torch.ones_like(labels, dtype=torch.bool)
-    ignored, where = call.options.get("ignore_index"), call.options.get("where")
-    if ignored is not None:
-        counted &= labels != ignored
-    if isinstance(where, torch.Tensor) and where.shape == labels.shape:
-        counted &= where != 0
-    if "tokens" in call.loss.arguments or call.options.get("shift"):
-        counted[..., :1] = False  # the first token is not predicted
-    return counted
-
-
-def _refuse_labels(call: Call, labels: Any, count: int) -> None:
-    """Raise on each rank what the first one that has a label out of range found."""
-    bad = (labels < 0) | (labels >= count)
-    places = (bad & _counted(call, labels)).nonzero()
-    offset = call.offset or (0,) * labels.ndim
-    mine = [-1] * (labels.ndim + 2)
-    if len(places):
-        first = places[0].tolist()
-        mine = [0, int(labels[tuple(first)]), *map(sum, zip(first, offset, strict=True))]
-    table = torch.tensor(mine)
-    for ranks in (call.classes, call.rows):
-        if ranks is not None:
-            table = torch.stack(ranks.gather(table)[0])
-    rows = table.reshape(-1, 1 if call.classes is None else call.classes.size, len(mine))[:, 0]
-    rank = int((rows[:, 0] == 0).nonzero()[0])
-    _, value, *position = rows[rank].tolist()
-    of = "" if call.offset or call.rows is None else f" of part {rank} of the rows"
-    raise ValueError(
-        f"{call.loss.labels}: got label {value} at position {tuple(position)}{of}, wanted "
-        f"0 … {count - 1} (classes along the class axis) or "
-        f"ignore_index={call.options.get('ignore_index')}"
-    )
 
 
 # The closed form
@@ -343,7 +198,3 @@ def _padded(call: Call, cotangent: Array) -> Array:
     if tuple(cotangent.shape) == call.rows_shape():
         return cotangent
     return torch.nn.functional.pad(cotangent, (0, 1))
-
-
-def _floating(x: Array) -> bool:
-    return bool(x.dtype.is_floating_point)

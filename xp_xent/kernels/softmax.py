@@ -178,8 +178,7 @@ class Softmax:
             plain = self.by_sums and need != "exps" and not self.smoothing.spares_label
             if plain and (found := backend._spread_sums(rows, self.dtype)):
                 row = RowStats(backend, found.sums, at_row_max=True)
-                at_reference, others = found.masses
-                return row, Targets(None, None, at_reference, others, of, spread=found)
+                return row, Targets(None, None, found.masses[0], found.masses[1], spread=found)
             need = need if need == "sums" else "exps"
             row = row_stats(backend, z, None, self.dtype, valid=valid, need=need)
             return row, self._spread(backend, rows, row)._replace(of=of)
