@@ -33,6 +33,7 @@ def in_blocks(function: Callable[..., Any], axes: str) -> Callable[..., Any]:
 
 
 def vectors() -> Iterator[Any]:
+    """Each vector in one cut, in turn; in the first tier a fortieth of them in each."""
     for at, axes in enumerate(("rows", "classes", "both")):
         values = {name: in_blocks(f, axes) for name, f in EVERY.items()}
         gradients = {name: in_blocks(closed_form(name), axes) for name in LOSSES}
@@ -41,7 +42,7 @@ def vectors() -> Iterator[Any]:
             cases = [x for x in conformance.load(topic) if x.dtype in DASK.float_dtypes()]
             yield pytest.param(subject, cases[at * 5 :: 40], id=f"{axes}-{topic}")
             marks = pytest.mark.full
-            yield pytest.param(subject, cases, id=f"{axes}-{topic}-all", marks=marks)
+            yield pytest.param(subject, cases[at::3], id=f"{axes}-{topic}-all", marks=marks)
 
 
 @pytest.mark.parametrize(("subject", "cases"), list(vectors()))
