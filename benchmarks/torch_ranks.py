@@ -1,8 +1,8 @@
 """Time of loss and gradient of DTensors whose classes two ranks share, beside PyTorch's own loss.
 
 ``python -m xp_xent.benchmarks.torch_ranks`` starts the ranks, one thread each, and prints the
-table of docs/scaling-torch.md: medians of calls that take turns, and the bytes that a rank puts into
-collectives, as PyTorch's profiler names their inputs.
+table of docs/scaling-torch.md: medians of calls that take turns, and the bytes that a rank puts
+into collectives, as PyTorch's profiler names their inputs.
 """
 
 import argparse
