@@ -1,7 +1,7 @@
 """A call of a loss on what a rank has, and what the ranks agree on before anything else.
 
-On the CPU, or where lengths are not known, they exchange six integers each: so all refuse together
-what one of them refuses.
+On the CPU, or where lengths are not known, they exchange seven integers each: so all refuse
+together what one of them refuses.
 """
 
 import math
@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from xp_xent.backends import _torch_memory
+from xp_xent.backends import _split, _torch_memory
 from xp_xent.backends._base import Array
 from xp_xent.backends._ranks import Ranks
+
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
 
 class Call(NamedTuple):
@@ -56,7 +58,10 @@ class Call(NamedTuple):
         """Return the targets, if they are labels."""
         place = self.loss.arguments.index(self.loss.labels) if self.loss.labels else None
         targets = None if place is None or self.class_axis is None else self.arrays[place]
-        return targets if isinstance(targets, torch.Tensor) and not _floating(targets) else None
+        if not isinstance(targets, torch.Tensor) or _floating(targets):
+            return None
+        # PyTorch compares no unsigned integers of more than a byte.
+        return targets.long() if targets.dtype in _UNSIGNED else targets
 
 
 def agreed(call: Call, ask: Any) -> Call:
@@ -72,6 +77,8 @@ def agreed(call: Call, ask: Any) -> Call:
     low, high = (0, 0) if labels is None or not on_host else _limits(call, labels)
     own = [_signature(call, ask), call.classes_here(), math.prod(call.rows_shape()), low, high]
     own.append(0 if labels is None or not on_host else _checksum(labels))
+    refusal = _refusal(call) if on_host and call.class_axis is None else None
+    own.append(int(refusal is not None))
     table = torch.tensor(own, device=call.arrays[0].device)
     for ranks in (classes, rows):
         if ranks is not None:
@@ -80,6 +87,9 @@ def agreed(call: Call, ask: Any) -> Call:
     size = 1 if classes is None else classes.size
     found = np.asarray(table.cpu()).reshape(-1, size, len(own))
     _same("call", found[..., 0])
+    if found[..., 6].any():
+        part = int(found[:, 0, 6].argmax())
+        raise refusal or ValueError(f"split: part {part} of the rows is refused; it says why")
     if classes is not None and classes.lengths is None:
         classes = classes.of_lengths(found[0, :, 1].tolist())
     _same("number of rows", found[..., 2] - found[:, :1, 2])
@@ -92,6 +102,17 @@ def agreed(call: Call, ask: Any) -> Call:
     if found[..., 3].min() < 0 or found[..., 4].max() >= count:
         _refuse_labels(call, labels, count)
     return call
+
+
+def _refusal(call: Call) -> Exception | None:
+    """Return why elements that are here are refused by their values, or None."""
+    loss, (arrays, options) = call.loss, (call.arrays, call.options)
+    try:
+        with _split.within(None), torch.no_grad():
+            loss.evaluation(arrays, options)
+    except (TypeError, ValueError) as error:
+        return error
+    return None
 
 
 def _same(what: str, found: Any) -> None:

@@ -18,9 +18,6 @@ from xp_xent.backends._ranks import Ranks
 from xp_xent.backends._torch_call import Call, agreed
 from xp_xent.backends._torch_eager import closed_form
 
-# Carries float16's gradients of a mean over many rows, which would underflow, to the backward pass.
-LIFT = 2.0**14
-
 
 def evaluate(call: Call, ask: Any, *more: Any) -> Any:
     """Evaluate a loss of the parts that are here."""
@@ -129,15 +126,17 @@ class _Fused(torch.autograd.Function):
         ctx.call, ctx.names, ctx.places = call, names, places
         ctx.by_rows = call.options["reduction"] == "none"
         ctx.again = ctx.by_rows and (call.is_linear or "temperature" in names)
-        ctx.lift = 1.0
         if ctx.again:  # of each cotangent anew: the gradients have no rows
             found = _closed(call._replace(**_given(call, places, tensors)), None)
             ctx.save_for_backward(*tensors)
         else:
-            if any(x.dtype == torch.float16 for x in tensors) and not ctx.by_rows:
-                ctx.lift = LIFT
-            found, gradients = _closed(call, _Grads(names), ctx.lift)
+            # In float32: rounded to half precision before it is multiplied, a gradient might be 0,
+            # or infinite.
+            wide = [x.float() if x.dtype.itemsize < 4 else x for x in tensors]
+            given = call._replace(**_given(call, places, wide))
+            found, gradients = _closed(given, _Grads(names), 1.0)
             ctx.save_for_backward(*gradients)
+            ctx.dtypes = [x.dtype for x in tensors]
         if not isinstance(found, tuple):
             return found
         found, stats = found
@@ -161,9 +160,8 @@ class _Fused(torch.autograd.Function):
             axis = ctx.call.class_axis
             cotangent = _padded(ctx.call, cotangent)
             cotangent = cotangent if axis is None else cotangent.unsqueeze(axis)
-        elif ctx.lift != 1:
-            cotangent = cotangent / ctx.lift
-        return None, None, None, *((x * cotangent).to(x.dtype) for x in saved)
+        pairs = zip(saved, ctx.dtypes, strict=True)
+        return None, None, None, *((x * cotangent).to(dtype) for x, dtype in pairs)
 
 
 class _Grads(NamedTuple):

@@ -273,6 +273,11 @@ def of_half(mesh: Any, dtype: Any) -> Pairs:
     got = full(part.grad) / 1024
     assert part.grad.dtype == dtype
     assert torch.allclose(got, whole.grad, rtol=2 * torch.finfo(dtype).eps, atol=2.0**-24)
+    weights = {"sample_weight": torch.full((40,), 1000.0), "reduction": "sum"}
+    part.grad = whole.grad = None
+    cross_entropy(whole, y, **weights).backward()  # its entries are large
+    cross_entropy(part, y.to(torch.uint16), **weights).backward()
+    assert torch.allclose(full(part.grad), whole.grad, rtol=2 * torch.finfo(dtype).eps)
     yield torch.zeros(()), torch.zeros(())
 
 

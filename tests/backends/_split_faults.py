@@ -39,6 +39,7 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         assert not _split.opened
         yield cross_entropy(by_class, y), cross_entropy(z, y)  # nothing is left behind
 
+    binary = xp_xent.binary_cross_entropy_with_logits
     label = "targets: got label 77 at position (4,)"
     calls: list[tuple[str, Callable[[], Any]]] = [
         (label, lambda: cross_entropy(by_class, bad)),
@@ -54,7 +55,9 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
          lambda: cross_entropy(by_class, y, weight=torch.ones(7, dtype=D, requires_grad=True))),
         ("got create_graph=True", lambda: torch.autograd.grad(
             cross_entropy(x := by_class.clone().requires_grad_(), y), x, create_graph=True)),
-        ("elements stand alone", lambda: in_split(xp_xent.binary_cross_entropy_with_logits, z, z)),
+        ("targets: got 2.0" if rank == ranks - 1 else f"split: part {ranks - 1} of the rows",
+         lambda: binary(by_row, torch.ones(6, 7, dtype=D) + (torch.arange(6)[:, None] == 5))),
+        ("elements stand alone", lambda: in_split(binary, z, z)),
     ]  # fmt: skip
     for wanted, call in calls:
         yield wanted, lambda g=(wanted, call): refused(*g)
