@@ -27,9 +27,8 @@ class Deferred:
         """Return the entries of a vector at indices of any shape."""
         return self.xp.reshape(self.xp.take(x, self.xp.reshape(index, (-1,)), axis=0), index.shape)
 
-    def _quotient(self, x: Any, y: Any) -> Any:
-        """Divide, where 0/0 is a result."""
-        return x / y
+    # Where a division must be told that 0/0 is a result, a method of two arrays that divides.
+    _quotient: Callable[..., Any] | None = None
 
     def _added_up(self, function: Callable[..., Array], *arrays: Array | None) -> Array:
         """Return ``function(self, *arrays)``, whose results of parts of the arrays add up to it."""

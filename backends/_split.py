@@ -93,11 +93,11 @@ def split(
 
     Classes over the devices of a mesh, here over one:
 
-    >>> from jax.sharding import PartitionSpec as P
+    >>> from jax.sharding import AxisType, PartitionSpec as P
     >>> def local(logits, labels):
     ...     with xp_xent.split(classes="model"):
     ...         return xp_xent.cross_entropy(logits, labels)
-    >>> mesh = jax.make_mesh((1,), ("model",))
+    >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(AxisType.Auto,))
     >>> over = {"in_specs": (P(None, "model"), P()), "out_specs": P()}
     >>> print(round(float(jax.shard_map(local, mesh=mesh, **over)(logits, labels)), 4))
     1.6094

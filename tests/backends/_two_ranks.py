@@ -66,7 +66,7 @@ def main(rank: int, init: str) -> None:
     # Outside of forward, parameters are distributed tensors, beside which what each rank has of its
     # own is not what all have.
     with pytest.raises(RuntimeError, match="the ranks disagree about the labels"):
-        linear_cross_entropy(batches[0][0], sharded("fsdp2").head.weight, batches[0][1])
+        linear_cross_entropy(batches[rank][0], sharded("fsdp2").head.weight, batches[rank][1])
     distributed.destroy_process_group()
 
 

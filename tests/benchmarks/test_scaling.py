@@ -109,10 +109,10 @@ def test_the_page_has_the_tables() -> None:
     assert scaling.break_even() in page
 
 
-@pytest.mark.parametrize("engine", ["JAX", "loss_parallel"])
+@pytest.mark.parametrize("engine", ["JAX", "PyTorch"])
 def test_counted(engine: str) -> None:
     """As the page has it; the model holds to the byte, memory to a hundredth."""
-    pytest.importorskip({"JAX": "jax", "loss_parallel": "torch"}[engine])
+    pytest.importorskip({"JAX": "jax", "PyTorch": "torch"}[engine])
     done = subprocess.run(
         [sys.executable, PROGRAM, engine],
         capture_output=True, text=True, timeout=240, check=False,
@@ -123,13 +123,13 @@ def test_counted(engine: str) -> None:
     page = PAGE.read_text(encoding="utf-8").splitlines()
     assert [line for line in page if line.startswith(f"| {engine} ")] == lines
     for line in lines:
-        _, _, program, _, over, collectives, given, memory, _ = map(str.strip, line.split("|"))
+        _, _, program, _, _, collectives, given, memory, _ = map(str.strip, line.split("|"))
         (found, wanted), (found_bytes, wanted_bytes) = (
             map(float, cell.split(" / ")) for cell in (collectives, given)
         )
-        assert found == wanted
-        twice = program.startswith("value_and_grad") and not over.startswith("1 ×")
-        assert found_bytes in {wanted_bytes, wanted_bytes + scaling.NUMBER * twice}
+        agreed = program == "xp_xent"  # on the CPU the ranks do so first, by seven integers
+        assert found == wanted + agreed
+        assert found_bytes == wanted_bytes + 56 * agreed
         if memory:
             held, least = (float(cell.split()[0]) for cell in memory.split(" / "))
             assert held == pytest.approx(least, rel=0.01)

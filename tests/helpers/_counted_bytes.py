@@ -74,14 +74,16 @@ def count_jax() -> Counts:
                 yield f"{name}, {kind.name} axes", way, at, counted
 
 
-def count_loss_parallel() -> Counts:
-    """PyTorch's own, on two ranks of gloo: this process and its fork."""
+def count_torch() -> Counts:
+    """DTensors on two ranks of gloo, this process and its fork: ours, and PyTorch's own."""
     import torch
     from torch import distributed
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import DTensor, Shard, distribute_tensor
     from torch.distributed.tensor.parallel import loss_parallel
     from torch.utils._python_dispatch import TorchDispatchMode
+
+    from xp_xent import cross_entropy
 
     class Count(TorchDispatchMode):
         """Let distributed tensors pass, and count what their own operators do to plain ones."""
@@ -93,10 +95,11 @@ def count_loss_parallel() -> Counts:
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
             if any(issubclass(one, DTensor) for one in types):
                 return NotImplemented
-            if func.namespace == "_c10d_functional" and func._opname.startswith(
-                ("all_", "reduce_")
-            ):
+            name = func._opname
+            if func.namespace == "_c10d_functional" and name.startswith(("all_", "reduce_")):
                 self.sizes.append(args[0].nbytes)
+            if func.namespace == "c10d" and name.startswith("_allgather_base"):
+                self.sizes.append(args[1].nbytes)
             return func(*args, **(kwargs or {}))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -108,19 +111,22 @@ def count_loss_parallel() -> Counts:
         mesh = init_device_mesh("cpu", (2,))
         logits = distribute_tensor(torch.zeros(at.rows, at.classes), mesh, [Shard(1)])
         labels = torch.arange(at.rows)
-        with loss_parallel(), Count() as count:
-            loss = torch.nn.functional.cross_entropy(logits.requires_grad_(), labels)
-            loss.backward()
+        logits.requires_grad_()
+        with Count() as ours:
+            cross_entropy(logits, labels).backward()
+        with loss_parallel(), Count() as theirs:
+            torch.nn.functional.cross_entropy(logits, labels).backward()
         distributed.barrier()
         distributed.destroy_process_group()
         if not child:
             os._exit(0)
         os.waitpid(child, 0)
-    counted = len(count.sizes), sum(count.sizes), 0
-    yield "loss and gradient", "PyTorch's loss_parallel", at, counted
+    ways = {"xp_xent": "xp_xent, one exchange", "loss_parallel": "PyTorch's loss_parallel"}
+    for (program, way), count in zip(ways.items(), (ours, theirs), strict=True):
+        yield program, way, at, (len(count.sizes), sum(count.sizes), 0)
 
 
-ENGINES = {"JAX": count_jax, "loss_parallel": count_loss_parallel}
+ENGINES = {"JAX": count_jax, "PyTorch": count_torch}
 
 if __name__ == "__main__":
     for program, way, at, counted in ENGINES[sys.argv[1]]():

@@ -51,10 +51,13 @@ ON_A_LIBRARY = {
     "split": "backends/test_split_jax_padded.py::test_a_vocabulary_filled_up_on_one_device",
     "threads": "backends/test_threads.py::test_same_bits[B",  # of NumPy, and PyTorch on the CPU
 }
+SPLIT = "backends/test_split_jax.py"
 LIBRARIES = ("numpy", "torch", "jax", "dpnp", "mlx", "dask", "array_api_strict")
 WEIGHTED = f"{WEIGHTS}::TestWeightedSamples"
 # Options of functions that are no losses, in no registry
 OPTIONS = {
+    **dict.fromkeys([("split", "classes"), ("split", "rows")], SPLIT),
+    ("split", "num_classes"): ON_A_LIBRARY["split"],
     ("balanced_class_weights", "ignore_index"): ON_A_LIBRARY["balanced_class_weights"],
     ("bits_per_byte", "over"): "functions/test_metrics.py::TestBitsPerByte::test_over[B",
     ("bits_per_byte", "where"): "functions/test_metrics.py::TestBitsPerByte::test_over[B",
@@ -89,7 +92,7 @@ AS_MODELS = {
 }
 FILES = {test.partition("::")[0] for test in (*ON_A_LIBRARY.values(), *OPTIONS.values())} | {
     "functions/test_maps.py", "backends/test_cupy.py", "backends/test_ndonnx.py",
-    "backends/test_ndonnx_models.py",
+    "backends/test_ndonnx_models.py", "backends/test_split_torch.py",
     *(f"transforms/{name}.py" for name in TESTS.split()),
 }  # fmt: skip
 
@@ -130,6 +133,8 @@ def on_library(tests: Tests, function: str, library: str) -> str:
         return as_model(tests, function)
     if function in ON_A_LIBRARY:
         beginning = ON_A_LIBRARY[function]
+        if function == "split" and library == "torch":
+            return tests.first("backends/test_split_torch.py")
         if function == "split" and library != "jax":
             return "has no parts"
         if function == "threads" and library not in ("numpy", "torch"):

@@ -11,7 +11,7 @@ def class_counts(
     """Count each class, or sum its labels' weights, in the default floating dtype."""
     xp = backend.xp
     classes = backend.indices(backend.full((num_classes + 1,), 0, labels.dtype, like=labels), -1)
-    labels = backend.cast(labels, classes.dtype)
+    labels = backend.kernel_layout(labels, classes.dtype)
     flat = xp.reshape(labels, (-1,))
     if ignored is not None:
         flat = xp.where(flat == ignored, -1, flat)

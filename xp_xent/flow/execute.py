@@ -3,6 +3,7 @@
 import math
 from functools import partial
 from numbers import Real
+from operator import truediv
 from typing import Any, NamedTuple
 
 from xp_xent.backends import known_types, owner_of
@@ -82,7 +83,7 @@ def quotient(backend: Any, x: Any, denominator: Any) -> Any:
     """Divide a sum of losses, or a cotangent, by the mean's denominator; each may be a number."""
     known, xp = not hasattr(denominator, "dtype"), backend.xp
     if (known and not hasattr(x, "dtype")) or not backend.differentiable:
-        return backend._quotient(x, denominator)
+        return (backend._quotient or truediv)(x, denominator)
     if known:
         # Forward mode may give a number () over Python's a tangent in float64; not one in a row.
         return xp.reshape(xp.reshape(x, (1,)) / denominator, ())

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from operator import truediv
 from typing import Any
 
 from xp_xent.backends import Backend, has_unknown, to_numpy
@@ -216,7 +217,7 @@ def positive_class_weight(
             'leave the class out, give its pos_weight yourself, or pass absent="zero"'
         )
     with no_warnings(backend):  # of endless or absent positives
-        return backend.cast(backend._quotient(negatives, positives), targets.dtype)
+        return backend.cast((backend._quotient or truediv)(negatives, positives), targets.dtype)
 
 
 def _counts(

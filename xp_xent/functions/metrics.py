@@ -1,6 +1,7 @@
 """Perplexity and bits per byte."""
 
 import math
+from operator import truediv
 from typing import Any
 
 from xp_xent.backends import backend_of
@@ -88,7 +89,7 @@ def perplexity(
     if ignore_index is not None and check.kind(targets) == "integer":
         share = xp.where(targets == int(ignore_index), 0.0, share)
     with no_warnings(backend):
-        mean = backend._quotient(xp.sum(losses, axis=axes), xp.sum(share, axis=axes))
+        mean = (backend._quotient or truediv)(xp.sum(losses, axis=axes), xp.sum(share, axis=axes))
         return xp.exp(mean)
 
 
@@ -161,7 +162,7 @@ def bits_per_byte(
         check.shape("num_bytes", num_bytes, tuple(nats.shape), "the result's")
         num_bytes = backend.cast(num_bytes, nats.dtype)
     with no_warnings(backend):
-        return backend._quotient(nats, num_bytes * math.log(2))
+        return (backend._quotient or truediv)(nats, num_bytes * math.log(2))
 
 
 def _axes(over: Any, losses: Array) -> tuple[int, ...]:
