@@ -16,23 +16,27 @@ class Split(NamedTuple):
 
 
 current: ContextVar[Split | None] = ContextVar("split", default=None)
-# Those of all threads. Where none is open nobody asks further: PyTorch's compiler, which reads a
-# list, cannot read a context variable.
-opened: list[Split] = []
+used: list[bool] = []  # something in it once any thread has split: until then nobody asks further
+
+
+def __getattr__(name: str) -> Any:
+    # An attribute PyTorch's compiler reads, and looks at again in each call, in whatever thread or
+    # context; a context variable it cannot read.
+    if name == "now":
+        return current.get()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @contextmanager
 def within(taken: Split | None) -> Iterator[None]:
     """Take arrays of the calls within as `split` has taken those of others."""
+    if taken is not None and not used:
+        used.append(True)
     token = current.set(taken)
-    if taken is not None:
-        opened.append(taken)
     try:
         yield
     finally:
         current.reset(token)
-        if taken is not None:
-            opened.remove(taken)
 
 
 def split(
