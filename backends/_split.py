@@ -73,7 +73,8 @@ def split(
     TypeError
         `num_classes` is not an integer; within: arrays of a library that has no parts.
     ValueError
-        `num_classes` is not positive; within: what is named is nothing that arrays are split over.
+        `num_classes` is not positive; within: there are fewer columns, or what is named is nothing
+        that arrays are split over.
 
     Notes
     -----
