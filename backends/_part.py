@@ -67,6 +67,9 @@ class Part(Backend):
             )
         return self.num_classes
 
+    def _has_whole_rows(self, here: int) -> bool:
+        return bool(self._column_count(here) == here == self._class_count(here))
+
     def _row_count(self, shape: tuple[int, ...]) -> Any:
         here: Any = super()._row_count(shape)
         return here if self.rows is None else self.rows.count(here)

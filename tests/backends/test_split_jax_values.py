@@ -209,8 +209,9 @@ def test_what_parts_cannot_have() -> None:
         over = {"mesh": mesh_of(), "in_specs": specs, "out_specs": ALL}
         return jax.shard_map(local, **over)(*arrays)
 
-    with pytest.raises(ValueError, match="hessian: got rows whose classes are split"):
-        within(xp_xent.hessian(cross_entropy), logits, labels, classes="model")
+    for how in ({}, {"num_classes": 7}, {"num_classes": 4}):  # 4: the columns of one device
+        with pytest.raises(ValueError, match="hessian: got rows whose classes are split"):
+            within(xp_xent.hessian(cross_entropy), logits, labels % 4, classes="model", **how)
     with pytest.raises(ValueError, match="for a loss whose elements stand alone"):
         within(xp_xent.sigmoid_focal_loss, logits, logits, classes="model")
     with pytest.raises(ValueError, match="split: got rows='data', wanted axes of a mesh"):
