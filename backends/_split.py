@@ -71,7 +71,8 @@ def split(
     Raises
     ------
     TypeError
-        `num_classes` is not an integer; within: arrays of a library that has no parts.
+        `num_classes` is not an integer, or `classes` or `rows` is what no library takes; within:
+        they are not what the arrays' library takes, or it has no parts.
     ValueError
         `num_classes` is not positive; within: there are fewer columns, or what is named is nothing
         that arrays are split over.
@@ -107,6 +108,13 @@ def split(
     >>> print(round(float(jax.shard_map(local, mesh=mesh, **over)(logits, labels)), 4))
     1.6094
     """
+    for argument, over in (("classes", classes), ("rows", rows)):
+        try:
+            hash(over)
+        except TypeError:
+            raise TypeError(
+                f"{argument}: got {over!r}, wanted names of mesh axes or a process group"
+            ) from None
     if num_classes is not None:
         if type(num_classes) is not int:
             raise TypeError(f"num_classes: got {num_classes!r}, wanted an integer")
