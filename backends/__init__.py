@@ -253,7 +253,7 @@ def backend_of(*arrays: Any, **named: Any) -> Adapter:
             )
     if found is None:
         raise TypeError("backend_of: got no array")
-    split = _split.current.get() if _split.opened else None
+    split = _split.now if _split.used else None
     if split is None:
         return found
     return found._of_part(split) if split.adapter is None else split.adapter

@@ -166,6 +166,10 @@ class Backend(RowSums, Deferred):
         """Count the classes of all parts, of which so many are in this one."""
         return here
 
+    def _has_whole_rows(self, here: int) -> bool:
+        """Return whether this part, of so many columns, has all classes and nothing but these."""
+        return True
+
     def _classes_here(self, x: Array, here: int) -> Array:
         """Return those of one number a class, (K,), that belong to the classes in this part."""
         return x

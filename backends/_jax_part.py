@@ -24,6 +24,11 @@ class Axes:
 
     def __init__(self, argument: str, names: Any) -> None:
         self.names = names if isinstance(names, tuple) else (names,)
+        if not all(isinstance(name, str) for name in self.names):
+            raise TypeError(
+                f"split: got {argument}={names!r}, wanted the name of an axis of a mesh, or a "
+                "tuple of names"
+            )
         try:
             self.size = lax.axis_size(self.names)
         except NameError:

@@ -53,10 +53,22 @@ class Part(Backend):
     def _is_padded(self) -> bool:  # type: ignore[override]
         return self.num_classes is not None
 
-    def _class_count(self, here: int) -> Any:
-        if self.num_classes is not None:
-            return self.num_classes
+    def _column_count(self, here: int) -> Any:
         return here if self.classes is None else self.classes.count(here)
+
+    def _class_count(self, here: int) -> Any:
+        columns = self._column_count(here)
+        if self.num_classes is None:
+            return columns
+        if isinstance(columns, int) and self.num_classes > columns:  # others do not compare
+            raise ValueError(
+                f"num_classes: got {self.num_classes}, wanted at most {columns}, as many as there "
+                "are columns in all parts"
+            )
+        return self.num_classes
+
+    def _has_whole_rows(self, here: int) -> bool:
+        return bool(self._column_count(here) == here == self._class_count(here))
 
     def _row_count(self, shape: tuple[int, ...]) -> Any:
         here: Any = super()._row_count(shape)

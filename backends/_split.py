@@ -16,23 +16,27 @@ class Split(NamedTuple):
 
 
 current: ContextVar[Split | None] = ContextVar("split", default=None)
-# Those of all threads. Where none is open nobody asks further: PyTorch's compiler, which reads a
-# list, cannot read a context variable.
-opened: list[Split] = []
+used: list[bool] = []  # something in it once any thread has split: until then nobody asks further
+
+
+def __getattr__(name: str) -> Any:
+    # An attribute PyTorch's compiler reads, and looks at again in each call, in whatever thread or
+    # context; a context variable it cannot read.
+    if name == "now":
+        return current.get()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @contextmanager
 def within(taken: Split | None) -> Iterator[None]:
     """Take arrays of the calls within as `split` has taken those of others."""
+    if taken is not None and not used:
+        used.append(True)
     token = current.set(taken)
-    if taken is not None:
-        opened.append(taken)
     try:
         yield
     finally:
         current.reset(token)
-        if taken is not None:
-            opened.remove(taken)
 
 
 def split(
@@ -67,9 +71,11 @@ def split(
     Raises
     ------
     TypeError
-        `num_classes` is not an integer; within: arrays of a library that has no parts.
+        `num_classes` is not an integer, or `classes` or `rows` is what no library takes; within:
+        they are not what the arrays' library takes, or it has no parts.
     ValueError
-        `num_classes` is not positive; within: what is named is nothing that arrays are split over.
+        `num_classes` is not positive; within: there are fewer columns, or what is named is nothing
+        that arrays are split over.
 
     Notes
     -----
@@ -102,6 +108,13 @@ def split(
     >>> print(round(float(jax.shard_map(local, mesh=mesh, **over)(logits, labels)), 4))
     1.6094
     """
+    for argument, over in (("classes", classes), ("rows", rows)):
+        try:
+            hash(over)
+        except TypeError:
+            raise TypeError(
+                f"{argument}: got {over!r}, wanted names of mesh axes or a process group"
+            ) from None
     if num_classes is not None:
         if type(num_classes) is not int:
             raise TypeError(f"num_classes: got {num_classes!r}, wanted an integer")

@@ -66,7 +66,7 @@ class EagerLosses(Adapter):
             if are_parts(tensors.values()):
                 return of_parts(loss, ask, arrays, options, *more)
             return loss.evaluate(ask, arrays, options, *more)
-        if _split.opened and _split.current.get() is not None:
+        if _split.current.get() is not None:
             return of_parts(loss, ask, arrays, options, *more)
         if not places or not torch.is_grad_enabled():
             # A loss is small, or made in many passes, so that it may be copied at the end.
@@ -81,7 +81,7 @@ def are_parts(tensors: Iterable[Any]) -> bool:
     """Return whether several ranks have parts of the tensors of a call."""
     # By name: importing it takes long.
     distributed = any(type(x).__name__ == "DTensor" for x in tensors)
-    return distributed or bool(_split.opened and _split.current.get() is not None)
+    return distributed or bool(_split.used and _split.now is not None)
 
 
 def of_parts(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: Any) -> Any:

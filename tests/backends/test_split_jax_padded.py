@@ -115,3 +115,19 @@ def test_a_vocabulary_filled_up_on_one_device() -> None:
         assert_same(got, jnp.asarray(want))
     with split(num_classes=7), pytest.raises(ValueError, match="axis: got 2 axes"):
         xp_xent.logsumexp(logits, axis=(0, 1))
+
+
+@pytest.mark.parametrize("function", [cross_entropy, lambda z, _: xp_xent.softmax(z)])
+def test_more_classes_than_there_are_columns(function: Any) -> None:
+    """In all parts: the second half has as many classes as it has columns."""
+    logits, wanted = jnp.asarray(FILLED), "num_classes: got 9, wanted at most 8, as many as"
+    with split(num_classes=9), pytest.raises(ValueError, match=wanted):
+        function(logits, LABELS)
+    with split(num_classes=9), pytest.raises(ValueError, match=wanted):
+        jax.jit(function)(logits, LABELS)
+    specs = OF_LOGITS, ALL
+    out = ALL if function is cross_entropy else OF_LOGITS
+    with pytest.raises(ValueError, match=wanted):
+        over_classes(function, specs, out, num_classes=9)(FILLED, LABELS)
+    for count in (5, 8):  # 5: more than a device has
+        over_classes(function, specs, out, num_classes=count)(FILLED, LABELS % 5)

@@ -209,12 +209,19 @@ def test_what_parts_cannot_have() -> None:
         over = {"mesh": mesh_of(), "in_specs": specs, "out_specs": ALL}
         return jax.shard_map(local, **over)(*arrays)
 
-    with pytest.raises(ValueError, match="hessian: got rows whose classes are split"):
-        within(xp_xent.hessian(cross_entropy), logits, labels, classes="model")
+    for how in ({}, {"num_classes": 7}, {"num_classes": 4}):  # 4: the columns of one device
+        with pytest.raises(ValueError, match="hessian: got rows whose classes are split"):
+            within(xp_xent.hessian(cross_entropy), logits, labels % 4, classes="model", **how)
     with pytest.raises(ValueError, match="for a loss whose elements stand alone"):
         within(xp_xent.sigmoid_focal_loss, logits, logits, classes="model")
     with pytest.raises(ValueError, match="split: got rows='data', wanted axes of a mesh"):
         within(cross_entropy, logits, labels, classes="model", rows="data")
+    with split(classes=7), pytest.raises(TypeError, match="classes=7, wanted the name of an axis"):
+        cross_entropy(logits, labels)
+    with pytest.raises(TypeError, match="rows=3, wanted the name of an axis"):
+        within(cross_entropy, logits, labels, classes="model", rows=3)
+    with pytest.raises(TypeError, match="wanted the name of an axis of a mesh, or a tuple"):
+        within(xp_xent.softmax, logits, classes=("model", 1))
     wanted = "split: got classes='model', wanted axes of a mesh"
     with split(classes="model"), pytest.raises(ValueError, match=wanted):
         cross_entropy(logits, labels)
@@ -224,6 +231,10 @@ def test_arguments_of_split() -> None:
     for wrong in (7.0, True):
         with pytest.raises(TypeError, match=f"num_classes: got {wrong}, wanted an integer"):
             split(num_classes=wrong)
+    for name in ("classes", "rows"):
+        for wrong in (["m"], (["m"],)):
+            with pytest.raises(TypeError, match=rf"{name}: got .*m.*, wanted names of mesh axes"):
+                split(**{name: wrong})
     with pytest.raises(ValueError, match="num_classes: got 0, wanted a positive integer"):
         split(num_classes=0)
     cross_entropy(FILLED, LABELS)  # a call that is known

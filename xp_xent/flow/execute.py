@@ -160,7 +160,7 @@ class Evaluation(NamedTuple):
         if not hasattr(self.kernel, "hessian"):
             raise check.no_matrix("whose elements stand alone")
         plan, kernel, count = self.plan, self.kernel, len(self.rows)
-        if plan.classes_here is not plan.classes and plan.classes_here != plan.classes:
+        if not plan.backend._has_whole_rows(plan.classes_here):
             raise check.no_whole_rows()
         axis, backend = plan.backend.class_axis, plan.backend.with_class_axis(-1)
         operands = (*self.rows, self._factor(cotangent))
