@@ -154,6 +154,13 @@ def test_no_partition() -> None:
     assert processes.merge_dask([]).compute(scheduler="sync") == LossAccumulator()
 
 
+@pytest.mark.parametrize("few", [1, 0, -3])
+def test_trees_that_never_narrow(few: int) -> None:
+    pytest.importorskip("dask")
+    with pytest.raises(ValueError, match=f"split_every: got {few}, wanted at least 2"):
+        processes.merge_dask([LossAccumulator()] * 3, split_every=few)
+
+
 @pytest.mark.parametrize("module", [accumulate, processes])
 def test_examples_of_the_docstrings(module: Any) -> None:
     for library in ("torch", "jax", "dask"):
