@@ -88,6 +88,28 @@ def in_split(loss: Any, *arrays: Any) -> Any:
         return loss(*arrays)
 
 
+def weight_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
+    """Weights of classes from labels of which each rank has a part, one of them none."""
+    labels, targets = torch.arange(9) ** 2 % 5, (torch.arange(18).reshape(9, 2) % 3 == 0).to(D)
+    edges = [0, 0, 7, *[9] * ranks] if ranks > 2 else [0, 7, 9]
+    here = slice(edges[(rank := distributed.get_rank())], edges[rank + 1])
+    rows = {"rows": distributed.group.WORLD}
+    for weight in (None, torch.linspace(0.5, 2.0, 9)):
+        part = weight if weight is None else weight[here]
+
+        def counted(weight: Any = weight, part: Any = part) -> Pairs:
+            for function in (xp_xent.balanced_class_weights, xp_xent.effective_number_weights):
+                with split(**rows):
+                    got = function(labels[here], 6, sample_weight=part, absent="zero")
+                want = function(labels, 6, sample_weight=weight, absent="zero")
+                assert torch.allclose(got, want, rtol=1e-6)
+            with split(**rows):
+                got = xp_xent.positive_class_weight(targets[here], sample_weight=part)
+            yield got, xp_xent.positive_class_weight(targets, sample_weight=weight)
+
+        yield f"weights of {'weighted ' if weight is not None else ''}labels", counted
+
+
 def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
     """The compiler, and a model that FSDP shards with a vocabulary that is split."""
     line = layouts(ranks)[0][0]

@@ -31,6 +31,7 @@ GROUPS = {
     "others": cases.other_checks,
     "faults": faults.fault_checks,
     "ways": faults.way_checks,
+    "weights": faults.weight_checks,
     "vectors": faults.vector_checks,
 }
 
