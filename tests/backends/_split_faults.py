@@ -88,6 +88,23 @@ def in_split(loss: Any, *arrays: Any) -> Any:
         return loss(*arrays)
 
 
+def metric_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
+    """Of all rows, perplexity and bits per byte; along an axis that may be split, neither."""
+    z, y = numbers(2 * ranks, 3, 5), torch.arange(6 * ranks).reshape(-1, 3) % 5
+    here = slice(2 * (rank := distributed.get_rank()), 2 * rank + 2)
+
+    def whole() -> Pairs:
+        for function, more in ((xp_xent.perplexity, ()), (xp_xent.bits_per_byte, (9,))):
+            with split(rows=distributed.group.WORLD):
+                got = function(z[here], y[here], *more)
+                for over in (-1, 0, ()):
+                    with pytest.raises(ValueError, match=r"over: got .* within split"):
+                        function(z[here], y[here], *more, over=over)
+            yield got, function(z, y, *more)
+
+    yield "perplexity of all rows", whole
+
+
 def weight_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
     """Weights of classes from labels of which each rank has a part, one of them none."""
     labels, targets = torch.arange(9) ** 2 % 5, (torch.arange(18).reshape(9, 2) % 3 == 0).to(D)

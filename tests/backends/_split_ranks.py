@@ -32,6 +32,7 @@ GROUPS = {
     "faults": faults.fault_checks,
     "ways": faults.way_checks,
     "weights": faults.weight_checks,
+    "metrics": faults.metric_checks,
     "vectors": faults.vector_checks,
 }
 

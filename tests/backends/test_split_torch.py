@@ -19,7 +19,8 @@ pytestmark = [
 ]
 
 GROUPS = (
-    "options", "blocks", "confident", "texts", "others", "faults", "ways", "vectors", "weights",
+    "options", "blocks", "confident", "texts", "others", "faults", "ways", "vectors",
+    "weights", "metrics",
 )  # fmt: skip
 HERE = Path(__file__).parent
 

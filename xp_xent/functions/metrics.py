@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from xp_xent.backends import backend_of
+from xp_xent.backends import Backend, backend_of
 from xp_xent.flow import checks as check
 from xp_xent.flow.plan import loss_of, no_warnings
 from xp_xent.flow.validate import common_backend
@@ -51,7 +51,8 @@ def perplexity(
     Raises
     ------
     TypeError, ValueError
-        As in `cross_entropy`, or `over` names no axis of the labels, or one twice.
+        As in `cross_entropy`, or `over` names no axis of the labels, or one twice; within
+        `split` over rows, where an axis may be split, it is not None.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def perplexity(
         with no_warnings(backend):
             return xp.exp(mean)
     losses = cross_entropy(logits, targets, reduction="none", **options)
-    axes = _axes(over, losses)
+    axes = _axes(over, losses, backend)
     # What a row adds to the mean's denominator.
     share = xp.ones_like(losses)
     if sample_weight is not None:
@@ -155,7 +156,7 @@ def bits_per_byte(
     )
     nats = backend.total(losses) if over is None else losses
     if over is not None:
-        nats = backend.xp.sum(losses, axis=_axes(over, losses))
+        nats = backend.xp.sum(losses, axis=_axes(over, losses, backend))
     if not known:
         check.numeric("num_bytes", num_bytes)
         check.shape("num_bytes", num_bytes, tuple(nats.shape), "the result's")
@@ -164,8 +165,13 @@ def bits_per_byte(
         return backend._quotient(nats, num_bytes * math.log(2))
 
 
-def _axes(over: Any, losses: Array) -> tuple[int, ...]:
+def _axes(over: Any, losses: Array, backend: Backend) -> tuple[int, ...]:
     """Return the axes of the losses to reduce over, counted from 0."""
+    if backend.rows is not None:
+        raise ValueError(
+            f"over: got {over} within split(rows=…), where an axis of the labels may lie in "
+            "several places; wanted None, which reduces over all rows of all places"
+        )
     ndim, axes = len(losses.shape), []
     for one in over if isinstance(over, tuple) else (over,):
         axis = check.integer("over", one, "an integer, a tuple of integers, or None")

@@ -1,4 +1,4 @@
-"""Weights of classes whose labels lie on several devices, inside `jax.shard_map`."""
+"""Weights of classes, and perplexity, of rows on several devices, inside `jax.shard_map`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from _programs import compiled
 
 from xp_xent import (
     balanced_class_weights,
+    bits_per_byte,
     effective_number_weights,
+    perplexity,
     positive_class_weight,
     split,
 )
@@ -67,3 +69,28 @@ def test_split_classes_alone() -> None:
     over = {"mesh": mesh_of(), "in_specs": P(), "out_specs": P()}
     got = compiled(jax.shard_map(local, **over))(LABELS)
     np.testing.assert_allclose(got, balanced_class_weights(LABELS, 5), rtol=1e-6)
+
+
+def test_perplexity_along_an_axis_that_may_be_split() -> None:
+    """Refused: each device would have a value of its own rows; of all rows all have one."""
+    logits, labels = (
+        np.random.default_rng(1).normal(size=(4, 3, 5)),
+        np.arange(12).reshape(4, 3) % 5,
+    )
+
+    def both(*given: Any, **over: Any) -> Any:
+        return perplexity(*given, **over), bits_per_byte(*given, 40, **over)
+
+    def on_parts(function: Any, **how: Any) -> Any:
+        def local(*given: Any) -> Any:
+            with split(rows="model"):
+                return function(*given, **how)
+
+        over = {"mesh": mesh_of(), "in_specs": P("model"), "out_specs": P()}
+        return compiled(jax.shard_map(local, **over))
+
+    got = on_parts(both)(logits, labels)
+    np.testing.assert_allclose(got, both(logits, labels), rtol=1e-6)
+    for function in (perplexity, lambda *given, over: bits_per_byte(*given, 40, over=over)):
+        with pytest.raises(ValueError, match=r"over: got -1 within split\(rows=…\)"):
+            on_parts(function, over=-1)(logits, labels)
