@@ -104,6 +104,26 @@ def metric_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
 
     yield "perplexity of all rows", whole
 
+    def dtensors() -> Pairs:
+        """Alike they have perplexities along axes; beside plain tensors they have none."""
+        line = layouts(ranks)[0][0]
+        logits, labels = (distribute_tensor(x, line, [Shard(0)]) for x in (z, y))
+        sizes = torch.arange(2 * ranks) + 1
+        yield xp_xent.perplexity(logits, labels, over=-1), xp_xent.perplexity(z, y, over=-1)
+        for name, call in {
+            "targets": lambda: xp_xent.perplexity(logits, y, over=-1),
+            "where": lambda: xp_xent.perplexity(logits, labels, over=-1, where=y > 0),
+            "num_bytes": lambda: xp_xent.bits_per_byte(logits, labels, sizes, over=-1),
+            "sample_weight": lambda: xp_xent.positive_class_weight(labels > 2, sample_weight=sizes),
+        }.items():
+            with pytest.raises(TypeError, match=f"{name}: got a Tensor beside .*, a DTensor"):
+                call()
+        for function in (xp_xent.balanced_class_weights, xp_xent.effective_number_weights):
+            with pytest.raises(TypeError, match="labels: got a DTensor, which lies in several"):
+                function(labels, 5)
+
+    yield "metrics of DTensors", dtensors
+
 
 def weight_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
     """Weights of classes from labels of which each rank has a part, one of them none."""

@@ -8,7 +8,7 @@ from xp_xent.backends import Backend, has_unknown, to_numpy
 from xp_xent.flow import checks as check
 from xp_xent.flow.class_counts import class_counts, default_float, over_rows
 from xp_xent.flow.plan import no_warnings
-from xp_xent.flow.validate import common_backend, loss_dtype
+from xp_xent.flow.validate import common_backend, loss_dtype, spread_alike, whole
 
 Array = Any
 
@@ -52,8 +52,8 @@ def balanced_class_weights(
     Raises
     ------
     TypeError, ValueError
-        `labels` are not integers, `num_classes` is not positive, `sample_weight` does not fit, or
-        with ``absent="error"`` a class has no labels.
+        `labels` are not integers or are a DTensor, `num_classes` is not positive, `sample_weight`
+        does not fit, or with ``absent="error"`` a class has no labels.
 
     References
     ----------
@@ -115,8 +115,8 @@ def effective_number_weights(
     Raises
     ------
     TypeError, ValueError
-        `labels` are not integers, `num_classes` is not positive, `beta` is out of range,
-        `sample_weight` does not fit, or with ``absent="error"`` a class has no labels.
+        `labels` are not integers or are a DTensor, `num_classes` is not positive, `beta` is out of
+        range, `sample_weight` does not fit, or with ``absent="error"`` a class has no labels.
 
     References
     ----------
@@ -188,6 +188,7 @@ def positive_class_weight(
     check.choice("absent", absent, ("error", "zero"))
     given = {} if sample_weight is None else {"sample_weight": sample_weight}
     backend = common_backend(targets=targets, **given)
+    spread_alike(targets=targets, **given)
     if check.kind(targets) == "other":
         check.numeric("targets", targets)
     xp, shape = backend.xp, tuple(targets.shape)
@@ -229,6 +230,7 @@ def _counts(
     """Count each class, or sum its labels' weights, in the default floating dtype."""
     given = {} if sample_weight is None else {"sample_weight": sample_weight}
     backend = common_backend(labels=labels, **given)
+    whole(labels=labels, **given)
     check.labels("labels", labels)
     num_classes = check.integer("num_classes", num_classes)
     if num_classes < 1:

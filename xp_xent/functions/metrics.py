@@ -6,7 +6,7 @@ from typing import Any
 from xp_xent.backends import Backend, backend_of
 from xp_xent.flow import checks as check
 from xp_xent.flow.plan import loss_of, no_warnings
-from xp_xent.flow.validate import common_backend
+from xp_xent.flow.validate import common_backend, spread_alike
 from xp_xent.losses.cross_entropy import cross_entropy
 
 Array = Any
@@ -51,8 +51,8 @@ def perplexity(
     Raises
     ------
     TypeError, ValueError
-        As in `cross_entropy`, or `over` names no axis of the labels, or one twice; within
-        `split` over rows, where an axis may be split, it is not None.
+        As in `cross_entropy`, or `over` names no axis of the labels, or one twice; it is not None
+        within `split` over rows, where an axis may be split, or where plain tensors meet DTensors.
 
     Examples
     --------
@@ -77,6 +77,9 @@ def perplexity(
         mean = cross_entropy(logits, targets, **options)
         with no_warnings(backend):
             return xp.exp(mean)
+    marks = ignore_index is not None and check.kind(targets) == "integer"
+    marked = targets if marks else None
+    spread_alike(logits=logits, targets=marked, sample_weight=sample_weight, where=where)
     losses = cross_entropy(logits, targets, reduction="none", **options)
     axes = _axes(over, losses, backend)
     # What a row adds to the mean's denominator.
@@ -86,7 +89,7 @@ def perplexity(
     if where is not None:
         where = where != 0 if check.kind(where) == "integer" else where
         share = xp.where(where, share, 0.0)
-    if ignore_index is not None and check.kind(targets) == "integer":
+    if marks:
         share = xp.where(targets == int(ignore_index), 0.0, share)
     with no_warnings(backend):
         mean = backend._quotient(xp.sum(losses, axis=axes), xp.sum(share, axis=axes))
@@ -160,6 +163,7 @@ def bits_per_byte(
     if not known:
         check.numeric("num_bytes", num_bytes)
         check.shape("num_bytes", num_bytes, tuple(nats.shape), "the result's")
+        spread_alike(logits=nats, num_bytes=num_bytes)
         num_bytes = backend.cast(num_bytes, nats.dtype)
     with no_warnings(backend):
         return backend._quotient(nats, num_bytes * math.log(2))
