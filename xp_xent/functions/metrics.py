@@ -77,11 +77,11 @@ def perplexity(
         mean = cross_entropy(logits, targets, **options)
         with no_warnings(backend):
             return xp.exp(mean)
-    marks = ignore_index is not None and check.kind(targets) == "integer"
-    marked = targets if marks else None
-    spread_alike(logits=logits, targets=marked, sample_weight=sample_weight, where=where)
     losses = cross_entropy(logits, targets, reduction="none", **options)
     axes = _axes(over, losses, backend)
+    may_be_ignored = ignore_index is not None and check.kind(targets) == "integer"
+    labels = targets if may_be_ignored else None
+    spread_alike(logits=logits, targets=labels, sample_weight=sample_weight, where=where)
     # What a row adds to the mean's denominator.
     share = xp.ones_like(losses)
     if sample_weight is not None:
@@ -89,8 +89,8 @@ def perplexity(
     if where is not None:
         where = where != 0 if check.kind(where) == "integer" else where
         share = xp.where(where, share, 0.0)
-    if marks:
-        share = xp.where(targets == int(ignore_index), 0.0, share)
+    if ignore_index is not None and labels is not None:
+        share = xp.where(labels == int(ignore_index), 0.0, share)
     with no_warnings(backend):
         mean = backend._quotient(xp.sum(losses, axis=axes), xp.sum(share, axis=axes))
         return xp.exp(mean)
