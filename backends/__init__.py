@@ -259,13 +259,15 @@ def backend_of(*arrays: Any, **named: Any) -> Adapter:
     return found._of_part(split) if split.adapter is None else split.adapter
 
 
-def to_numpy(array: Any) -> np.ndarray:
-    """Copy an array of any library to NumPy.
+def to_numpy(array: Any, name: str = "array") -> np.ndarray:
+    """Copy an array of any library to NumPy: within `split`, what is here of it.
 
     Parameters
     ----------
     array : array
         On any device; not traced.
+    name : str, default "array"
+        The argument's name in error messages.
 
     Returns
     -------
@@ -274,7 +276,7 @@ def to_numpy(array: Any) -> np.ndarray:
     Raises
     ------
     TypeError
-        No known library owns it.
+        No known library owns it, or it is of a kind that the library's backend refuses.
 
     Examples
     --------
@@ -283,5 +285,7 @@ def to_numpy(array: Any) -> np.ndarray:
     >>> print(backends.to_numpy(np.ones(2)))
     [1. 1.]
     """
-    copy = getattr(backend_of(array), "to_numpy", None)  # which the protocol does not ask for
+    copy = getattr(
+        _backend_of_one(array, name), "to_numpy", None
+    )  # which the protocol does not ask for
     return np.array(np.from_dlpack(array)) if copy is None else copy(array)

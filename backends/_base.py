@@ -159,6 +159,9 @@ class Backend(RowSums, Deferred):
         """Return the index of the first maximum over the classes: (..., K) to (..., 1)."""
         return self.xp.argmax(x, axis=self.class_axis, keepdims=True)
 
+    # How parts of the rows reach each other; None where all rows are here.
+    rows: Any = None
+
     # Whether columns that are no classes fill the last part up.
     _is_padded: bool = False
 

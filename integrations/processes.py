@@ -89,6 +89,11 @@ def merge_dask(totals: Sequence[Any], split_every: int = 8) -> Any:
     -------
     Delayed
 
+    Raises
+    ------
+    ValueError
+        `split_every` is below 2.
+
     Examples
     --------
     >>> import dask
@@ -100,6 +105,8 @@ def merge_dask(totals: Sequence[Any], split_every: int = 8) -> Any:
     """
     from dask import delayed
 
+    if split_every < 2:
+        raise ValueError(f"split_every: got {split_every}, wanted at least 2")
     merge = delayed(_sum, pure=True)
     while True:
         starts = range(0, max(len(totals), 1), split_every)

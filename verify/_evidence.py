@@ -99,8 +99,10 @@ class Evidence:
     def bits(self, base: Pipeline) -> float:
         """Give how much a single number can tell apart."""
         (claim,) = self.claims
-        found = self.predictor.number(base)
-        return math.log2(max(abs(float(claim.value)), 1e-300) / float(claim.tolerance(found)))
+        allowed = float(claim.tolerance(self.predictor.number(base)))
+        if not math.isfinite(allowed):  # beside an infinite loss
+            return 0.0
+        return math.log2(max(abs(float(claim.value)), 1e-300) / allowed)
 
     # A pipeline's numbers beside them
 

@@ -91,6 +91,65 @@ def in_split(loss: Any, *arrays: Any) -> Any:
         return loss(*arrays)
 
 
+def metric_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
+    """Of all rows, perplexity and bits per byte; along an axis that may be split, neither."""
+    z, y = numbers(2 * ranks, 3, 5), torch.arange(6 * ranks).reshape(-1, 3) % 5
+    here = slice(2 * (rank := distributed.get_rank()), 2 * rank + 2)
+
+    def whole() -> Pairs:
+        for function, more in ((xp_xent.perplexity, ()), (xp_xent.bits_per_byte, (9,))):
+            with split(rows=distributed.group.WORLD):
+                got = function(z[here], y[here], *more)
+                for over in (-1, 0, ()):
+                    with pytest.raises(ValueError, match=r"over: got .* within split"):
+                        function(z[here], y[here], *more, over=over)
+            yield got, function(z, y, *more)
+
+    yield "perplexity of all rows", whole
+
+    def dtensors() -> Pairs:
+        """Alike they have perplexities along axes; beside plain tensors they have none."""
+        line = layouts(ranks)[0][0]
+        logits, labels = (distribute_tensor(x, line, [Shard(0)]) for x in (z, y))
+        sizes = torch.arange(2 * ranks) + 1
+        yield xp_xent.perplexity(logits, labels, over=-1), xp_xent.perplexity(z, y, over=-1)
+        for name, call in {
+            "targets": lambda: xp_xent.perplexity(logits, y, over=-1),
+            "where": lambda: xp_xent.perplexity(logits, labels, over=-1, where=y > 0),
+            "num_bytes": lambda: xp_xent.bits_per_byte(logits, labels, sizes, over=-1),
+            "sample_weight": lambda: xp_xent.positive_class_weight(labels > 2, sample_weight=sizes),
+        }.items():
+            with pytest.raises(TypeError, match=f"{name}: got a Tensor beside .*, a DTensor"):
+                call()
+        for function in (xp_xent.balanced_class_weights, xp_xent.effective_number_weights):
+            with pytest.raises(TypeError, match="labels: got a DTensor, which lies in several"):
+                function(labels, 5)
+
+    yield "metrics of DTensors", dtensors
+
+
+def weight_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
+    """Weights of classes from labels of which each rank has a part, one of them none."""
+    labels, targets = torch.arange(9) ** 2 % 5, (torch.arange(18).reshape(9, 2) % 3 == 0).to(D)
+    edges = [0, 0, 7, *[9] * ranks] if ranks > 2 else [0, 7, 9]
+    here = slice(edges[(rank := distributed.get_rank())], edges[rank + 1])
+    rows = {"rows": distributed.group.WORLD}
+    for weight in (None, torch.linspace(0.5, 2.0, 9)):
+        part = weight if weight is None else weight[here]
+
+        def counted(weight: Any = weight, part: Any = part) -> Pairs:
+            for function in (xp_xent.balanced_class_weights, xp_xent.effective_number_weights):
+                with split(**rows):
+                    got = function(labels[here], 6, sample_weight=part, absent="zero")
+                want = function(labels, 6, sample_weight=weight, absent="zero")
+                assert torch.allclose(got, want, rtol=1e-6)
+            with split(**rows):
+                got = xp_xent.positive_class_weight(targets[here], sample_weight=part)
+            yield got, xp_xent.positive_class_weight(targets, sample_weight=weight)
+
+        yield f"weights of {'weighted ' if weight is not None else ''}labels", counted
+
+
 def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
     """The compiler, and a model that FSDP shards with a vocabulary that is split."""
     line = layouts(ranks)[0][0]

@@ -31,6 +31,8 @@ GROUPS = {
     "others": cases.other_checks,
     "faults": faults.fault_checks,
     "ways": faults.way_checks,
+    "weights": faults.weight_checks,
+    "metrics": faults.metric_checks,
     "vectors": faults.vector_checks,
 }
 

@@ -18,7 +18,10 @@ pytestmark = [
     pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without ranks"),
 ]
 
-GROUPS = ("options", "blocks", "confident", "texts", "others", "faults", "ways", "vectors")
+GROUPS = (
+    "options", "blocks", "confident", "texts", "others", "faults", "ways", "vectors",
+    "weights", "metrics",
+)  # fmt: skip
 HERE = Path(__file__).parent
 
 
@@ -36,7 +39,7 @@ def found(request: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[s
     ranks, every = request.param
     folder = tmp_path_factory.mktemp("ranks")
     # Four ranks for what two cannot show.
-    groups = GROUPS if ranks == 2 or every == "every" else ("options", "faults", "ways", "vectors")
+    groups = GROUPS if ranks == 2 or every == "every" else GROUPS[:1] + GROUPS[5:]
     done = subprocess.run(
         [sys.executable, HERE / "_split_ranks.py", str(ranks), folder, every, *groups],
         env={**os.environ, "PYTHONPATH": str(HERE.parent / "helpers")},

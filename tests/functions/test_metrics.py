@@ -12,7 +12,7 @@ from _tools import assert_array, assert_near, call, error_of
 from _truth import Array
 
 import xp_xent
-from xp_xent import LossAccumulator, cross_entropy
+from xp_xent import LossAccumulator, backends, cross_entropy
 from xp_xent.backends import Adapter
 
 RNG = np.random.default_rng(17)
@@ -69,7 +69,17 @@ class TestLossAccumulator:
 
     def test_what_it_takes(self) -> None:
         assert "losses" in str(error_of(LossAccumulator().update, "1.0"))
+        assert "losses" in str(error_of(LossAccumulator().update, [1.0]))
+        assert "weights" in str(error_of(LossAccumulator().update, 1.0, np.asarray([True])))
         assert isinstance(error_of(lambda: LossAccumulator() + 1.0), TypeError)
+
+    def test_within_split(self, backend: Adapter) -> None:
+        """What is here is added, of whatever library."""
+        rows = backend.asarray(np.asarray([1.0, 2.5]))
+        with xp_xent.split():
+            total = LossAccumulator().update(rows, backend.asarray(np.asarray([2.0, 1.0])))
+            assert np.array_equal(backends.to_numpy(rows), [1.0, 2.5])
+        assert (total.sum, total.weight) == (3.5, 3.0)
 
 
 class TestPerplexity:

@@ -58,12 +58,17 @@ def test_any_order_and_grouping(losses: list[list[float]], data: Any) -> None:
 
 
 @given(values=FLOATS.map(lambda x: [y for y in x if math.isfinite(y)]))
+@example(values=[MOST] * 9 + [-MOST, 1.5, -LEAST, 2.0**980])
 def test_is_the_exact_sum(values: list[float]) -> None:
-    total = ExactSum.of(np.asarray(values, np.float64))
+    """One by one as Python's integers, and as arrays of which nothing is lost."""
     exactly = sum(map(Fraction, values), Fraction())
-    assert Fraction(total.units, 1 << 1074) == exactly
-    if abs(exactly) <= MOST:
-        assert float(total) == math.fsum(values)
+    for few in (exact_sum.FEW, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exact_sum, "FEW", few)
+            total = ExactSum.of(np.asarray(values, np.float64))
+        assert Fraction(total.units, 1 << 1074) == exactly
+        if abs(exactly) <= MOST:
+            assert float(total) == math.fsum(values)
 
 
 @given(values=FLOATS)
@@ -71,6 +76,13 @@ def test_of_infinities_what_addition_has(values: list[float]) -> None:
     """Where no finite numbers overflow."""
     modest = [x if math.isinf(x) or math.isnan(x) else math.copysign(1.0, x) for x in values]
     assert np.array_equal(accumulated(modest).sum, sum(modest), equal_nan=True)
+
+
+@given(values=FLOATS)
+def test_few_entries_are_as_many(values: list[float]) -> None:
+    """Infinities and NaN too."""
+    many = np.concatenate([np.asarray(values, np.float64), np.zeros(exact_sum.FEW)])
+    assert accumulated(values, 1) == accumulated(many, 1)
 
 
 def test_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +94,8 @@ def test_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     full = np.full(exact_sum.BLOCK, math.nextafter(1.0, 0.0))
     assert ExactSum.of(full).units == len(full) * ExactSum.of(full[:1]).units
+    odd = rng.integers(1 << 51, 1 << 52, exact_sum.BLOCK) * 2 + 1
+    assert ExactSum.of(odd * 1.0).units == sum(odd.tolist()) << 1074, "of all bits"
 
 
 def test_a_mean_is_rounded_once() -> None:
@@ -152,6 +166,13 @@ def test_two_processes(library: str, tmp_path: Path) -> None:
 def test_no_partition() -> None:
     pytest.importorskip("dask")
     assert processes.merge_dask([]).compute(scheduler="sync") == LossAccumulator()
+
+
+@pytest.mark.parametrize("few", [1, 0, -3])
+def test_trees_that_never_narrow(few: int) -> None:
+    pytest.importorskip("dask")
+    with pytest.raises(ValueError, match=f"split_every: got {few}, wanted at least 2"):
+        processes.merge_dask([LossAccumulator()] * 3, split_every=few)
 
 
 @pytest.mark.parametrize("module", [accumulate, processes])

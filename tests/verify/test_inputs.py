@@ -220,6 +220,15 @@ def test_all_rows_are_asked_for_what_samples_cannot_tell(monkeypatch: pytest.Mon
     assert expected in rules_of(compare(logits, labels, loss=right, backends=()))
 
 
+def test_one_number_beside_an_infinite_loss() -> None:
+    """It tells nothing apart, so that no rule is named."""
+    labels, options = np.arange(4), {"class_where": np.array([True, True, True, False])}
+    off = compare(RNG.normal(size=(4, 4)), labels, loss=0.5, backends=(), **options)
+    assert not off.agrees
+    assert rules_of(off) == []
+    assert compare(np.zeros((4, 4)), labels, loss=np.inf, backends=(), **options).agrees
+
+
 def test_data_is_what_it_says() -> None:
     assert isinstance(make("two", "small", "float32"), Data)
     assert {"reduction-sum", "rounded"} <= set(RULES)

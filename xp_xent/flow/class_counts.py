@@ -44,6 +44,11 @@ def _sums_of_runs(xp: Any, labels: Array, weight: Array) -> Array:
     return weight
 
 
+def over_rows(backend: Any, *counts: Array) -> tuple[Array, ...]:
+    """Add up what each part of the rows counts, in one exchange."""
+    return counts if backend.rows is None else backend.rows.sum(*counts)
+
+
 def default_float(backend: Any, like: Array) -> Any:
     """Return the library's default floating dtype where that array lives."""
     # Imported here: it takes 30 ms, which `import xp_xent` need not spend.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xp_xent.backends import Backend, backend_of, dtype_name, same_shape
+from xp_xent.backends import Backend, backend_of, dtype_name, owner_of, same_shape
 from xp_xent.backends._numbers import is_zero
 from xp_xent.flow import checks as check
 from xp_xent.flow.options import BINARY, MASKS, SMOOTHINGS, WEIGHTS, is_number
@@ -32,6 +32,34 @@ def common_backend(**arrays: Array) -> Backend:
                 "to another device silently, so move one explicitly"
             )
     return backend
+
+
+def whole(**arrays: Array) -> None:
+    """Refuse arrays that lie in several places by their type."""
+    for name, x in arrays.items():
+        if _is_spread(x):
+            raise TypeError(
+                f"{name}: got a {type(x).__name__}, which lies in several places, wanted a whole "
+                "array; use full_tensor(), or to_local() within split(rows=…)"
+            )
+
+
+def spread_alike(**arrays: Array | None) -> None:
+    """Refuse arrays of which some lie in several places by their type, and others do not."""
+    found = {name: x for name, x in arrays.items() if x is not None and len(x.shape)}
+    spread = [name for name, x in found.items() if _is_spread(x)]
+    for name, x in found.items():
+        if spread and name not in spread:
+            raise TypeError(
+                f"{name}: got a {type(x).__name__} beside {spread[0]}, a "
+                f"{type(found[spread[0]]).__name__}, wanted all alike; distribute it as well, or "
+                "use full_tensor() of the others"
+            )
+
+
+def _is_spread(array: Array) -> bool:
+    owner = owner_of(array)
+    return owner is not None and type(array) in owner._mapped
 
 
 def loss_dtype(xp: Any, logits: Array) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xp_xent.backends import backend_of, to_numpy
+from xp_xent.backends import to_numpy
 from xp_xent.flow import checks as check
 from xp_xent.functions.exact_sum import ExactSum
 
@@ -175,6 +175,6 @@ class LossAccumulator:
 def _host(name: str, values: Array | float) -> np.ndarray:
     if check.is_number(values) and not isinstance(values, bool):
         return np.asarray(float(values))  # infinite, as an array's may be
-    backend_of(**{name: values})
-    check.numeric(name, values, "; pass the number of rows that counted, the mask's sum")
-    return np.asarray(to_numpy(values), dtype=np.float64)
+    if hasattr(values, "dtype"):  # else it is refused below
+        check.numeric(name, values, "; pass the number of rows that counted, the mask's sum")
+    return np.asarray(to_numpy(values, name), dtype=np.float64)

@@ -7,9 +7,9 @@ from typing import Any
 
 from xp_xent.backends import Backend, has_unknown, to_numpy
 from xp_xent.flow import checks as check
-from xp_xent.flow.class_counts import class_counts, default_float
+from xp_xent.flow.class_counts import class_counts, default_float, over_rows
 from xp_xent.flow.plan import no_warnings
-from xp_xent.flow.validate import common_backend, loss_dtype
+from xp_xent.flow.validate import common_backend, loss_dtype, spread_alike, whole
 
 Array = Any
 
@@ -48,13 +48,13 @@ def balanced_class_weights(
     -------
     array, shape (num_classes,)
         Weights in the library's default floating dtype on the labels' device, for ``weight=`` of
-        `cross_entropy`.
+        `cross_entropy`. Within `split` over rows they are those of all places' labels.
 
     Raises
     ------
     TypeError, ValueError
-        `labels` are not integers, `num_classes` is not positive, `sample_weight` does not fit, or
-        with ``absent="error"`` a class has no labels.
+        `labels` are not integers or are a DTensor, `num_classes` is not positive, `sample_weight`
+        does not fit, or with ``absent="error"`` a class has no labels.
 
     References
     ----------
@@ -110,13 +110,14 @@ def effective_number_weights(
     Returns
     -------
     array, shape (num_classes,)
-        Weights that sum to K, in the library's default floating dtype on the labels' device.
+        Weights that sum to K, in the library's default floating dtype on the labels' device. Within
+        `split` over rows they are those of all places' labels.
 
     Raises
     ------
     TypeError, ValueError
-        `labels` are not integers, `num_classes` is not positive, `beta` is out of range,
-        `sample_weight` does not fit, or with ``absent="error"`` a class has no labels.
+        `labels` are not integers or are a DTensor, `num_classes` is not positive, `beta` is out of
+        range, `sample_weight` does not fit, or with ``absent="error"`` a class has no labels.
 
     References
     ----------
@@ -169,7 +170,7 @@ def positive_class_weight(
     array
         Of the targets' shape without `axis`, in their dtype if it is floating, else in the
         library's default floating dtype on their device; inf where nothing is positive, is to be
-        refused, and Python cannot look.
+        refused, and Python cannot look. Within `split` over rows it is that of all places' samples.
 
     Raises
     ------
@@ -188,10 +189,13 @@ def positive_class_weight(
     check.choice("absent", absent, ("error", "zero"))
     given = {} if sample_weight is None else {"sample_weight": sample_weight}
     backend = common_backend(targets=targets, **given)
+    spread_alike(targets=targets, **given)
     if check.kind(targets) == "other":
         check.numeric("targets", targets)
     xp, shape = backend.xp, tuple(targets.shape)
-    axis = check.axis(axis, shape, "targets", check.SAMPLES)
+    # Where others have rows too, none need be here.
+    count = int if backend.rows is None else lambda _: None
+    axis = check.axis(axis, shape, "targets", check.SAMPLES, count)
     if check.kind(targets) != "floating":
         targets = backend.cast(targets, default_float(backend, targets))
     # Counts of half precision stop at 2048.
@@ -207,6 +211,7 @@ def positive_class_weight(
         weight = xp.reshape(weight, (-1, *(1,) * (len(shape) - 1 - axis)))
         positives = xp.sum(weight * positive, axis=axis)
         negatives = xp.sum(weight * (1 - positive), axis=axis)
+    positives, negatives = over_rows(backend, positives, negatives)
     if absent == "zero":
         occurs = positives != 0
         ratio = xp.where(occurs, negatives / xp.where(occurs, positives, 1.0), 0.0)
@@ -226,6 +231,7 @@ def _counts(
     """Count each class, or sum its labels' weights, in the default floating dtype."""
     given = {} if sample_weight is None else {"sample_weight": sample_weight}
     backend = common_backend(labels=labels, **given)
+    whole(labels=labels, **given)
     check.labels("labels", labels)
     num_classes = check.integer("num_classes", num_classes)
     if num_classes < 1:
@@ -239,7 +245,8 @@ def _counts(
         if not 0 <= ignored < num_classes:  # no other label is counted in any case
             ignored = None
     count = partial(class_counts, num_classes, ignored)
-    return backend, backend._added_up(count, labels, sample_weight)
+    (counts,) = over_rows(backend, backend._added_up(count, labels, sample_weight))
+    return backend, counts
 
 
 def _classes(backend: Backend, occurs: Array, num_classes: int, absent: str) -> Array | int:

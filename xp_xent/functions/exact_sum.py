@@ -7,7 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 SMALLEST = 1074  # float64's numbers are the multiples of 2^−1074
-BLOCK = 1 << 16  # entries at a time; of up to 2²⁶ integers of 27 bits float64 has the exact sum
+BLOCK = 1 << 14  # entries at a time, which a cache holds
+FEW = 16  # entries up to which Python's integers take less than NumPy's calls
+MOST, SHIFT = 1000, 200
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class ExactSum:
         values, total = values.reshape(-1), cls()
         for start in range(0, values.size, BLOCK):
             block = values[start : start + BLOCK]
+            if block.size <= FEW and all(map(math.isfinite, few := block.tolist())):
+                total += cls(sum(map(_unit_count, few)))
+                continue
             finite = np.isfinite(block)
             if not finite.all():
                 others, block = block[~finite], block[finite]
@@ -84,20 +89,30 @@ class ExactSum:
         return cls(units, bool(data[0] & 1), bool(data[0] & 2))
 
 
+def _unit_count(x: float) -> int:
+    """Return a finite number in multiples of 2^−1074."""
+    numerator, denominator = x.as_integer_ratio()
+    return numerator << (SMALLEST + 1 - denominator.bit_length())
+
+
 def _units(block: np.ndarray) -> int:
     """Return the sum of finite numbers in multiples of 2^−1074, exactly.
 
-    Numbers of one exponent are added as integers, in two halves so short that float64 holds all.
+    Each number is cut at the place from which on float64 holds the upper parts' sum, in any order,
+    and so are the lower parts, until nothing is left.
     """
-    fraction, exponent = np.frexp(block)  # fraction · 2⁵³ is an integer
-    scaled = np.ldexp(fraction, 26)
-    upper = np.trunc(scaled)
-    lower = np.ldexp(scaled - upper, 27)
-    lowest = int(exponent.min(initial=0))
-    place = (exponent - lowest).astype(np.intp)
-    uppers, lowers = (np.bincount(place, weights=half) for half in (upper, lower))
     total = 0
-    for at in np.flatnonzero((uppers != 0) | (lowers != 0)).tolist():
-        whole = (int(uppers[at]) << 27) + int(lowers[at])
-        total += whole << (at + lowest + SMALLEST)
-    return total >> 53  # a subnormal's fraction ends in as many zeros as it lacks
+    while block.size:
+        largest = max(float(block.max()), -float(block.min()))
+        top = math.frexp(largest)[1] + block.size.bit_length()  # 2^top is above the sum
+        if top > MOST:  # scaled down exactly, for they end long before 2^−1074
+            is_large = np.abs(block) > 1.0
+            total += _units(block[is_large] * 2.0**-SHIFT) << SHIFT
+            block = block[~is_large]
+            continue
+        cut = math.ldexp(1.0, top)
+        upper = (block + cut) - cut
+        total += _unit_count(float(upper.sum()))
+        block = block - upper
+        block = block[block != 0]
+    return total

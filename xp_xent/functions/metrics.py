@@ -4,10 +4,10 @@ import math
 from operator import truediv
 from typing import Any
 
-from xp_xent.backends import backend_of
+from xp_xent.backends import Backend, backend_of
 from xp_xent.flow import checks as check
 from xp_xent.flow.plan import loss_of, no_warnings
-from xp_xent.flow.validate import common_backend
+from xp_xent.flow.validate import common_backend, spread_alike
 from xp_xent.losses.cross_entropy import cross_entropy
 
 Array = Any
@@ -52,7 +52,8 @@ def perplexity(
     Raises
     ------
     TypeError, ValueError
-        As in `cross_entropy`, or `over` names no axis of the labels, or one twice.
+        As in `cross_entropy`, or `over` names no axis of the labels, or one twice; it is not None
+        within `split` over rows, where an axis may be split, or where plain tensors meet DTensors.
 
     Examples
     --------
@@ -78,7 +79,10 @@ def perplexity(
         with no_warnings(backend):
             return xp.exp(mean)
     losses = cross_entropy(logits, targets, reduction="none", **options)
-    axes = _axes(over, losses)
+    axes = _axes(over, losses, backend)
+    may_be_ignored = ignore_index is not None and check.kind(targets) == "integer"
+    labels = targets if may_be_ignored else None
+    spread_alike(logits=logits, targets=labels, sample_weight=sample_weight, where=where)
     # What a row adds to the mean's denominator.
     share = xp.ones_like(losses)
     if sample_weight is not None:
@@ -86,8 +90,8 @@ def perplexity(
     if where is not None:
         where = where != 0 if check.kind(where) == "integer" else where
         share = xp.where(where, share, 0.0)
-    if ignore_index is not None and check.kind(targets) == "integer":
-        share = xp.where(targets == int(ignore_index), 0.0, share)
+    if ignore_index is not None and labels is not None:
+        share = xp.where(labels == int(ignore_index), 0.0, share)
     with no_warnings(backend):
         mean = (backend._quotient or truediv)(xp.sum(losses, axis=axes), xp.sum(share, axis=axes))
         return xp.exp(mean)
@@ -156,17 +160,23 @@ def bits_per_byte(
     )
     nats = backend.total(losses) if over is None else losses
     if over is not None:
-        nats = backend.xp.sum(losses, axis=_axes(over, losses))
+        nats = backend.xp.sum(losses, axis=_axes(over, losses, backend))
     if not known:
         check.numeric("num_bytes", num_bytes)
         check.shape("num_bytes", num_bytes, tuple(nats.shape), "the result's")
+        spread_alike(logits=nats, num_bytes=num_bytes)
         num_bytes = backend.cast(num_bytes, nats.dtype)
     with no_warnings(backend):
         return (backend._quotient or truediv)(nats, num_bytes * math.log(2))
 
 
-def _axes(over: Any, losses: Array) -> tuple[int, ...]:
+def _axes(over: Any, losses: Array, backend: Backend) -> tuple[int, ...]:
     """Return the axes of the losses to reduce over, counted from 0."""
+    if backend.rows is not None:
+        raise ValueError(
+            f"over: got {over} within split(rows=…), where an axis of the labels may lie in "
+            "several places; wanted None, which reduces over all rows of all places"
+        )
     ndim, axes = len(losses.shape), []
     for one in over if isinstance(over, tuple) else (over,):
         axis = check.integer("over", one, "an integer, a tuple of integers, or None")
