@@ -16,8 +16,9 @@ from xp_xent.backends._base import Array
 from xp_xent.backends._ranks import Ranks
 from xp_xent.backends._torch_placed import chunks, part_shapes, refuse_strided
 
-# Options of one number a class, which each rank needs whole.
+# Options of one number a class, which each rank needs whole; and of one number a row.
 BY_CLASS = ("weight", "alpha", "pos_weight")
+BY_ROW = ("sample_weight", "where")
 
 
 def evaluate(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: Any) -> Any:
@@ -144,12 +145,10 @@ class Layout:
         return {dim: self.split[dim] - (self.split[dim] > axis) for dim in self.row_dims}
 
     def _aligned(self, shape: Sequence[int]) -> dict[int, int]:
-        """Return which axes of an array are split that broadcasts to the logits, or has no classes.
+        """Return which axes of an array are split that broadcasts to the logits.
 
         A length of 1 beside a longer one is the same everywhere.
         """
-        if tuple(shape) == self._rows_shape() and self.axis is not None:
-            return self._like_rows()
         shift, found = len(self.shape) - len(shape), {}
         of = {**self.split, **dict.fromkeys(self.class_dims, len(self.shape) - 1)}
         for dim, at in (of if self.is_linear else self.split).items():
@@ -170,13 +169,18 @@ class Layout:
             return self._local(x, self._like_logits())
         if self.is_linear and at == 1:
             return self._local(x, dict.fromkeys(self.class_dims, 0))
-        return self._local(x, self._aligned(x.shape)) if hasattr(x, "shape") else x
+        if not hasattr(x, "shape"):
+            return x
+        is_labels = tuple(x.shape) == self._rows_shape()
+        return self._local(x, self._like_rows() if is_labels else self._aligned(x.shape))
 
     def _local_option(self, name: str, x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
         if name == "bias":
             return self._local(x, dict.fromkeys(self.class_dims, 0))
+        if name in BY_ROW:
+            return self._local(x, self._like_rows())
         of_classes = name in BY_CLASS and self.axis is not None
         return self._local(x, {} if of_classes else self._aligned(x.shape))
 

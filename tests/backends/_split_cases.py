@@ -246,6 +246,11 @@ def other_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         yield cross_entropy(part, y), cross_entropy(z, y)
 
     yield "summands", summands
+    for ndim, at in ((2, 0), (2, 1), (3, 0), (3, 1), (3, 2)):  # as many rows as classes
+        z, mask = numbers(*(6,) * ndim), (numbers(*(6,) * (ndim - 1)) > -1) | (torch.arange(6) == 0)
+        options = {"class_where": mask, "label_smoothing": 0.1}
+        g = z, mesh, [Shard(at)], cross_entropy, (z[..., 0].long() * 0,), options, False
+        yield f"class_where of {ndim - 1} axes, Shard({at})", lambda g=g: of_layout(*g)
     for dtype in (torch.float16, torch.bfloat16):
         yield f"{dtype}", lambda dtype=dtype: of_half(mesh, dtype)
     for options in ({}, {"label_smoothing": 0.1}, {"reduction": "none"}):
