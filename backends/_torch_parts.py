@@ -154,8 +154,11 @@ class _Fused(torch.autograd.Function):
         saved = ctx.saved_tensors
         if ctx.again:
             call = ctx.call._replace(**_given(ctx.call, ctx.places, saved))
-            _, gradients = _closed(call, _Grads(ctx.names), cotangent.contiguous())
-            return None, None, None, *gradients
+            _, found = _closed(call, _Grads(ctx.names), cotangent.contiguous())
+            gradients = dict(zip(ctx.names, found, strict=True))
+            if call.rows is not None and "temperature" in gradients:  # one number for all rows
+                gradients["temperature"] = call.rows.added(gradients["temperature"].sum())
+            return None, None, None, *gradients.values()
         if ctx.by_rows:
             axis = ctx.call.class_axis
             cotangent = _padded(ctx.call, cotangent)

@@ -112,6 +112,21 @@ def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         got.backward()
         yield part.grad, whole.grad
 
+    def by_temperature(place: Any, options: Any) -> Pairs:
+        """Of a number that all rows share, each rank has the whole derivative."""
+        here, whole = (torch.tensor(2.0, dtype=D, requires_grad=True) for _ in range(2))
+        part = distribute_tensor(z, line, [place])
+        full(cross_entropy(part, y, temperature=here, **options)).sum().backward()
+        cross_entropy(z, y, temperature=whole, **options).sum().backward()
+        yield here.grad, whole.grad
+
+    for place in (Shard(1), Shard(0)):
+        for options in ({}, {"reduction": "none"}):
+            yield (
+                f"by temperature {place} {[*options]}",
+                lambda g=(place, options): by_temperature(*g),
+            )
+
     for place in (Shard(1), Shard(0)):
         for options in ({}, {"label_smoothing": 0.1}):
             if every or (place == Shard(1) and not options):
