@@ -63,6 +63,13 @@ class Call(NamedTuple):
         # PyTorch compares no unsigned integers of more than a byte.
         return targets.long() if targets.dtype in _UNSIGNED else targets
 
+    def differentiated(self) -> dict[int | str, Array]:
+        """Return the tensors that autograd differentiates by, by position or name."""
+        given = (*enumerate(self.arrays), *self.options.items())
+        tensors = {place: x for place, x in given if isinstance(x, torch.Tensor)}
+        recorded = torch.is_grad_enabled()
+        return {place: x for place, x in tensors.items() if recorded and x.requires_grad}
+
 
 def agreed(call: Call, ask: Any) -> Call:
     """Return the call with lengths of all parts; raise on all ranks what one of them refuses.
@@ -119,14 +126,15 @@ def _same(what: str, found: Any) -> None:
     if (found != found.flat[0]).any():
         raise RuntimeError(
             f"split: the ranks disagree about the {what}; wanted the same loss with the same "
-            "options, dtypes and numbers of axes on each rank, and the same rows beside each part "
-            "of the classes"
+            "options, dtypes, numbers of axes and tensors that require grad on each rank, and the "
+            "same rows beside each part of the classes"
         )
 
 
 def _signature(call: Call, ask: Any) -> int:
     """Return a number that tells calls apart."""
-    said = [call.loss.function.__name__, repr(ask)]
+    by = sorted(map(str, call.differentiated())) if ask is None else []
+    said = [call.loss.function.__name__, repr(ask), repr(by)]
     for name, x in (*enumerate(call.arrays), *sorted(call.options.items())):
         is_array = hasattr(x, "dtype") and hasattr(x, "shape")
         said.append(f"{name} {(str(x.dtype), len(x.shape)) if is_array else x!r}")

@@ -30,12 +30,8 @@ def evaluate(call: Call, ask: Any, *more: Any) -> Any:
         )
     if not torch.compiler.is_compiling():
         call = agreed(call, ask)
-    tensors: dict[Any, Array] = {
-        place: x
-        for place, x in (*enumerate(call.arrays), *call.options.items())
-        if isinstance(x, torch.Tensor) and x.requires_grad
-    }
-    if ask is not None or not tensors or not torch.is_grad_enabled():
+    tensors = call.differentiated()
+    if ask is not None or not tensors:
         with torch.no_grad():
             return _closed(call, ask, *more)
     names = [call.loss.arguments[x] if isinstance(x, int) else x for x in tensors]

@@ -46,6 +46,7 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         (label, lambda: cross_entropy(by_row, bad)),
         ("the ranks disagree about the call",
          lambda: cross_entropy(by_class, y, label_smoothing=0.1 * rank)),
+        ("the ranks disagree about the call", lambda: recorded(rank == 0)),
         ("the ranks disagree about the labels", lambda: cross_entropy(by_class, y.roll(rank))),
         ("hessian: got rows whose classes are split",
          lambda: xp_xent.hessian(cross_entropy)(by_class, y)),
@@ -84,6 +85,13 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         yield torch.zeros(()), torch.zeros(())
 
     yield "the same bits on every rank", same_bits
+
+
+def recorded(on: bool) -> Any:
+    """Call a loss behind a linear layer, which is differentiated where it is on."""
+    features, classifier = numbers(3, 5), numbers(4, 5).requires_grad_()
+    with torch.set_grad_enabled(on):
+        return in_split(xp_xent.linear_cross_entropy, features, classifier, torch.arange(3))
 
 
 def in_split(loss: Any, *arrays: Any) -> Any:
