@@ -71,6 +71,20 @@ class Call(NamedTuple):
         return {place: x for place, x in tensors.items() if recorded and x.requires_grad}
 
 
+def refuse_misfits(loss: Any, arrays: Any, options: dict[str, Any]) -> None:
+    """Raise on all ranks alike, before they exchange anything, what the whole call is refused for.
+
+    A part of it may pass where another's does not.
+    """
+
+    def meta(x: Any) -> Any:
+        is_tensor = isinstance(x, torch.Tensor)
+        return torch.empty(x.shape, dtype=x.dtype, device="meta") if is_tensor else x
+
+    with _split.within(None):
+        loss.validate(tuple(map(meta, arrays)), {name: meta(x) for name, x in options.items()})
+
+
 def agreed(call: Call, ask: Any) -> Call:
     """Return the call with lengths of all parts; raise on all ranks what one of them refuses.
 

@@ -43,12 +43,11 @@ class Layout:
 
     def __init__(self, loss: Any, arrays: Any, options: dict[str, Any], mesh: Any) -> None:
         self.loss, self.mesh, self.options = loss, mesh, dict(options)
-        self.given = self.arrays = tuple([self._distributed(x) for x in arrays])
+        self.arrays = tuple([self._distributed(x) for x in arrays])
+        _torch_call.refuse_misfits(loss, self.arrays, options)
         call = _torch_call.Call(loss, self.arrays, options, None, None)
         lead, self.is_linear = self.arrays[0], call.is_linear
         ndim, axis = lead.ndim, call.class_axis
-        if axis is not None and not -ndim <= axis < ndim:
-            loss.evaluate(None, tuple(x.to_local() for x in self.arrays), options)  # refuses it
         self.axis: Any = None if axis is None else axis % ndim
         # The dimension of the mesh → the axis of the logits, or the features, that it splits.
         self.split = {}

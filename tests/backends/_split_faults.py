@@ -51,6 +51,9 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         ("hessian: got rows whose classes are split",
          lambda: xp_xent.hessian(cross_entropy)(by_class, y)),
         ("label_smoothing: got 2.0", lambda: cross_entropy(by_class, y, label_smoothing=2.0)),
+        ("targets: got floating shape (6, 4) for logits of shape (6, 7)",  # as one part's
+         lambda: cross_entropy(by_class, z[:, :4])),
+        ("axis: got 2", lambda: cross_entropy(by_class, y, axis=2)),
         ("targets: got integer shape", lambda: cross_entropy(by_class, y[:3])),
         ("weight: requires grad",
          lambda: cross_entropy(by_class, y, weight=torch.ones(7, dtype=D, requires_grad=True))),
