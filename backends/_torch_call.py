@@ -86,6 +86,19 @@ def refuse_misfits(loss: Any, arrays: Any, options: dict[str, Any]) -> None:
         loss.validate(tuple(map(meta, arrays)), {name: meta(x) for name, x in options.items()})
 
 
+def refuse_transforms() -> None:
+    """Raise, before anything is exchanged, where a transform would have to look into it."""
+    if torch.compiler.is_compiling():
+        return
+    in_transform = torch._C._functorch.peek_interpreter_stack() is not None
+    if in_transform or torch.autograd.forward_ad._current_level >= 0:
+        raise TypeError(
+            "split: got a call within a transform of torch.func or forward-mode differentiation, "
+            "which do not see what ranks exchange; wanted backward(), or value_and_grad, hvp "
+            "and hessian_diagonal of xp_xent"
+        )
+
+
 def agreed(call: Call, ask: Any) -> Call:
     """Return the call with lengths of all parts; raise on all ranks what one of them refuses.
 

@@ -23,6 +23,7 @@ BY_ROW = ("sample_weight", "where")
 
 def evaluate(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: Any) -> Any:
     """Evaluate a loss of DTensors, or of plain tensors that are parts of larger ones."""
+    _torch_call.refuse_transforms()
     first = next((x for x in (*arrays, *options.values()) if isinstance(x, DTensor)), None)
     split = _split.current.get()
     if first is None:

@@ -16,7 +16,7 @@ from xp_xent.backends import _split, _torch
 from xp_xent.backends._base import Array
 from xp_xent.backends._rank_part import TorchPart
 from xp_xent.backends._ranks import Ranks
-from xp_xent.backends._torch_call import same, signature
+from xp_xent.backends._torch_call import refuse_transforms, same, signature
 from xp_xent.backends._torch_placed import part_shapes, settled
 
 Call = Callable[[Any, dict[str, Any]], Any]
@@ -72,6 +72,8 @@ def of_dtensor(x: DTensor, axes: Any, options: dict[str, Any], call: Call) -> An
 def _applied(
     x: Array, axes: Any, options: dict[str, Any], call: Call, classes: Ranks | None
 ) -> Any:
+    if classes is not None:
+        refuse_transforms()
     over = {at % x.ndim for at in _listed(axes, x.ndim) if x.ndim and hasattr(at, "__index__")}
     rows = tuple([n for at, n in enumerate(x.shape) if at not in over])
     waits = x.device.type == "cpu" or (classes is not None and classes.lengths is None)

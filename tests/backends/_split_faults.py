@@ -47,6 +47,11 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         ("the ranks disagree about the call",
          lambda: cross_entropy(by_class, y, label_smoothing=0.1 * rank)),
         ("the ranks disagree about the call", lambda: recorded(rank == 0)),
+        *(("split: got a call within a transform", lambda f=f, by=by: by(f))
+          for f in (lambda x: in_split(cross_entropy, x, y), lambda x: in_split(xp_xent.softmax, x))
+          for by in (lambda f: torch.func.grad(lambda x: f(x).sum())(z),
+                     lambda f: torch.func.jvp(f, (z,), (z,)),
+                     lambda f: torch.func.vmap(f)(z[None]))),
         ("the ranks disagree about the shape of the rows",
          lambda: in_split(xp_xent.softmax, z[: 2 + (rank == 0)])),
         ("the ranks disagree about the call",
