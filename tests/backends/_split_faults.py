@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,6 +41,7 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         yield cross_entropy(by_class, y), cross_entropy(z, y)  # nothing is left behind
 
     binary = xp_xent.binary_cross_entropy_with_logits
+    last = 5 // math.ceil(6 / ranks)  # the part with the last of six rows
     label = "targets: got label 77 at position (4,)"
     calls: list[tuple[str, Callable[[], Any]]] = [
         (label, lambda: cross_entropy(by_class, bad)),
@@ -68,7 +70,7 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
          lambda: cross_entropy(by_class, y, weight=torch.ones(7, dtype=D, requires_grad=True))),
         ("got create_graph=True", lambda: torch.autograd.grad(
             cross_entropy(x := by_class.clone().requires_grad_(), y), x, create_graph=True)),
-        ("targets: got 2.0" if rank == ranks - 1 else f"split: part {ranks - 1} of the rows",
+        ("targets: got 2.0" if rank == last else f"split: part {last} of the rows",
          lambda: binary(by_row, torch.ones(6, 7, dtype=D) + (torch.arange(6)[:, None] == 5))),
         ("elements stand alone", lambda: in_split(binary, z, z)),
     ]  # fmt: skip
@@ -112,7 +114,7 @@ def in_split(loss: Any, *arrays: Any) -> Any:
 
 
 def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
-    """The compiler, and a model that FSDP shards with a vocabulary that is split."""
+    """Plain tensors, the compiler, and a model that FSDP shards with a vocabulary that is split."""
     line = layouts(ranks)[0][0]
     z, y = numbers(6, 7), torch.arange(6)
 
@@ -147,6 +149,9 @@ def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
                 lambda g=(place, options): by_temperature(*g),
             )
 
+    for options in ({}, {"label_smoothing": 0.1}, {"reduction": "none"}):
+        yield f"plain {[*options]}", lambda options=options: of_plain(ranks, options)
+
     for place in (Shard(1), Shard(0)):
         for options in ({}, {"label_smoothing": 0.1}):
             if every or (place == Shard(1) and not options):
@@ -154,6 +159,23 @@ def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
 
     if ranks == 4:
         yield "FSDP and a split vocabulary", fsdp
+
+
+def of_plain(ranks: int, options: Any) -> Pairs:
+    """Uneven parts of classes, and of rows, one of them without any."""
+    z, y = numbers(3, 11) * 3, torch.tensor([4, -100, 10])
+    rank, group = distributed.get_rank(), distributed.group.WORLD
+    whole = z.clone().requires_grad_()
+    want = cross_entropy(whole, y, **options)
+    want.sum().backward()
+    for axis, edges in ((1, [0, 4, *[11] * (ranks - 1)]), (0, [0, 1, *[3] * (ranks - 1)])):
+        here = (slice(None),) * axis + (slice(edges[rank], edges[rank + 1]),)
+        part, of = z[here].clone().requires_grad_(), {"rows": group} if axis == 0 else {}
+        with split(**(of or {"classes": group})):
+            got = cross_entropy(part, y if axis else y[here], **options)
+        got.sum().backward()
+        yield got, want if axis or want.ndim == 0 else want[here]
+        yield part.grad, whole.grad[here]
 
 
 class Model(torch.nn.Module):
