@@ -28,6 +28,7 @@ class Call(NamedTuple):
     classes: Ranks | None
     rows: Ranks | None
     offset: tuple[int, ...] = ()  # of this rank's first row among all, where it is known
+    called: str = ""  # the argument that labels are of, where they were shifted before the call
 
     @property
     def is_linear(self) -> bool:
@@ -210,10 +211,12 @@ def _refuse_labels(call: Call, labels: Any, count: int) -> None:
     rows = table.reshape(-1, 1 if call.classes is None else call.classes.size, len(mine))[:, 0]
     rank = int((rows[:, 0] == 0).nonzero()[0])
     _, value, *position = rows[rank].tolist()
+    if call.called:  # the label of a position is the token after it
+        position[-1] += 1
     of = "" if call.offset or call.rows is None else f" of part {rank} of the rows"
     raise ValueError(
-        f"{call.loss.labels}: got label {value} at position {tuple(position)}{of}, wanted "
-        f"0 … {count - 1} (classes along the class axis) or "
+        f"{call.called or call.loss.labels}: got label {value} at position {tuple(position)}{of}, "
+        f"wanted 0 … {count - 1} (classes along the class axis) or "
         f"ignore_index={call.options.get('ignore_index')}"
     )
 

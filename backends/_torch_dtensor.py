@@ -42,8 +42,10 @@ def evaluate(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: A
 class Layout:
     """How a call's classes and rows lie on a device mesh."""
 
-    def __init__(self, loss: Any, arrays: Any, options: dict[str, Any], mesh: Any) -> None:
-        self.loss, self.mesh, self.options = loss, mesh, dict(options)
+    def __init__(
+        self, loss: Any, arrays: Any, options: dict[str, Any], mesh: Any, called: str = ""
+    ) -> None:
+        self.loss, self.mesh, self.options, self.called = loss, mesh, dict(options), called
         self.arrays = tuple([self._distributed(x) for x in arrays])
         _torch_call.refuse_misfits(loss, self.arrays, options)
         call = _torch_call.Call(loss, self.arrays, options, None, None)
@@ -87,7 +89,9 @@ class Layout:
         if self.row_dims:
             rows = self._ranks(self.row_dims, [math.prod(shape) for shape in self._row_shapes()])
         offset = tuple([self._offset(at) for at in self._row_axes()])
-        call = _torch_call.Call(self.loss, tuple(arrays), options, classes, rows, offset)
+        call = _torch_call.Call(
+            self.loss, tuple(arrays), options, classes, rows, offset, self.called
+        )
         found = _torch_parts.evaluate(call, ask, *more)
         return self._wrapped(ask, found)
 
@@ -275,7 +279,8 @@ class Layout:
             )
         loss: Any = self.loss if self.is_linear else cross_entropy.loss  # type: ignore[attr-defined]
         options |= {"shift": False} if self.is_linear else {"axis": -1}
-        found = evaluate(loss, ask, (*logits, tokens), options, *more)
+        given = (*logits, tokens), options, self.mesh, self.loss.labels
+        found = Layout(loss, *given).evaluate(ask, *more)
         if ask is not None or not (options["return_stats"] or options["reduction"] == "none"):
             return found
         stats = found[1] if options["return_stats"] else None

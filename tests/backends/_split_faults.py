@@ -46,6 +46,13 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
     calls: list[tuple[str, Callable[[], Any]]] = [
         (label, lambda: cross_entropy(by_class, bad)),
         (label, lambda: cross_entropy(by_row, bad)),
+        ("tokens: got label 77 at position (0, 4)",
+         lambda: xp_xent.next_token_cross_entropy(
+             distribute_tensor(z[None], line, [Shard(1)]), bad[None])),
+        ("tokens: got label 77 at position (0, 4)", lambda: xp_xent.next_token_cross_entropy(
+            distribute_tensor(z[None], line, [Shard(2)]), bad[None])),
+        ("targets: got label 77 at position (0, 4)", lambda: xp_xent.linear_cross_entropy(
+            distribute_tensor(z[None], line, [Shard(1)]), z, bad[None], shift=True)),
         ("the ranks disagree about the call",
          lambda: cross_entropy(by_class, y, label_smoothing=0.1 * rank)),
         ("the ranks disagree about the call", lambda: recorded(rank == 0)),
