@@ -6,6 +6,7 @@ together what one of them refuses.
 
 import math
 import zlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ class Call(NamedTuple):
     classes: Ranks | None
     rows: Ranks | None
     offset: tuple[int, ...] = ()  # of this rank's first row among all, where it is known
+    called: str = ""  # the argument that labels are of, where they were shifted before the call
 
     @property
     def is_linear(self) -> bool:
@@ -63,6 +65,40 @@ class Call(NamedTuple):
         # PyTorch compares no unsigned integers of more than a byte.
         return targets.long() if targets.dtype in _UNSIGNED else targets
 
+    def differentiated(self) -> dict[int | str, Array]:
+        """Return the tensors that autograd differentiates by, by position or name."""
+        given: tuple[tuple[Any, Any], ...] = (*enumerate(self.arrays), *self.options.items())
+        tensors = {place: x for place, x in given if isinstance(x, torch.Tensor)}
+        recorded = torch.is_grad_enabled()
+        return {place: x for place, x in tensors.items() if recorded and x.requires_grad}
+
+
+def refuse_misfits(loss: Any, arrays: Any, options: dict[str, Any]) -> None:
+    """Raise on all ranks alike, before they exchange anything, what the whole call is refused for.
+
+    A part of it may pass where another's does not.
+    """
+
+    def meta(x: Any) -> Any:
+        is_tensor = isinstance(x, torch.Tensor)
+        return torch.empty(x.shape, dtype=x.dtype, device="meta") if is_tensor else x
+
+    with _split.within(None):
+        loss.validate(tuple(map(meta, arrays)), {name: meta(x) for name, x in options.items()})
+
+
+def refuse_transforms() -> None:
+    """Raise, before anything is exchanged, where a transform would have to look into it."""
+    if torch.compiler.is_compiling():
+        return
+    in_transform = torch._C._functorch.peek_interpreter_stack() is not None
+    if in_transform or torch.autograd.forward_ad._current_level >= 0:
+        raise TypeError(
+            "split: got a call within a transform of torch.func or forward-mode differentiation, "
+            "which do not see what ranks exchange; wanted backward(), or value_and_grad, hvp "
+            "and hessian_diagonal of xp_xent"
+        )
+
 
 def agreed(call: Call, ask: Any) -> Call:
     """Return the call with lengths of all parts; raise on all ranks what one of them refuses.
@@ -75,7 +111,10 @@ def agreed(call: Call, ask: Any) -> Call:
     if known and not on_host:
         return call
     low, high = (0, 0) if labels is None or not on_host else _limits(call, labels)
-    own = [_signature(call, ask), call.classes_here(), math.prod(call.rows_shape()), low, high]
+    by = sorted(map(str, call.differentiated())) if ask is None else []
+    given = (*enumerate(call.arrays), *sorted(call.options.items()))
+    said = signature((call.loss.function.__name__, ask, by), given)
+    own = [said, call.classes_here(), math.prod(call.rows_shape()), low, high]
     own.append(0 if labels is None or not on_host else _checksum(labels))
     refusal = _refusal(call) if on_host and call.class_axis is None else None
     own.append(int(refusal is not None))
@@ -86,14 +125,14 @@ def agreed(call: Call, ask: Any) -> Call:
     # By ranks of rows, then of classes.
     size = 1 if classes is None else classes.size
     found = np.asarray(table.cpu()).reshape(-1, size, len(own))
-    _same("call", found[..., 0])
+    same("call", found[..., 0])
     if found[..., 6].any():
         part = int(found[:, 0, 6].argmax())
         raise refusal or ValueError(f"split: part {part} of the rows is refused; it says why")
     if classes is not None and classes.lengths is None:
         classes = classes.of_lengths(found[0, :, 1].tolist())
-    _same("number of rows", found[..., 2] - found[:, :1, 2])
-    _same("labels of rows whose classes are split", found[..., 5] - found[:, :1, 5])
+    same("number of rows", found[..., 2] - found[:, :1, 2])
+    same("labels of rows whose classes are split", found[..., 5] - found[:, :1, 5])
     if rows is not None and rows.lengths is None:
         rows = rows.of_lengths(found[:, 0, 2].tolist())
     call = call._replace(classes=classes, rows=rows)
@@ -115,22 +154,23 @@ def _refusal(call: Call) -> Exception | None:
     return None
 
 
-def _same(what: str, found: Any) -> None:
+def same(what: str, found: Any) -> None:
+    """Raise on all ranks, which have gathered it, where something is not the same on each."""
     if (found != found.flat[0]).any():
         raise RuntimeError(
-            f"split: the ranks disagree about the {what}; wanted the same loss with the same "
-            "options, dtypes and numbers of axes on each rank, and the same rows beside each part "
-            "of the classes"
+            f"split: the ranks disagree about the {what}; wanted the same function with the same "
+            "options, dtypes, numbers of axes and tensors that require grad on each rank, and the "
+            "same rows beside each part of the classes"
         )
 
 
-def _signature(call: Call, ask: Any) -> int:
-    """Return a number that tells calls apart."""
-    said = [call.loss.function.__name__, repr(ask)]
-    for name, x in (*enumerate(call.arrays), *sorted(call.options.items())):
+def signature(said: Iterable[Any], given: Iterable[tuple[Any, Any]]) -> int:
+    """Return a number that tells calls apart by what is said of them and given to them."""
+    lines = [repr(x) for x in said]
+    for name, x in given:
         is_array = hasattr(x, "dtype") and hasattr(x, "shape")
-        said.append(f"{name} {(str(x.dtype), len(x.shape)) if is_array else x!r}")
-    return zlib.crc32("\n".join(said).encode())
+        lines.append(f"{name} {(str(x.dtype), len(x.shape)) if is_array else x!r}")
+    return zlib.crc32("\n".join(lines).encode())
 
 
 def _checksum(labels: Array) -> int:
@@ -171,10 +211,12 @@ def _refuse_labels(call: Call, labels: Any, count: int) -> None:
     rows = table.reshape(-1, 1 if call.classes is None else call.classes.size, len(mine))[:, 0]
     rank = int((rows[:, 0] == 0).nonzero()[0])
     _, value, *position = rows[rank].tolist()
+    if call.called:  # the label of a position is the token after it
+        position[-1] += 1
     of = "" if call.offset or call.rows is None else f" of part {rank} of the rows"
     raise ValueError(
-        f"{call.loss.labels}: got label {value} at position {tuple(position)}{of}, wanted "
-        f"0 … {count - 1} (classes along the class axis) or "
+        f"{call.called or call.loss.labels}: got label {value} at position {tuple(position)}{of}, "
+        f"wanted 0 … {count - 1} (classes along the class axis) or "
         f"ignore_index={call.options.get('ignore_index')}"
     )
 

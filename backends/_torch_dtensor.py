@@ -16,12 +16,14 @@ from xp_xent.backends._base import Array
 from xp_xent.backends._ranks import Ranks
 from xp_xent.backends._torch_placed import chunks, part_shapes, refuse_strided
 
-# Options of one number a class, which each rank needs whole.
+# Options of one number a class, which each rank needs whole; and of one number a row.
 BY_CLASS = ("weight", "alpha", "pos_weight")
+BY_ROW = ("sample_weight", "where")
 
 
 def evaluate(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: Any) -> Any:
     """Evaluate a loss of DTensors, or of plain tensors that are parts of larger ones."""
+    _torch_call.refuse_transforms()
     first = next((x for x in (*arrays, *options.values()) if isinstance(x, DTensor)), None)
     split = _split.current.get()
     if first is None:
@@ -40,14 +42,15 @@ def evaluate(loss: Any, ask: Any, arrays: Any, options: dict[str, Any], *more: A
 class Layout:
     """How a call's classes and rows lie on a device mesh."""
 
-    def __init__(self, loss: Any, arrays: Any, options: dict[str, Any], mesh: Any) -> None:
-        self.loss, self.mesh, self.options = loss, mesh, dict(options)
-        self.given = self.arrays = tuple([self._distributed(x) for x in arrays])
+    def __init__(
+        self, loss: Any, arrays: Any, options: dict[str, Any], mesh: Any, called: str = ""
+    ) -> None:
+        self.loss, self.mesh, self.options, self.called = loss, mesh, dict(options), called
+        self.arrays = tuple([self._distributed(x) for x in arrays])
+        _torch_call.refuse_misfits(loss, self.arrays, options)
         call = _torch_call.Call(loss, self.arrays, options, None, None)
         lead, self.is_linear = self.arrays[0], call.is_linear
         ndim, axis = lead.ndim, call.class_axis
-        if axis is not None and not -ndim <= axis < ndim:
-            loss.evaluate(None, tuple(x.to_local() for x in self.arrays), options)  # refuses it
         self.axis: Any = None if axis is None else axis % ndim
         # The dimension of the mesh → the axis of the logits, or the features, that it splits.
         self.split = {}
@@ -86,7 +89,9 @@ class Layout:
         if self.row_dims:
             rows = self._ranks(self.row_dims, [math.prod(shape) for shape in self._row_shapes()])
         offset = tuple([self._offset(at) for at in self._row_axes()])
-        call = _torch_call.Call(self.loss, tuple(arrays), options, classes, rows, offset)
+        call = _torch_call.Call(
+            self.loss, tuple(arrays), options, classes, rows, offset, self.called
+        )
         found = _torch_parts.evaluate(call, ask, *more)
         return self._wrapped(ask, found)
 
@@ -144,12 +149,10 @@ class Layout:
         return {dim: self.split[dim] - (self.split[dim] > axis) for dim in self.row_dims}
 
     def _aligned(self, shape: Sequence[int]) -> dict[int, int]:
-        """Return which axes of an array are split that broadcasts to the logits, or has no classes.
+        """Return which axes of an array are split that broadcasts to the logits.
 
         A length of 1 beside a longer one is the same everywhere.
         """
-        if tuple(shape) == self._rows_shape() and self.axis is not None:
-            return self._like_rows()
         shift, found = len(self.shape) - len(shape), {}
         of = {**self.split, **dict.fromkeys(self.class_dims, len(self.shape) - 1)}
         for dim, at in (of if self.is_linear else self.split).items():
@@ -170,13 +173,18 @@ class Layout:
             return self._local(x, self._like_logits())
         if self.is_linear and at == 1:
             return self._local(x, dict.fromkeys(self.class_dims, 0))
-        return self._local(x, self._aligned(x.shape)) if hasattr(x, "shape") else x
+        if not hasattr(x, "shape"):
+            return x
+        is_labels = tuple(x.shape) == self._rows_shape()
+        return self._local(x, self._like_rows() if is_labels else self._aligned(x.shape))
 
     def _local_option(self, name: str, x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
         if name == "bias":
             return self._local(x, dict.fromkeys(self.class_dims, 0))
+        if name in BY_ROW:
+            return self._local(x, self._like_rows())
         of_classes = name in BY_CLASS and self.axis is not None
         return self._local(x, {} if of_classes else self._aligned(x.shape))
 
@@ -271,7 +279,8 @@ class Layout:
             )
         loss: Any = self.loss if self.is_linear else cross_entropy.loss  # type: ignore[attr-defined]
         options |= {"shift": False} if self.is_linear else {"axis": -1}
-        found = evaluate(loss, ask, (*logits, tokens), options, *more)
+        given = (*logits, tokens), options, self.mesh, self.loss.labels
+        found = Layout(loss, *given).evaluate(ask, *more)
         if ask is not None or not (options["return_stats"] or options["reduction"] == "none"):
             return found
         stats = found[1] if options["return_stats"] else None

@@ -1,10 +1,11 @@
 """Maps of tensors that several ranks have parts of: softmax, logarithms of sums, sigmoids.
 
 Each rank applies the map to what it has, by formulas that PyTorch differentiates, and exchanges
-numbers of rows; backward exchanges as many.
+numbers of rows; backward exchanges as many. Before that they agree on the call, as for losses.
 """
 
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from xp_xent.backends import _split, _torch
 from xp_xent.backends._base import Array
 from xp_xent.backends._rank_part import TorchPart
 from xp_xent.backends._ranks import Ranks
+from xp_xent.backends._torch_call import refuse_transforms, same, signature
 from xp_xent.backends._torch_placed import part_shapes, settled
 
 Call = Callable[[Any, dict[str, Any]], Any]
@@ -70,6 +72,13 @@ def of_dtensor(x: DTensor, axes: Any, options: dict[str, Any], call: Call) -> An
 def _applied(
     x: Array, axes: Any, options: dict[str, Any], call: Call, classes: Ranks | None
 ) -> Any:
+    if classes is not None:
+        refuse_transforms()
+    over = {at % x.ndim for at in _listed(axes, x.ndim) if x.ndim and hasattr(at, "__index__")}
+    rows = tuple([n for at, n in enumerate(x.shape) if at not in over])
+    waits = x.device.type == "cpu" or (classes is not None and classes.lengths is None)
+    if classes is not None and waits and not torch.compiler.is_compiling():
+        _agree(x, axes, rows, options, call, classes)
     for name, option in options.items():
         if isinstance(option, torch.Tensor) and option.requires_grad:
             raise TypeError(
@@ -82,12 +91,21 @@ def _applied(
     if classes is None or not isinstance(found, tuple):
         return found
     # What is a number of rows, and not of elements, all these ranks have.
-    ndim, over = x.ndim, _listed(axes, x.ndim)
-    keeps = tuple([n for at, n in enumerate(x.shape) if at not in {one % ndim for one in over}])
-    reduced = [y.ndim < ndim or (y.numel() == math.prod(keeps) != x.numel()) for y in found]
+    reduced = [y.ndim < x.ndim or (y.numel() == math.prod(rows) != x.numel()) for y in found]
     return tuple(
         [_Once.apply(classes, y) if once else y for y, once in zip(found, reduced, strict=True)]
     )
+
+
+def _agree(x: Array, axes: Any, rows: Any, options: Any, call: Any, classes: Ranks) -> None:
+    """Raise on all ranks alike where they call different maps, or have different rows."""
+    given = {"x": x, **options}
+    by = [name for name, one in given.items() if getattr(one, "requires_grad", False)]
+    said = signature((call.__name__, axes, by, torch.is_grad_enabled()), given.items())
+    table = torch.tensor([said, zlib.crc32(repr(rows).encode())], device=x.device)
+    calls, shapes = torch.stack(classes.gather(table)[0]).T.cpu().numpy()
+    same("call", calls)
+    same("shape of the rows", shapes)
 
 
 def _listed(axes: Any, ndim: int) -> Sequence[int]:

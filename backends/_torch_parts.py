@@ -30,12 +30,8 @@ def evaluate(call: Call, ask: Any, *more: Any) -> Any:
         )
     if not torch.compiler.is_compiling():
         call = agreed(call, ask)
-    tensors: dict[Any, Array] = {
-        place: x
-        for place, x in (*enumerate(call.arrays), *call.options.items())
-        if isinstance(x, torch.Tensor) and x.requires_grad
-    }
-    if ask is not None or not tensors or not torch.is_grad_enabled():
+    tensors = call.differentiated()
+    if ask is not None or not tensors:
         with torch.no_grad():
             return _closed(call, ask, *more)
     names = [call.loss.arguments[x] if isinstance(x, int) else x for x in tensors]
@@ -154,8 +150,11 @@ class _Fused(torch.autograd.Function):
         saved = ctx.saved_tensors
         if ctx.again:
             call = ctx.call._replace(**_given(ctx.call, ctx.places, saved))
-            _, gradients = _closed(call, _Grads(ctx.names), cotangent.contiguous())
-            return None, None, None, *gradients
+            _, found = _closed(call, _Grads(ctx.names), cotangent.contiguous())
+            gradients = dict(zip(ctx.names, found, strict=True))
+            if call.rows is not None and "temperature" in gradients:  # one number for all rows
+                gradients["temperature"] = call.rows.added(gradients["temperature"].sum())
+            return None, None, None, *gradients.values()
         if ctx.by_rows:
             axis = ctx.call.class_axis
             cotangent = _padded(ctx.call, cotangent)

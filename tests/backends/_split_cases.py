@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
 import xp_xent
 from xp_xent import cross_entropy, hessian_diagonal, hvp, value_and_grad
-from xp_xent.backends._split import split
 from xp_xent.conformance.tolerance import cross_entropy_bounds
 
 Pairs = Iterator[tuple[Any, Any]]
@@ -222,7 +220,7 @@ def text_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
 
 
 def other_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
-    """Binary losses, another class axis, summands, maps, half precision, plain tensors."""
+    """Binary losses, another class axis, summands, maps, half precision."""
     mesh = layouts(ranks)[0][0]
     z, labels = numbers(3, 6, 11) * 3, torch.arange(33).reshape(3, 11) % 6
     binary = xp_xent.binary_cross_entropy_with_logits
@@ -246,10 +244,13 @@ def other_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         yield cross_entropy(part, y), cross_entropy(z, y)
 
     yield "summands", summands
+    for ndim, at in ((2, 0), (2, 1), (3, 0), (3, 1), (3, 2)):  # as many rows as classes
+        z, mask = numbers(*(6,) * ndim), (numbers(*(6,) * (ndim - 1)) > -1) | (torch.arange(6) == 0)
+        options = {"class_where": mask, "label_smoothing": 0.1}
+        g = z, mesh, [Shard(at)], cross_entropy, (z[..., 0].long() * 0,), options, False
+        yield f"class_where of {ndim - 1} axes, Shard({at})", lambda g=g: of_layout(*g)
     for dtype in (torch.float16, torch.bfloat16):
         yield f"{dtype}", lambda dtype=dtype: of_half(mesh, dtype)
-    for options in ({}, {"label_smoothing": 0.1}, {"reduction": "none"}):
-        yield f"plain {[*options]}", lambda options=options: of_plain(ranks, options)
 
 
 def of_map(z: Any, mesh: Any, place: Any, function: Any, options: Any) -> Pairs:
@@ -279,20 +280,3 @@ def of_half(mesh: Any, dtype: Any) -> Pairs:
     cross_entropy(part, y.to(torch.uint16), **weights).backward()
     assert torch.allclose(full(part.grad), whole.grad, rtol=2 * torch.finfo(dtype).eps)
     yield torch.zeros(()), torch.zeros(())
-
-
-def of_plain(ranks: int, options: Any) -> Pairs:
-    """Uneven parts of classes, and of rows, one of them without any."""
-    z, y = numbers(3, 11) * 3, torch.tensor([4, -100, 10])
-    rank, group = distributed.get_rank(), distributed.group.WORLD
-    whole = z.clone().requires_grad_()
-    want = cross_entropy(whole, y, **options)
-    want.sum().backward()
-    for axis, edges in ((1, [0, 4, *[11] * (ranks - 1)]), (0, [0, 1, *[3] * (ranks - 1)])):
-        here = (slice(None),) * axis + (slice(edges[rank], edges[rank + 1]),)
-        part, of = z[here].clone().requires_grad_(), {"rows": group} if axis == 0 else {}
-        with split(**(of or {"classes": group})):
-            got = cross_entropy(part, y if axis else y[here], **options)
-        got.sum().backward()
-        yield got, want if axis or want.ndim == 0 else want[here]
-        yield part.grad, whole.grad[here]

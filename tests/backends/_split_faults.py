@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,22 +41,43 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         yield cross_entropy(by_class, y), cross_entropy(z, y)  # nothing is left behind
 
     binary = xp_xent.binary_cross_entropy_with_logits
+    last = 5 // math.ceil(6 / ranks)  # the part with the last of six rows
     label = "targets: got label 77 at position (4,)"
     calls: list[tuple[str, Callable[[], Any]]] = [
         (label, lambda: cross_entropy(by_class, bad)),
         (label, lambda: cross_entropy(by_row, bad)),
+        ("tokens: got label 77 at position (0, 4)",
+         lambda: xp_xent.next_token_cross_entropy(
+             distribute_tensor(z[None], line, [Shard(1)]), bad[None])),
+        ("tokens: got label 77 at position (0, 4)", lambda: xp_xent.next_token_cross_entropy(
+            distribute_tensor(z[None], line, [Shard(2)]), bad[None])),
+        ("targets: got label 77 at position (0, 4)", lambda: xp_xent.linear_cross_entropy(
+            distribute_tensor(z[None], line, [Shard(1)]), z, bad[None], shift=True)),
         ("the ranks disagree about the call",
          lambda: cross_entropy(by_class, y, label_smoothing=0.1 * rank)),
+        ("the ranks disagree about the call", lambda: recorded(rank == 0)),
+        *(("split: got a call within a transform", lambda f=f, by=by: by(f))
+          for f in (lambda x: in_split(cross_entropy, x, y), lambda x: in_split(xp_xent.softmax, x))
+          for by in (lambda f: torch.func.grad(lambda x: f(x).sum())(z),
+                     lambda f: torch.func.jvp(f, (z,), (z,)),
+                     lambda f: torch.func.vmap(f)(z[None]))),
+        ("the ranks disagree about the shape of the rows",
+         lambda: in_split(xp_xent.softmax, z[: 2 + (rank == 0)])),
+        ("the ranks disagree about the call",
+         lambda: in_split(xp_xent.softmax if rank else xp_xent.log_softmax, z)),
         ("the ranks disagree about the labels", lambda: cross_entropy(by_class, y.roll(rank))),
         ("hessian: got rows whose classes are split",
          lambda: xp_xent.hessian(cross_entropy)(by_class, y)),
         ("label_smoothing: got 2.0", lambda: cross_entropy(by_class, y, label_smoothing=2.0)),
+        ("targets: got floating shape (6, 4) for logits of shape (6, 7)",  # as one part's
+         lambda: cross_entropy(by_class, z[:, :4])),
+        ("axis: got 2", lambda: cross_entropy(by_class, y, axis=2)),
         ("targets: got integer shape", lambda: cross_entropy(by_class, y[:3])),
         ("weight: requires grad",
          lambda: cross_entropy(by_class, y, weight=torch.ones(7, dtype=D, requires_grad=True))),
         ("got create_graph=True", lambda: torch.autograd.grad(
             cross_entropy(x := by_class.clone().requires_grad_(), y), x, create_graph=True)),
-        ("targets: got 2.0" if rank == ranks - 1 else f"split: part {ranks - 1} of the rows",
+        ("targets: got 2.0" if rank == last else f"split: part {last} of the rows",
          lambda: binary(by_row, torch.ones(6, 7, dtype=D) + (torch.arange(6)[:, None] == 5))),
         ("elements stand alone", lambda: in_split(binary, z, z)),
     ]  # fmt: skip
@@ -84,6 +106,13 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         yield torch.zeros(()), torch.zeros(())
 
     yield "the same bits on every rank", same_bits
+
+
+def recorded(on: bool) -> Any:
+    """Call a loss behind a linear layer, which is differentiated where it is on."""
+    features, classifier = numbers(3, 5), numbers(4, 5).requires_grad_()
+    with torch.set_grad_enabled(on):
+        return in_split(xp_xent.linear_cross_entropy, features, classifier, torch.arange(3))
 
 
 def in_split(loss: Any, *arrays: Any) -> Any:
@@ -151,7 +180,7 @@ def weight_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
 
 
 def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
-    """The compiler, and a model that FSDP shards with a vocabulary that is split."""
+    """Plain tensors, the compiler, and a model that FSDP shards with a vocabulary that is split."""
     line = layouts(ranks)[0][0]
     z, y = numbers(6, 7), torch.arange(6)
 
@@ -171,6 +200,24 @@ def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         got.backward()
         yield part.grad, whole.grad
 
+    def by_temperature(place: Any, options: Any) -> Pairs:
+        """Of a number that all rows share, each rank has the whole derivative."""
+        here, whole = (torch.tensor(2.0, dtype=D, requires_grad=True) for _ in range(2))
+        part = distribute_tensor(z, line, [place])
+        full(cross_entropy(part, y, temperature=here, **options)).sum().backward()
+        cross_entropy(z, y, temperature=whole, **options).sum().backward()
+        yield here.grad, whole.grad
+
+    for place in (Shard(1), Shard(0)):
+        for options in ({}, {"reduction": "none"}):
+            yield (
+                f"by temperature {place} {[*options]}",
+                lambda g=(place, options): by_temperature(*g),
+            )
+
+    for options in ({}, {"label_smoothing": 0.1}, {"reduction": "none"}):
+        yield f"plain {[*options]}", lambda options=options: of_plain(ranks, options)
+
     for place in (Shard(1), Shard(0)):
         for options in ({}, {"label_smoothing": 0.1}):
             if every or (place == Shard(1) and not options):
@@ -178,6 +225,23 @@ def way_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
 
     if ranks == 4:
         yield "FSDP and a split vocabulary", fsdp
+
+
+def of_plain(ranks: int, options: Any) -> Pairs:
+    """Uneven parts of classes, and of rows, one of them without any."""
+    z, y = numbers(3, 11) * 3, torch.tensor([4, -100, 10])
+    rank, group = distributed.get_rank(), distributed.group.WORLD
+    whole = z.clone().requires_grad_()
+    want = cross_entropy(whole, y, **options)
+    want.sum().backward()
+    for axis, edges in ((1, [0, 4, *[11] * (ranks - 1)]), (0, [0, 1, *[3] * (ranks - 1)])):
+        here = (slice(None),) * axis + (slice(edges[rank], edges[rank + 1]),)
+        part, of = z[here].clone().requires_grad_(), {"rows": group} if axis == 0 else {}
+        with split(**(of or {"classes": group})):
+            got = cross_entropy(part, y if axis else y[here], **options)
+        got.sum().backward()
+        yield got, want if axis or want.ndim == 0 else want[here]
+        yield part.grad, whole.grad[here]
 
 
 class Model(torch.nn.Module):

@@ -52,6 +52,7 @@ def map_rows(
         def call(x: Array, options: Any) -> Results:
             return map_rows(function, x, axis, keepdims=keepdims, **options)
 
+        call.__name__ = function.__name__  # by which places tell what is called
         found: Results = apply(x, axis, options, call)
         return found
     check.floating("x", x)
