@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _split
-from xp_xent.backends._base import Adapter, Backend, known_types
+from xp_xent.backends._base import Adapter, Backend
 from xp_xent.backends._numbers import (
     dtype_kind,
     dtype_name,
     float_names,
     has_unknown,
     is_symbolic,
+    known_types,
     same_shape,
 )  # fmt: skip
 from xp_xent.backends._row_sums import ExpSums

@@ -12,18 +12,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
-import numpy as np
-
 from xp_xent.backends._deferred import Deferred
 from xp_xent.backends._host import HostAccess
 from xp_xent.backends._row_sums import RowSums
 from xp_xent.backends._split import Split
 
 Array = Any
-
-# Adapters of types of arrays that need no search, None where losses are evaluated as they are; an
-# adapter adds its library's.
-known_types: dict[type, Any] = {np.ndarray: None}
 
 # A part up to here leaves the rest of a whole its digits, but for two bits.
 MOST = 0.75
@@ -141,9 +135,8 @@ class Backend(RowSums, Deferred):
         """Sum all numbers of an array that has one number a row."""
         return self.xp.sum(x)
 
-    # Where the rows or classes of a call lie in several places, an array holds a part of them, and
-    # what follows, `indices`, `row_sum`, `total`, `take_label` and `exp_sums` speak of the whole.
-
+    # Where rows or classes lie in several places, an array holds a part of them, and what follows,
+    # `indices`, `row_sum`, `total`, `take_label` and `exp_sums` speak of the whole.
     def _of_part(self, split: Split) -> Any:
         """Return the adapter for parts of arrays, or refuse them."""
         raise TypeError(
@@ -159,11 +152,8 @@ class Backend(RowSums, Deferred):
         """Return the index of the first maximum over the classes: (..., K) to (..., 1)."""
         return self.xp.argmax(x, axis=self.class_axis, keepdims=True)
 
-    # How parts of the rows reach each other; None where all rows are here.
-    rows: Any = None
-
-    # Whether columns that are no classes fill the last part up.
-    _is_padded: bool = False
+    _rows: Any = None  # how parts of the rows reach each other; None where all are here
+    _is_padded: bool = False  # whether columns that are no classes fill the last part up
 
     def _class_count(self, here: int) -> int:
         """Count the classes of all parts, of which so many are in this one."""
@@ -182,7 +172,7 @@ class Backend(RowSums, Deferred):
         return arrays
 
     def _over_rows(self, *arrays: Array) -> tuple[Array, ...]:
-        """Add up what each part of the rows gives, several arrays in one exchange."""
+        """Add up what each part of the rows gives, likewise."""
         return arrays
 
     def _of_elements(self) -> Any:
@@ -201,8 +191,7 @@ class Backend(RowSums, Deferred):
         """Return the same values, constant to the library's automatic differentiation."""
         return array
 
-    # Those that follow may write over x: it is an array that a kernel made and needs no more.
-
+    # Those that follow may write over x, an array that a kernel made and needs no more.
     def set_at_label(self, x: Array, index: Any, value: Any) -> Array:
         """Return rows x (..., K) with the entry at each row's index (..., 1) replaced."""
         return self.xp.where(self.indices(x) == index, value, x)
@@ -232,8 +221,7 @@ class Backend(RowSums, Deferred):
     def with_class_axis(self, axis: int) -> "Backend":
         """Return the adapter for classes along an axis, counted from the end.
 
-        This one, if they are to be brought to the end; a copy whose `class_axis` it is, for a
-        library that would move elements for it.
+        This one, if they are brought to the end; a copy with that `class_axis` where they stay.
         """
         return self
 
@@ -302,8 +290,8 @@ class Backend(RowSums, Deferred):
         """Evaluate a function that is to be differentiated by another formula for the same.
 
         `function` is the shorter one, for where nothing is differentiated. `partials` returns the
-        derivatives by the arrays, which are then (..., 1), or numbers: an adapter that can hand
-        these to its library need not have it differentiate the formula.
+        derivatives by the arrays, which are then (..., 1), or numbers, for an adapter that can
+        hand these over.
         """
         return (differentiable_form if self.differentiable else function)(*arrays)
 

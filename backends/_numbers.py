@@ -32,6 +32,10 @@ def is_one(number: Any) -> bool:
     return isinstance(number, (int, float)) and number == 1
 
 
+# Adapters of types of arrays that need no search, None where losses are evaluated as they are; an
+# adapter adds its library's.
+known_types: dict[type, Any] = {np.ndarray: None}
+
 # How to tell if lengths of an axis are equal that a compiler may not know yet: by their type.
 LENGTHS: dict[type, Callable[[Any, Any], bool]] = {}
 

@@ -47,6 +47,10 @@ class Part(Backend):
     rows: Fabric | None = None
     num_classes: int | None = None
 
+    @property
+    def _rows(self) -> Fabric | None:
+        return self.rows
+
     # Facts of the whole
 
     @property

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from xp_xent.backends import _blocks, _torch_compiled, _torch_eager, _torch_memory
-from xp_xent.backends._base import Array, Backend, known_types
+from xp_xent.backends._base import Array, Backend
+from xp_xent.backends._numbers import known_types
 from xp_xent.backends._row_sums import ExpSums
 
 # Subclasses of other semantics, by name: importing them takes long.

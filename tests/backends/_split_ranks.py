@@ -22,6 +22,7 @@ from torch import distributed
 sys.path.insert(0, str(Path(__file__).parent))
 import _split_cases as cases
 import _split_faults as faults
+import _split_ways as other_ways
 
 GROUPS = {
     "options": cases.option_checks,
@@ -30,10 +31,10 @@ GROUPS = {
     "texts": cases.text_checks,
     "others": cases.other_checks,
     "faults": faults.fault_checks,
-    "ways": faults.way_checks,
+    "ways": other_ways.way_checks,
     "weights": faults.weight_checks,
     "metrics": faults.metric_checks,
-    "vectors": faults.vector_checks,
+    "vectors": other_ways.vector_checks,
 }
 
 

@@ -46,7 +46,7 @@ def _sums_of_runs(xp: Any, labels: Array, weight: Array) -> Array:
 
 def over_rows(backend: Any, *counts: Array) -> tuple[Array, ...]:
     """Add up what each part of the rows counts, in one exchange."""
-    return counts if backend.rows is None else backend.rows.sum(*counts)
+    return counts if backend._rows is None else backend._rows.sum(*counts)
 
 
 def default_float(backend: Any, like: Array) -> Any:

@@ -5,7 +5,6 @@ alone: types, dtypes, shapes, and options that are no numbers of the formula. `L
 at values, and makes of plan and arrays an `Evaluation`, which is executed and reduced.
 """
 
-import math
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -82,8 +81,7 @@ class RowPlan:
     @property
     def knows_rows(self) -> bool:
         """Whether it is known how many rows there are."""
-        count = self.backend._row_count(self.rows_shape)
-        return type(count) is not float or not math.isnan(count)
+        return (count := self.backend._row_count(self.rows_shape)) == count  # NaN is not known
 
     def counts(self, like: Array) -> Array | None:
         """Return 1 for each row of an array (..., K, ...) where how many is not known yet."""
@@ -139,8 +137,7 @@ class Ask(NamedTuple):
         return getattr(evaluation, self.method)(*self.arguments, *more)
 
 
-# Plans of one loss, the oldest of which makes room: more signatures than a program has.
-MOST = 512
+MOST = 512  # plans of one loss, the oldest of which makes room
 
 
 class Loss:
@@ -207,16 +204,14 @@ class Loss:
         foreign = SEQUENCES if type(arrays[0]) is np.ndarray else FOREIGN
         if foreign.isdisjoint(map(type, (*arrays, *options.values()))):
             return arrays, options
-        # Imported here: few calls need it.
-        from xp_xent.flow.placement import placed
+        from xp_xent.flow.placement import placed  # few calls need it
 
         return placed(self.labels, self.arguments, arrays, options)
 
     def run(self, ask: Any, arrays: tuple[Array, ...], options: dict[str, Any], *more: Any) -> Any:
         """Do as `evaluate` by a plan that is kept."""
         with np.errstate(all="ignore"):  # infinities and NaN are stated results here
-            key = self._signature(arrays, options)
-            plan = self._plans.get(key)
+            plan = self._plans.get(key := self._signature(arrays, options))
             if plan is None:
                 arrays, options = self.placed(arrays, options)
                 key = self._signature(arrays, options)

@@ -194,7 +194,7 @@ def positive_class_weight(
         check.numeric("targets", targets)
     xp, shape = backend.xp, tuple(targets.shape)
     # Where others have rows too, none need be here.
-    count = int if backend.rows is None else lambda _: None
+    count = int if backend._rows is None else lambda _: None
     axis = check.axis(axis, shape, "targets", check.SAMPLES, count)
     if check.kind(targets) != "floating":
         targets = backend.cast(targets, default_float(backend, targets))

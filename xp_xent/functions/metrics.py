@@ -172,7 +172,7 @@ def bits_per_byte(
 
 def _axes(over: Any, losses: Array, backend: Backend) -> tuple[int, ...]:
     """Return the axes of the losses to reduce over, counted from 0."""
-    if backend.rows is not None:
+    if backend._rows is not None:
         raise ValueError(
             f"over: got {over} within split(rows=…), where an axis of the labels may lie in "
             "several places; wanted None, which reduces over all rows of all places"
