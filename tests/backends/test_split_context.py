@@ -108,3 +108,16 @@ def test_a_program_of_jax_belongs_to_its_split() -> None:
                     assert float(program(logits, labels)) == got[0]
         np.testing.assert_allclose(got, want, rtol=1e-6)
     assert len(traced) == 3
+
+
+def test_a_compiled_loss_is_not_taken_within_a_split() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch.distributed.tensor")
+    torch.compiler.reset()
+    compiled = torch.compile(xp_xent.cross_entropy, backend="aot_eager")
+    x, labels = torch.arange(10.0).reshape(2, 5), torch.tensor([0, 2])
+    want = xp_xent.cross_entropy(x, labels)
+    for _ in range(2):
+        assert_same(compiled(x, labels), want)
+        with split(num_classes=3), pytest.raises(TypeError, match="num_classes"):
+            compiled(x, labels)
