@@ -86,7 +86,7 @@ def split(
     num_classes : int, optional
         How many classes there are, where the last part is filled up with columns that are none:
         these take no part, get no mass of label smoothing, and labels of them are out of range.
-        None: every column is a class.
+        None: every column is a class. PyTorch, whose parts may be uneven, refuses it.
 
     Returns
     -------
@@ -112,6 +112,9 @@ def split(
 
     Enter it inside a function that ``jax.jit`` compiles. JAX finds a program by the split around
     its call too, but for releases without ``jax.make_user_context``, where it keeps the first one.
+    With PyTorch, enter it inside a function whose activations are checkpointed, for backward calls
+    that anew, and inside one that ``torch.compile`` compiles without ``fullgraph=True``. With that
+    it must be around every call, for the compiler cannot read how it is entered.
 
     Examples
     --------
