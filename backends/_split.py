@@ -1,5 +1,6 @@
 """Calls whose rows or classes lie in several places, each of which has a part of every array."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -34,9 +35,33 @@ def within(taken: Split | None) -> Iterator[None]:
         used.append(True)
     token = current.set(taken)
     try:
+        _tell_jax()
         yield
     finally:
-        current.reset(token)
+        try:
+            current.reset(token)
+        finally:
+            _tell_jax()
+
+
+_keys: list[Any] = []  # of JAX's caches, to which this context's split is one more key
+
+
+def _add_key() -> None:
+    make = getattr(sys.modules.get("jax"), "make_user_context", None)  # older releases have none
+    if make is not None:
+        _keys.append(make(None))
+
+
+def _tell_jax() -> None:
+    """Let a function under JAX's jit be traced anew for another split than it was traced for."""
+    if not _keys and current.get() is not None:
+        _add_key()
+    for key in _keys:
+        key(current.get()).__enter__()  # until another one: this thread may go on elsewhere
+
+
+_add_key()  # A new key has JAX trace what it knows once more: there is little at first.
 
 
 def split(
@@ -61,7 +86,7 @@ def split(
     num_classes : int, optional
         How many classes there are, where the last part is filled up with columns that are none:
         these take no part, get no mass of label smoothing, and labels of them are out of range.
-        None: every column is a class.
+        None: every column is a class. PyTorch, whose parts may be uneven, refuses it.
 
     Returns
     -------
@@ -84,6 +109,12 @@ def split(
     these are; probabilities are to be 0 in columns that are no classes. What has one number a row
     is split as the rows are. A row's Hessian is refused, as are losses whose elements stand alone,
     unless only rows are split.
+
+    Enter it inside a function that ``jax.jit`` compiles. JAX finds a program by the split around
+    its call too, but for releases without ``jax.make_user_context``, where it keeps the first one.
+    With PyTorch, enter it inside a function whose activations are checkpointed, for backward calls
+    that anew, and inside one that ``torch.compile`` compiles without ``fullgraph=True``. With that
+    it must be around every call, for the compiler cannot read how it is entered.
 
     Examples
     --------

@@ -49,6 +49,7 @@ class EagerLosses(Adapter):
             # Imported here: it imports the compiler, and tells it what not to read.
             from xp_xent.backends import _torch_in_graph as graph
 
+            are_parts(())  # asked, so that no graph made outside of `split` is taken within
             fits = graph.fits((*arrays, *more, *options.values()))
             call = graph.loss_in_graph if fits else graph.loss_beside_graph
             names = loss.function.__module__, loss.function.__name__

@@ -82,3 +82,42 @@ def test_a_compiled_map_beside_another_threads_split(
     with split(num_classes=3), pytest.raises(Exception, match=r"num_classes|ContextVar"):
         compiled(x)
     assert_same(compiled(x), want)
+
+
+def test_a_program_of_jax_belongs_to_its_split() -> None:
+    jax = pytest.importorskip("jax")
+    if not hasattr(jax, "make_user_context"):
+        pytest.skip("a release of JAX whose cache asks for nothing else")
+    logits, labels = jax.numpy.arange(10.0).reshape(2, 5), jax.numpy.asarray([0, 2])
+    want = [float(xp_xent.cross_entropy(logits[:, :count], labels)) for count in (5, 4, 3)]
+    traced: list[Any] = []
+    with split():  # if JAX was imported last, it has one more key from here on
+        pass
+
+    @jax.jit
+    def program(logits: Any, labels: Any) -> Any:
+        traced.append(_split.now)
+        return xp_xent.cross_entropy(logits, labels)
+
+    for _ in range(3):
+        got = [float(program(logits, labels))]
+        for count in (4, 3):
+            with split(num_classes=count):
+                got.append(float(program(logits, labels)))
+                with _split.within(None):
+                    assert float(program(logits, labels)) == got[0]
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert len(traced) == 3
+
+
+def test_a_compiled_loss_is_not_taken_within_a_split() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch.distributed.tensor")
+    torch.compiler.reset()
+    compiled = torch.compile(xp_xent.cross_entropy, backend="aot_eager")
+    x, labels = torch.arange(10.0).reshape(2, 5), torch.tensor([0, 2])
+    want = xp_xent.cross_entropy(x, labels)
+    for _ in range(2):
+        assert_same(compiled(x, labels), want)
+        with split(num_classes=3), pytest.raises(TypeError, match="num_classes"):
+            compiled(x, labels)
