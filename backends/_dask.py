@@ -70,6 +70,16 @@ class Dask(Adapter):
     def cast(self, x: Array, dtype: Any) -> Array:
         return x if x.dtype == dtype else _as_dtype(x, dtype)
 
+    def _reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        if not has_unknown(shape) or len(shape) <= x.ndim:
+            return super()._reshape(x, shape)
+        # The last axis is taken apart; how long others are is not known.
+        tail, x = shape[x.ndim - 1 :], x.rechunk({x.ndim - 1: -1})
+        return x.map_blocks(
+            _last_apart, tail, new_axis=list(range(x.ndim, len(shape))), dtype=x.dtype,
+            chunks=(*x.chunks[:-1], *((n,) for n in tail)), meta=_last_apart(x._meta, tail),
+        )  # fmt: skip
+
     def total(self, x: Array) -> Array:
         return da.reduction(x, _sum, _sum, dtype=x.dtype)
 
@@ -118,6 +128,10 @@ class Dask(Adapter):
 def _quiet(function: Callable[..., Array], *arrays: Array, **how: Any) -> Array:
     with np.errstate(all="ignore"):
         return function(*arrays, **how)
+
+
+def _last_apart(x: Array, tail: tuple[int, ...]) -> Array:
+    return x.reshape((*x.shape[:-1], *tail))
 
 
 def _sum(x: Array, axis: Any, keepdims: bool) -> Array:

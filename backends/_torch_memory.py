@@ -102,7 +102,7 @@ class _Holder:
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Allocate an array for a result: of PyTorch's memory, unless `from_host` had better copy."""
     dtype = np.dtype(dtype)
-    if math.prod(shape) <= TINY:
+    if math.prod(shape) <= TINY or dtype_name(dtype) not in _DTYPES:
         return np.empty(shape, dtype)
     tensor = torch.empty(shape, dtype=_DTYPES[dtype_name(dtype)], device="cpu")
     if tensor.nbytes >= LARGE:
@@ -143,24 +143,19 @@ def from_host(found: Any) -> Any:
         parts = map(from_host, found)
         return type(found)(*parts) if hasattr(found, "_fields") else tuple(parts)
     array = np.asarray(found)
-    if array.ndim == 0:
+    if array.ndim == 0 and array.dtype in _BY_DTYPE:
         return torch.scalar_tensor(array.item(), dtype=_BY_DTYPE[array.dtype], device="cpu")
     holder: Any = (array.base if isinstance(array.base, np.ndarray) else array).base
     if isinstance(holder, _Holder):
         return _part(holder.tensor, array)
-    if array.size > TINY:  # PyTorch's own copy would wait for its threads
+    # PyTorch's own copy would wait for its threads, and spin where others compute.
+    if array.size > TINY and dtype_name(array.dtype) in _DTYPES:
         own = empty(array.shape, array.dtype)
         own[...] = array
         return from_host(own)
     if array.dtype.kind == "V":  # bfloat16
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).clone()
-    given = torch.from_numpy(array)
-    if array.size <= TINY:
-        return given.clone()
-    # PyTorch's own copy would wait for its threads, and spin where others compute.
-    made = torch.empty_like(given)
-    made.numpy()[...] = array
-    return made
+    return torch.from_numpy(array).clone()
 
 
 def _part(tensor: Array, array: np.ndarray) -> Array:

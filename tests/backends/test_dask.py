@@ -166,6 +166,12 @@ class TestUnknown:
             xp_xent.balanced_class_weights(y, CLASSES), xp_xent.balanced_class_weights(Y, CLASSES)
         )
 
+    def test_matrices(self) -> None:
+        call = xp_xent.hessian(xp_xent.cross_entropy)
+        found = call(unknown(Z, 8), unknown(Y, 8))
+        assert found.shape[1:] == (CLASSES, CLASSES)
+        assert_same(found, call(Z, Y))
+
     def test_a_bad_label_has_its_position_in_the_whole(self) -> None:
         labels = Y.copy()
         labels[17] = 77

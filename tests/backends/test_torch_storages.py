@@ -183,3 +183,19 @@ def test_of_statistics(shape: tuple[int, int]) -> None:
         for x in (loss, *stats):
             assert is_free(x)
         assert stats.correct.dtype == torch.bool
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "float16", "float64"])
+@pytest.mark.parametrize("shape", [(), (3, 4), (90, 70)])
+def test_results_of_any_dtype(shape: tuple[int, ...], dtype: str) -> None:
+    """Of dtypes that losses do not give, too: each has memory of its own."""
+    from xp_xent.backends import _torch_memory
+
+    host = RNG.integers(0, 2, shape).astype(dtype)
+    filled = _torch_memory.empty(shape, dtype)
+    filled[...] = host
+    for one in (host, filled, np.array(host, order="F")):
+        found = _torch_memory.from_host(one)
+        assert is_free(found)
+        assert str(found.dtype) == f"torch.{dtype}"
+        assert np.array_equal(found.numpy(), host)

@@ -170,7 +170,7 @@ class Evaluation(NamedTuple):
             return kernel.hessian(backend, Rows(*parts[:count]), parts[count])
 
         matrices = backend.map_blocks(on_block, *arrays)
-        return backend.xp.reshape(matrices, (*matrices.shape[:-1], plan.classes, plan.classes))
+        return backend._reshape(matrices, (*matrices.shape[:-1], plan.classes, plan.classes))
 
     def value_gradient_and_curvature(self, bound: bool) -> tuple[Array, Array, Array]:
         """Compute the reduced loss, its gradient, and the Hessian's diagonal by the logits.
