@@ -122,6 +122,7 @@ EXPECTED_SKIPS = {
     "could not import 'cupy'": "it needs an NVIDIA GPU; its kernels are compiled for the CPU",
     "could not import 'mlx": "there are wheels for Linux and for Macs with Apple's processors",
     "PyTorch compares no uint32": "so such labels are refused",
+    "two ranks show it": "four are started for what two cannot show",
     "numpy is the other library here": "a test of NumPy arrays among another library's",
     "this device has no half precision": "dpnp's CPU and array-api-strict have none",
 }
