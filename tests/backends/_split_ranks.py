@@ -56,7 +56,7 @@ def main(rank: int, ranks: int, folder: Path, every: bool, names: list[str]) -> 
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank,
-                                   world_size=ranks, timeout=timedelta(seconds=20))  # fmt: skip
+                                   world_size=ranks, timeout=timedelta(seconds=60))  # fmt: skip
     found: dict[str, Any] = {}
     for name in names:
         found[name] = {"count": 0, "failed": []}
