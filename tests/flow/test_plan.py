@@ -17,7 +17,7 @@ from _tools import error_of
 
 import xp_xent
 from xp_xent import cross_entropy, nll_loss, value_and_grad
-from xp_xent.backends import Backend
+from xp_xent.backends import Backend, _split
 from xp_xent.flow import plan
 from xp_xent.kernels.row_stats import StatsWithoutMax
 
@@ -216,6 +216,12 @@ def test_no_value_is_read_on_a_device(fresh: dict[Any, Any]) -> None:
     assert [float(value.get()) for value in values] == pytest.approx([2.5] * 3, abs=0.5)
     assert gradient.shape == LOGITS.shape
     assert len(fresh) == 2  # kept, though a device is not hashable
+
+
+@pytest.fixture(autouse=True)
+def never_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that never had parts of arrays: one that had them looks if it has again."""
+    monkeypatch.setattr(_split, "used", [])
 
 
 def way(function: Any, *, before: int = 2) -> tuple[list[str], list[str]]:
