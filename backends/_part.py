@@ -4,6 +4,9 @@ Kernels see a part of the classes, and the whole of them through what is overrid
 `Fabric` is how parts reach each other; all else of a library's adapter holds for a part as it is.
 """
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import Any, Protocol
 
 from xp_xent.backends._base import Array, Backend
@@ -30,6 +33,19 @@ class Fabric(Protocol):
 
     def sum_elsewhere(self, x: Array) -> Array:
         """Add an array up over all parts but this one."""
+
+
+def merged_sums(
+    xp: Any, row_max: Sequence[Array], other_sum: Sequence[Array], at_label: Sequence[Array]
+) -> tuple[Array, Array, Array]:
+    """Merge what parts of the classes have of rows, in their order: all terms are positive.
+
+    A part that is masked whole has a maximum of −∞, and a sum of 0 that stays 0; where all are, the
+    result is NaN. The label's logit is 0 in the parts that do not have it.
+    """
+    most = reduce(xp.maximum, row_max)
+    scaled = (x * xp.exp(part - most) for x, part in zip(other_sum, row_max, strict=True))
+    return most, reduce(add, scaled), reduce(add, at_label)
 
 
 class Part(Backend):

@@ -9,14 +9,12 @@ with 0 for `own` where the label is elsewhere. Those of all ranks are merged in 
 ranks, a sum of positive terms in which the label's own is not; the second walk makes the gradient.
 """
 
-import functools
-import operator
 from collections.abc import Callable
 from typing import Any
 
 from xp_xent.backends import _numpy, _rank_spread, _torch
 from xp_xent.backends._base import Array
-from xp_xent.backends._part import Part
+from xp_xent.backends._part import Part, merged_sums
 from xp_xent.backends._ranks import HostRanks, Ranks
 from xp_xent.backends._row_sums import ExpSums, RowSums
 
@@ -140,11 +138,8 @@ class RankPart(Part):
             found = none - xp.inf, none, none
         else:
             found = self.local.map_blocks(_sums(self.local, dtype), z, index, here)
-        tops, rests, owns = self.classes.gather(*found)
-        top = functools.reduce(xp.maximum, tops)
-        added = (rest * xp.exp(part - top) for rest, part in zip(rests, tops, strict=True))
-        gap = functools.reduce(operator.add, owns) - top
-        return ExpSums(z, reference, top, top, functools.reduce(operator.add, added), gap)
+        top, rest, own = merged_sums(xp, *self.classes.gather(*found))
+        return ExpSums(z, reference, top, top, rest, own - top)
 
     def _gradient_again(
         self, sums: ExpSums, factor: Array, entry: Array, valid: Array | None, dtype: Any

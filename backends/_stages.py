@@ -12,7 +12,7 @@ from typing import Any
 
 from xp_xent.backends import owner_of
 from xp_xent.backends._base import Backend
-from xp_xent.backends._part import Part
+from xp_xent.backends._part import Part, merged_sums
 from xp_xent.backends._row_sums import ExpSums, RowSums
 
 Array = Any
@@ -131,7 +131,10 @@ def merged(merge: str, said: Sequence[Answer]) -> Answer:
     The sums of exponentials are scaled to the largest maximum: their terms are positive.
     """
     xp = owner_of(said[0][0]).xp  # type: ignore[union-attr]
-    columns = [xp.concat(parts, axis=-1) for parts in zip(*said, strict=True)]
+    parts = list(zip(*said, strict=True))
+    if merge == "label":
+        return merged_sums(xp, *parts)
+    columns = [xp.concat(part, axis=-1) for part in parts]
     if merge == "side by side":
         return tuple(columns)
 
@@ -147,9 +150,6 @@ def merged(merge: str, said: Sequence[Answer]) -> Answer:
     part = xp.argmax(tops, axis=-1, keepdims=True)
     top = xp.take_along_axis(tops, part, axis=-1)
     scale = xp.exp(tops - top)
-    if merge == "label":
-        _, other_sums, at_label = columns
-        return top, total(other_sums * scale), total(at_label)
     largest = xp.take_along_axis(columns[1], part, axis=-1)
     if merge == "argmax":
         return top, largest
