@@ -40,12 +40,18 @@ def merged_sums(
 ) -> tuple[Array, Array, Array]:
     """Merge what parts of the classes have of rows, in their order: all terms are positive.
 
-    A part that is masked whole has a maximum of −∞, and a sum of 0 that stays 0; where all are, the
-    result is NaN. The label's logit is 0 in the parts that do not have it.
+    A part that is masked whole has a maximum of −∞, and a sum of 0 that stays 0. The label's logit
+    is 0 in the parts that do not have it.
     """
     most = reduce(xp.maximum, row_max)
-    scaled = (x * xp.exp(part - most) for x, part in zip(other_sum, row_max, strict=True))
+    level = to_subtract(xp, most)
+    scaled = (x * xp.exp(part - level) for x, part in zip(other_sum, row_max, strict=True))
     return most, reduce(add, scaled), reduce(add, at_label)
+
+
+def to_subtract(xp: Any, row_max: Array) -> Array:
+    """Return the maximum of some classes; 0 where all of these are masked, and others not."""
+    return xp.where(row_max == -xp.inf, 0.0, row_max)
 
 
 class Part(Backend):

@@ -14,7 +14,7 @@ from typing import Any
 
 from xp_xent.backends import _numpy, _rank_spread, _torch
 from xp_xent.backends._base import Array
-from xp_xent.backends._part import Part, merged_sums
+from xp_xent.backends._part import Part, merged_sums, to_subtract
 from xp_xent.backends._ranks import HostRanks, Ranks
 from xp_xent.backends._row_sums import ExpSums, RowSums
 
@@ -167,8 +167,7 @@ def _sums(local: Any, dtype: Any) -> Callable[..., tuple[Array, ...]]:
     def on_block(z: Array, index: Array, here: Array) -> tuple[Array, ...]:
         z = local.kernel_layout(z, dtype)
         top = local._row_max(z)
-        # A part may be masked whole: then nothing is to be subtracted, and its exponentials are 0.
-        exps = local._exp(z, xp.where(top == -xp.inf, 0.0, top))
+        exps = local._exp(z, to_subtract(xp, top))
         left = xp.where(here, 0.0, local.take_label(exps, index))
         rest = local.row_sum(local.set_at_label(exps, index, left))
         return top, rest, xp.where(here, local.take_label(z, index), 0.0)

@@ -12,7 +12,7 @@ from typing import Any
 
 from xp_xent.backends import owner_of
 from xp_xent.backends._base import Backend
-from xp_xent.backends._part import Part, merged_sums
+from xp_xent.backends._part import Part, merged_sums, to_subtract
 from xp_xent.backends._row_sums import ExpSums, RowSums
 
 Array = Any
@@ -96,19 +96,15 @@ class Staged(Part):
 
     def _about(self, z: Array, label: Array) -> Answer:
         row_max, at_label = Backend._row_max(self, z), self.indices(z) == label
-        exps = self.xp.where(at_label, 0.0, self._exp(z, self._level(row_max)))
+        exps = self.xp.where(at_label, 0.0, self._exp(z, to_subtract(self.xp, row_max)))
         both = (super(Part, self).row_sum(x) for x in (exps, self.xp.where(at_label, z, 0.0)))
         return row_max, *both
 
     def _about_largest(self, z: Array) -> Answer:
         row_max, largest = self._largest(z)
-        exps = self._exp(z, self._level(row_max))
+        exps = self._exp(z, to_subtract(self.xp, row_max))
         exps = self.set_at_label(exps, largest, 0.0)
         return row_max, largest, super(Part, self).row_sum(exps)
-
-    def _level(self, row_max: Array) -> Array:
-        # A part may be masked whole, and others not.
-        return self.xp.where(row_max == -self.xp.inf, 0.0, row_max)
 
 
 @cache
@@ -149,7 +145,7 @@ def merged(merge: str, said: Sequence[Answer]) -> Answer:
     # The first of the largest; of a NaN that of the first NaN.
     part = xp.argmax(tops, axis=-1, keepdims=True)
     top = xp.take_along_axis(tops, part, axis=-1)
-    scale = xp.exp(tops - top)
+    scale = xp.exp(tops - to_subtract(xp, top))
     largest = xp.take_along_axis(columns[1], part, axis=-1)
     if merge == "argmax":
         return top, largest

@@ -21,6 +21,7 @@ from _split_jax import (  # noqa: E402
     FILLED_CLASSIFIER,
     LABELS,
     OF_LOGITS,
+    ONE_DEVICE,
     WEIGHT,
     mesh_of,
     over_classes,
@@ -32,13 +33,7 @@ RNG = np.random.default_rng(8)
 ROWS = {"reduction": "none"}
 
 
-@pytest.fixture(autouse=True)
-def two_devices() -> None:
-    if jax.device_count() < 2:
-        pytest.skip("JAX has one device: XLA_FLAGS was set without a second")
-
-
-BOTH = (OF_LOGITS, ALL), (ALL, OF_LOGITS)
+pytestmark = ONE_DEVICE
 
 
 def padded(logits: Any, classifier: Any, labels: Any) -> Any:

@@ -15,11 +15,13 @@ from xp_xent import cross_entropy, split, value_and_grad
 jax = pytest.importorskip("jax")
 from _split_jax import (  # noqa: E402
     ALL,
+    BOTH,
     FEATURES,
     FILLED,
     FILLED_CLASSIFIER,
     LABELS,
     OF_LOGITS,
+    ONE_DEVICE,
     mesh_of,
     over_classes,
 )
@@ -30,13 +32,7 @@ RNG = np.random.default_rng(8)
 ROWS = {"reduction": "none"}
 
 
-@pytest.fixture(autouse=True)
-def two_devices() -> None:
-    if jax.device_count() < 2:
-        pytest.skip("JAX has one device: XLA_FLAGS was set without a second")
-
-
-BOTH = (OF_LOGITS, ALL), (ALL, OF_LOGITS)
+pytestmark = ONE_DEVICE
 
 
 def of_rows(logits: Any, labels: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from _programs import compiled
 from jax.sharding import AxisType, PartitionSpec
 
@@ -13,6 +14,10 @@ from xp_xent import split
 
 P = PartitionSpec
 OF_LOGITS, ALL = P(None, "model"), P()
+BOTH = (OF_LOGITS, ALL), (ALL, OF_LOGITS)
+ONE_DEVICE = pytest.mark.skipif(
+    jax.device_count() < 2, reason="JAX has one device: XLA_FLAGS was set without a second"
+)
 RNG = np.random.default_rng(8)
 # Seven classes in eight columns.
 FILLED = np.pad(RNG.normal(size=(5, 7)) * 3, ((0, 0), (0, 1)), constant_values=2.5)
