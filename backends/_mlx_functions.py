@@ -90,6 +90,8 @@ def sum_(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
             x = sum_(x, one, keepdims)
         return x
     x, axis = (mx.reshape(x, (-1,)), 0) if axis is None else (x, axis % x.ndim)
+    if x.size == 0:
+        return _nothing(x, axis, keepdims, x.dtype)
     while (groups := x.shape[axis] // PART) > 1:
         x, rest = mx.split(x, [groups * PART], axis=axis)
         x = mx.sum(mx.unflatten(x, axis, (groups, PART)), axis=axis + 1)
@@ -97,10 +99,17 @@ def sum_(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     return mx.sum(x, axis=axis, keepdims=keepdims)
 
 
+def _nothing(x: Array, axis: int, keepdims: bool, dtype: Any) -> Array:
+    """Return zeros: over no entries, MLX's loops may not end, or read what is not theirs."""
+    shape = list(x.shape)
+    shape[axis % x.ndim : axis % x.ndim + 1] = [1] if keepdims else []
+    return mx.zeros(shape, dtype=dtype)
+
+
 def argmax(x: Array, axis: int, keepdims: bool) -> Array:
     """Return the place of the largest, of no rows too, which MLX refuses."""
     if x.size == 0:
-        return mx.sum(x, axis=axis, keepdims=keepdims).astype(mx.uint32)
+        return _nothing(x, axis, keepdims, mx.uint32)
     return mx.argmax(x, axis=axis, keepdims=keepdims)
 
 
@@ -124,5 +133,5 @@ def beside(x: Array, *others: Array) -> Array:
 
     ``vmap(lambda x: x & y)`` and ``vmap(lambda x: y != x)`` are wrong in MLX, as y is not.
     """
-    nothing: Any = sum(mx.sum(mx.flatten(other)[:0]) for other in others)
+    nothing: Any = sum(mx.sum(mx.pad(mx.flatten(other)[:0], 1)) for other in others)
     return mx.where(mx.stop_gradient(nothing == 0), x, x)
