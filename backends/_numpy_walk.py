@@ -85,10 +85,7 @@ class Walked(Adapter):
         return laid_out(self.cast(x, dtype))
 
     def row_sum(self, x: Array) -> Array:
-        if PAIRS <= x.shape[-1] < FEW and x.size == x.shape[-1]:
-            # One row lies together, whatever its layout; among others it is summed class by class.
-            return np.add.accumulate(x, axis=-1)[..., -1:]
-        return np.add.reduce(laid_out(x), axis=-1, keepdims=True)
+        return _summed(x)[0]
 
     def total(self, x: Array) -> Array:
         return np.add.reduce(x.reshape(-1))  # in one order, whatever the memory layout
@@ -115,13 +112,15 @@ class Walked(Adapter):
         if place is None:
             place = reference
             reference_exp = self.take_label(exps, place)
-            other_sum = self.row_sum(self.set_at_label(exps, place, 0.0))
+            other_sum, laid = _summed(self.set_at_label(exps, place, 0.0))
         else:
             reference_exp = place.line.take(place.at).reshape(place.shape)
             place.line[place.at] = 0.0
-            other_sum = self.row_sum(exps)
+            other_sum, laid = _summed(exps)
         total = other_sum + reference_exp
-        sums = ExpSums(z, reference, None, 0.0, other_sum, None, reference_exp, exps, place, total)
+        sums = ExpSums(
+            z, reference, None, 0.0, other_sum, None, reference_exp, exps, place, total, laid
+        )
         if not (_all_accurate(sums) and (not multipliers or _all_carry(multipliers))):
             accurate = _accurate_rows(sums)
             for multiplier in multipliers:
@@ -145,7 +144,7 @@ class Walked(Adapter):
         if sums.row_max is not None:
             return super()._at_largest(sums)
         # By exponentials, which are in cache; of the logits only where these are nearly as large.
-        largest = np.maximum.reduce(laid_out(sums.exps), axis=-1, keepdims=True)
+        largest = np.maximum.reduce(sums.laid, axis=-1, keepdims=True)
         ratio = sums.reference_exp / largest
         larger, near = ratio > 1 + NEAR, ratio >= 1 - NEAR
         if larger.tobytes() != near.tobytes():  # the quickest comparison of a few
@@ -252,6 +251,15 @@ class Walked(Adapter):
 
 
 _EXACT = frozenset((np.ndarray, float, int, bool, type(None)))
+
+
+def _summed(x: Array) -> tuple[Array, Array]:
+    """Return the sums of rows, (..., 1), and the rows laid out as they were summed."""
+    if PAIRS <= x.shape[-1] < FEW and x.size == x.shape[-1]:
+        # One row lies together, whatever its layout; among others it is summed class by class.
+        return np.add.accumulate(x, axis=-1)[..., -1:], x
+    laid = laid_out(x)
+    return np.add.reduce(laid, axis=-1, keepdims=True), laid
 
 
 def _all_accurate(sums: ExpSums) -> bool:

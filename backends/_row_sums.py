@@ -26,6 +26,7 @@ class ExpSums(NamedTuple):
     exps: Any = None  # with 0 at the reference; None where they were not kept
     place: Any = None  # where in `exps` the reference is, for `set_at_label`
     total: Any = None  # other_sum + reference_exp, where it is known
+    laid: Any = None  # `exps` as they were summed, where NumPy's adapter laid them out for that
 
 
 class SpreadSums(NamedTuple):

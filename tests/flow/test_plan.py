@@ -25,6 +25,7 @@ ROOT = Path(xp_xent.__file__).parents[1]
 RNG = np.random.default_rng(9)
 LOGITS, LABELS = RNG.normal(size=(64, 10)).astype(np.float32), np.arange(64) % 10
 LOSS = cross_entropy.loss  # type: ignore[attr-defined]
+LOSSES = [x for x in xp_xent.__all__ if x.islower() and hasattr(getattr(xp_xent, x), "loss")]
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +46,19 @@ def test_values_of_numbers_are_none_of_it(fresh: dict[Any, Any]) -> None:
     found = [float(cross_entropy(LOGITS, LABELS, label_smoothing=x / 10)) for x in range(1, 6)]
     assert len(fresh) == 1
     assert len(set(found)) == 5
-    assert float(cross_entropy(LOGITS, LABELS, label_smoothing=0)) == float(
-        cross_entropy(LOGITS, LABELS)
-    )
+    assert cross_entropy(LOGITS, LABELS, label_smoothing=0) == cross_entropy(LOGITS, LABELS)
     assert len(fresh) == 3  # whether it is 0 is part of it
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_options_come_in_their_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key compares each with the default of its place."""
+    function, seen = getattr(xp_xent, name), []
+    loss = function.loss
+    monkeypatch.setattr(loss, "run", lambda *call: seen.append(list(call[2])))
+    for options in ({}, {"reduction": "sum"}):
+        function(*[LOGITS] * len(loss.arguments), **options)
+    assert seen == [list(loss.defaults)] * 2
 
 
 def test_kinds_of_one_are_different() -> None:
@@ -184,10 +194,8 @@ def test_threads(fresh: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_each_loss_has_its_own() -> None:
-    log_probs = xp_xent.log_softmax(LOGITS)
-    assert float(nll_loss(log_probs, LABELS)) == pytest.approx(
-        float(cross_entropy(LOGITS, LABELS)), rel=1e-6
-    )
+    log_probs, wanted = xp_xent.log_softmax(LOGITS), float(cross_entropy(LOGITS, LABELS))
+    assert float(nll_loss(log_probs, LABELS)) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_no_value_is_read_on_a_device(fresh: dict[Any, Any]) -> None:

@@ -126,12 +126,13 @@ class Evaluation(NamedTuple):
         plan = self.plan
         factor = self.reduction.rate if cotangent is None else None
         factor = self._factor(cotangent) if factor is None else factor
-        if wrt == plan.names[:1] and not out:
-            losses, *metrics, gradient = run(self, "value_and_gradient", factor)
+        if not out and wrt == plan.names[:1]:
+            *values, gradient = run(self, "value_and_gradient", factor)
             gradient = plan.to_user(gradient) if plan.moves_axis else gradient
-            return self._reduced(losses, *metrics), (gradient,)
+            return self._reduced(*values), (gradient,)
         methods = [self._derivative_by(name) for name in wrt]
-        metrics, gradients = [], []
+        metrics: list[Array] = []
+        gradients = []
         for name, method, given in zip(wrt, methods, out or (None,) * len(wrt), strict=True):
             target = None if given is None else plan.to_kernel(given)
             losses, *found, gradient = run(self, method, factor, out=target)

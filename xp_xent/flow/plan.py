@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from itertools import compress
+from operator import is_not
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -175,6 +177,7 @@ class Loss:
         self.variables = frozenset(arguments[:1] if variables is None else variables)
         self.function: Any = None
         self.defaults: dict[Any, Any] = {}
+        self._values: tuple[Any, ...] = ()
         self._plans: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
@@ -225,10 +228,10 @@ class Loss:
         """Return the key of a call's plan; None for what has none."""
         key: list[Any] = [_split.current.get()]
         try:
-            for name, x in (*enumerate(arrays), *options.items()):
+            # Most options have their defaults, in whose order they come.
+            given = compress(options.items(), map(is_not, options.values(), self._values))
+            for name, x in (*enumerate(arrays), *given):
                 kind = type(x)
-                if x is self.defaults.get(name, self):
-                    continue
                 if kind in _PLAIN or isinstance(x, np.generic):
                     number = name in self.numbers and kind not in (bool, str, type(None))
                     # Of an axis, or a label to ignore, what it says is settled.
@@ -277,6 +280,7 @@ def public(loss: Loss) -> Callable[[Function], Function]:
 
     def tie(function: Function) -> Function:
         loss.function, loss.defaults = function, dict(function.__kwdefaults__ or {})
+        loss._values = tuple(loss.defaults.values())
         function.loss = loss  # type: ignore[attr-defined]
         return function
 

@@ -84,14 +84,15 @@ def value_and_grad(
     value_and_grad(cross_entropy, argnums='logits')
     """
     found, _, _ = loss_of(loss)
-    single = not isinstance(argnums, tuple)
-    wanted = argnums if isinstance(argnums, tuple) else (argnums,)
-    names = tuple([_name(found, one) for one in wanted])
+    if single := not isinstance(argnums, tuple):
+        names: tuple[str, ...] = (_name(found, argnums),)
+        argnums = argnums if isinstance(argnums, str) else int(argnums)
+    else:
+        names = tuple([_name(found, one) for one in argnums])
+        argnums = tuple([one if isinstance(one, str) else int(one) for one in argnums])
     if not names:
         raise ValueError("argnums: got (), wanted at least one argument to differentiate by")
     ask = Ask("value_and_grads", (names,))
-    wanted = tuple([one if isinstance(one, str) else int(one) for one in wanted])
-    argnums = wanted[0] if single else wanted
     return ValueAndGrad(value_and_grad, loss, ask, single=single, argnums=argnums)
 
 
