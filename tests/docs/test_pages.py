@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import _pages
@@ -40,6 +43,23 @@ def test_first_page(page: Path) -> None:
 def test_page_of_split_arrays() -> None:
     pytest.importorskip("jax", reason="the library is not installed")
     assert _pages.execute(DOCS / "scaling-jax.md", None) > 0
+
+
+def test_page_of_ranks(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the library is not installed")
+    script = tmp_path / "page.py"
+    script.write_text(
+        "import _pages, pathlib, torch\n"
+        f"assert _pages.execute(pathlib.Path({str(DOCS / 'scaling-torch.md')!r}), None) == 3\n"
+        "torch.distributed.destroy_process_group()\n"
+    )
+    launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, script],
+        env={**os.environ, "PYTHONPATH": str(Path(_pages.__file__).parent)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_page_of_dask() -> None:
