@@ -98,13 +98,16 @@ def _smoothed(
     backend, mass = plan.backend, rows.label_weight
     if mass is None:
         mass = backend.full((1,) * len(rows.label.shape), 1.0, plan.dtype, like=like)
-    by_class = plan.class_row(class_weight)
-    if by_class is None:
-        by_class = backend.full(plan.one_row(), 1.0, plan.dtype, like=like)
     kept, given = 1 - smoothing.epsilon, smoothing.epsilon
     if rows.class_valid is None:  # else the kernel divides it among the row's classes
         given = smoothing.mass_per_class(plan.classes)
-    return rows._replace(label_weight=kept * mass, smoothing_mass=given * by_class)
+    by_class, each = plan.class_row(class_weight), None
+    if by_class is None:
+        by_class = backend.full(plan.one_row(), 1.0, plan.dtype, like=like)
+        each = given * backend.full((1,) * len(plan.shape), 1.0, plan.dtype, like=like)
+    return rows._replace(
+        label_weight=kept * mass, smoothing_mass=given * by_class, smoothing_each=each
+    )
 
 
 def probability_rows(

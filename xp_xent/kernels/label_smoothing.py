@@ -5,6 +5,7 @@ from typing import Any
 
 from xp_xent.backends._numbers import is_zero
 from xp_xent.kernels.elementary import product
+from xp_xent.kernels.row_stats import RowStats
 from xp_xent.kernels.rows import Rows, valid_rows
 
 Array = Any
@@ -70,6 +71,26 @@ class Smoothing:
             given = given / (others_count if self.spares_label else count)
             given = xp.where(rows.class_valid, given, 0.0)
         return xp.where(on_label, mass if self.spares_label else mass + given, given)
+
+    def mass_elsewhere(self, backend: Any, rows: Rows, row: RowStats, q: Array) -> Array:
+        """Return Σ q over the classes but each row's reference, (..., 1).
+
+        Many small masses that are alike, added to the label's one by one, would all be rounded in
+        the same direction.
+        """
+        if rows.smoothing_mass is None:
+            return row.other_classes_sum(q)
+        xp, part, given = backend.xp, rows.class_valid, rows.smoothing_each
+        at_label = row.reference == rows.label
+        if given is not None and (part is None or not self.spares_label):
+            count = _count(backend, rows.logits, part, row.z.dtype)
+            given = given if part is None else given / count
+            elsewhere = given * (count - 2) if self.spares_label else given * (count - 1)
+            with_label = given * (count - 1) if self.spares_label else elsewhere
+            return xp.where(at_label, with_label, elsewhere + rows.label_weight)
+        on_label = backend.indices(rows.logits) == rows.label
+        others = row.other_classes_sum(xp.where(on_label, 0.0, q))
+        return others + xp.where(at_label, 0.0, backend.take_label(q, rows.label))
 
     def by_probabilities(self, backend: Any, rows: Rows, surprisal: Array) -> Array:
         """Compute the derivative of Σ q_j ℓ_j by the probabilities that `masses` makes q of."""

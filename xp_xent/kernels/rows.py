@@ -21,6 +21,7 @@ class Rows(NamedTuple):
     label: Array = None  # (..., 1) class indices within 0 … K − 1; None without labels
     label_weight: Array | None = None  # (..., 1), the class weight of the label; None: 1
     smoothing_mass: Array | None = None  # (1, …, K), mass that label smoothing gives to each class
+    smoothing_each: Array | None = None  # (1, …, 1), that mass where it is the same for each class
     probabilities: Array = None  # (..., K), targets that are not labels; None without
     class_weight: Array | None = None  # (1, …, K), with probabilities; pos_weight if binary
     alpha: Array | None = None  # of sigmoid focal, where it is an array

@@ -198,7 +198,8 @@ class Softmax:
         if backend.differentiable:  # by q, 0 at a masked class without mass
             reached = backend.xp.where((q == 0) & backend.xp.isinf(row.z), 0.0, q)
         at_reference = backend.take_label(q, row.reference)
-        return Targets(None, q, at_reference, row.other_classes_sum(reached))
+        elsewhere = self.smoothing.mass_elsewhere(backend, rows, row, reached)
+        return Targets(None, q, at_reference, elsewhere)
 
     def _loss(self, row: RowStats, targets: Targets) -> Array:
         loss, mass = None, targets.label_mass
