@@ -44,9 +44,11 @@ class Sums(torch.autograd.Function):
         ctx.axis = axis
         at_reference = _at(reference, z, axis)
         other_sum = torch.where(at_reference, 0.0, (z - row_max).exp()).sum(axis, keepdim=True)
-        # Not a gather: Inductor would put it between the maximum and the sum of all rows, which
-        # are one walk through memory otherwise.
-        gap = torch.where(at_reference, z, 0.0).sum(axis, keepdim=True) - row_max
+        if axis == -1:  # a second sum of a row takes longer than a few logits from other lines
+            at = z.gather(axis, reference)
+        else:  # one walk through memory, where classes lie apart
+            at = torch.where(at_reference, z, 0.0).sum(axis, keepdim=True)
+        gap = at - row_max
         if valid is None:
             return other_sum, gap
         return other_sum.masked_fill(~valid, 0), gap.masked_fill(~valid, 0)

@@ -1,9 +1,13 @@
-"""Perplexity on two processes: python _two_processes.py LIBRARY RANK ADDRESS writes the bits."""
+"""Perplexity on two processes: python _two_processes.py LIBRARY RANK ADDRESS FILE writes its bits.
+
+To a file, for gloo writes to the standard output whenever it pleases.
+"""
 
 from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,9 +70,9 @@ def with_dask() -> LossAccumulator:
 
 
 if __name__ == "__main__":
-    library, rank, address = sys.argv[1:]
+    library, rank, address, file = sys.argv[1:]
     if library == "dask":
         total = with_dask()
     else:
         total = {"torch": with_torch, "jax": with_jax}[library](int(rank), address)
-    sys.stdout.write(f"{total.perplexity.hex()} {total.to_bytes().hex()}\n")
+    Path(file).write_text(f"{total.perplexity.hex()} {total.to_bytes().hex()}")

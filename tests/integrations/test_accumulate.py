@@ -152,15 +152,17 @@ def test_two_processes(library: str, tmp_path: Path) -> None:
     address = f"file://{tmp_path}/ranks" if library == "torch" else f"127.0.0.1:{port}"
     program = Path(_two_processes.__file__)
     ranks = [
-        subprocess.Popen([sys.executable, program, library, str(rank), address],
+        subprocess.Popen([sys.executable, program, library, str(rank), address,
+                          tmp_path / str(rank)],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for rank in range(1 if library == "dask" else 2)
     ]  # fmt: skip
     want = gathered(range(BATCHES))
-    for rank in ranks:
-        out, errors = rank.communicate(timeout=240)
-        assert rank.returncode == 0, errors[-2000:]
-        assert out.split()[-2:] == [want.perplexity.hex(), want.to_bytes().hex()]
+    for rank, process in enumerate(ranks):
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-2000:]
+        found = (tmp_path / str(rank)).read_text().split()
+        assert found == [want.perplexity.hex(), want.to_bytes().hex()]
 
 
 def test_no_partition() -> None:
