@@ -38,7 +38,8 @@ def _file(kind: str) -> Any:
 @app.command()
 def conformance(
     subject: Annotated[
-        list[str] | None, typer.Option(help="Judge those whose name contains this; repeatable.")
+        list[str] | None,
+        typer.Option(help="Judge the one of this name, or those whose name has it; repeatable."),
     ] = None,
     backend: Annotated[
         list[str] | None, typer.Option(help="Judge those on this array library; repeatable.")
