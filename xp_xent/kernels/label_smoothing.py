@@ -82,8 +82,9 @@ class Smoothing:
             return row.other_classes_sum(q)
         xp, part, given = backend.xp, rows.class_valid, rows.smoothing_each
         at_label = row.reference == rows.label
-        if given is not None and (part is None or not self.spares_label):
-            count = _count(backend, rows.logits, part, row.z.dtype)
+        alike = given is not None and (part is None or not self.spares_label)
+        count = _count(backend, rows.logits, part, row.z.dtype) if alike else None
+        if count is not None:  # nor is it known yet where a model is only written down
             given = given if part is None else given / count
             elsewhere = given * (count - 2) if self.spares_label else given * (count - 1)
             with_label = given * (count - 1) if self.spares_label else elsewhere
