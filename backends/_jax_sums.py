@@ -80,8 +80,9 @@ class Sums(Loops):
             z = self.xp.where(valid, z, self.stop_gradient(z))
         below, row_max = self.custom_derivative(less, self._less_largest, z, row_max)
         e, other_sum, gap = self._stated_exps(below, self.xp.zeros_like(row_max), reference)
-        at_reference = self.xp.where(self.indices(z) == reference, tangents[0], 0)
-        by_class = e * tangents[0], at_reference
+        change_of_z = kept(tangents[0])
+        at_reference = self.xp.where(self.indices(z) == reference, change_of_z, 0)
+        by_class = e * change_of_z, at_reference
         by_sum, by_gap = self._over_classes(*[Backend.row_sum(self, x) for x in by_class])
         sums = kept(row_max), kept(other_sum), kept(gap)
         change = self.xp.zeros_like(row_max), kept(by_sum), kept(by_gap)
