@@ -91,7 +91,7 @@ def sum_(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
         return x
     x, axis = (mx.reshape(x, (-1,)), 0) if axis is None else (x, axis % x.ndim)
     if x.size == 0:
-        return _nothing(x, axis, keepdims, x.dtype)
+        return _nothing(x, axis, keepdims, mx.sum(mx.zeros(1, dtype=x.dtype)).dtype)
     while (groups := x.shape[axis] // PART) > 1:
         x, rest = mx.split(x, [groups * PART], axis=axis)
         x = mx.sum(mx.unflatten(x, axis, (groups, PART)), axis=axis + 1)

@@ -39,6 +39,15 @@ def laid_out(block: np.ndarray) -> np.ndarray:
     return by_class.transpose(*range(1, last + 1), 0)
 
 
+def row_sums(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sums of rows, (..., 1), and the rows laid out as they were summed."""
+    if PAIRS <= x.shape[-1] < FEW and x.size == x.shape[-1]:
+        # One row lies together, whatever its layout; among others it is summed class by class.
+        return np.add.accumulate(x, axis=-1)[..., -1:], x
+    laid = laid_out(x)
+    return np.add.reduce(laid, axis=-1, keepdims=True), laid
+
+
 def _by_class(block: np.ndarray) -> bool:
     """Return whether a block of few classes is laid out class by class already."""
     if block.shape[-1] >= FEW:

@@ -21,8 +21,6 @@ import numpy as np
 from xp_xent.backends import _blocks, _threads
 from xp_xent.backends._base import Adapter, Array
 from xp_xent.backends._numpy_layout import (
-    FEW,
-    PAIRS,
     Located,
     alike,
     empty_like,
@@ -30,6 +28,7 @@ from xp_xent.backends._numpy_layout import (
     like_rows,
     located,
     room_of,
+    row_sums,
     rows_of,
     settled,
 )  # fmt: skip
@@ -85,7 +84,7 @@ class Walked(Adapter):
         return laid_out(self.cast(x, dtype))
 
     def row_sum(self, x: Array) -> Array:
-        return _summed(x)[0]
+        return row_sums(x)[0]
 
     def total(self, x: Array) -> Array:
         return np.add.reduce(x.reshape(-1))  # in one order, whatever the memory layout
@@ -112,11 +111,11 @@ class Walked(Adapter):
         if place is None:
             place = reference
             reference_exp = self.take_label(exps, place)
-            other_sum, laid = _summed(self.set_at_label(exps, place, 0.0))
+            other_sum, laid = row_sums(self.set_at_label(exps, place, 0.0))
         else:
             reference_exp = place.line.take(place.at).reshape(place.shape)
             place.line[place.at] = 0.0
-            other_sum, laid = _summed(exps)
+            other_sum, laid = row_sums(exps)
         total = other_sum + reference_exp
         sums = ExpSums(
             z, reference, None, 0.0, other_sum, None, reference_exp, exps, place, total, laid
@@ -251,15 +250,6 @@ class Walked(Adapter):
 
 
 _EXACT = frozenset((np.ndarray, float, int, bool, type(None)))
-
-
-def _summed(x: Array) -> tuple[Array, Array]:
-    """Return the sums of rows, (..., 1), and the rows laid out as they were summed."""
-    if PAIRS <= x.shape[-1] < FEW and x.size == x.shape[-1]:
-        # One row lies together, whatever its layout; among others it is summed class by class.
-        return np.add.accumulate(x, axis=-1)[..., -1:], x
-    laid = laid_out(x)
-    return np.add.reduce(laid, axis=-1, keepdims=True), laid
 
 
 def _all_accurate(sums: ExpSums) -> bool:

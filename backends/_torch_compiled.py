@@ -44,9 +44,9 @@ class Sums(torch.autograd.Function):
         ctx.axis = axis
         at_reference = _at(reference, z, axis)
         other_sum = torch.where(at_reference, 0.0, (z - row_max).exp()).sum(axis, keepdim=True)
-        if axis == -1:  # a second sum of a row takes longer than a few logits from other lines
+        if axis == -1:  # to read a row's logit takes less time than to sum the row once more
             at = z.gather(axis, reference)
-        else:  # one walk through memory, where classes lie apart
+        else:  # where classes lie apart, both sums are one walk through memory
             at = torch.where(at_reference, z, 0.0).sum(axis, keepdim=True)
         gap = at - row_max
         if valid is None:

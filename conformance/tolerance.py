@@ -31,6 +31,9 @@ Floats = NDArray[np.float64]
 # Two correct programs in the same dtype: closed form and automatic differentiation, in ULP.
 # 4504 ULP of float64 are 1e-12, relative.
 AUTODIFF: Final = {"float32": 64.0, "float64": 4504.0}
+# A smoothed loss of logits of a few units, whatever the number of classes: less than is derived
+# below, which leaves room for masses that are all rounded in one direction.
+SMOOTHED: Final = 8.0
 
 
 def accepts(

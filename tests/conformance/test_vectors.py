@@ -55,7 +55,7 @@ SLOW = (
 )
 LATER = ("xp_xent through ONNX",)  # a model each: some are asked in conformance/test_subjects.py
 # Where automatic differentiation of the same formula differs most from the closed form
-DERIVED = ("extreme_logits", "maps", "regularisers", "smoothing")
+DERIVED = ("extreme_logits", "gradients", "ignored_rows", "maps", "regularisers", "smoothing")
 
 
 def thinned(name: str, cases: list[Vector]) -> list[Vector]:

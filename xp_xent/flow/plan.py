@@ -177,7 +177,6 @@ class Loss:
         self.variables = frozenset(arguments[:1] if variables is None else variables)
         self.function: Any = None
         self.defaults: dict[Any, Any] = {}
-        self._values: tuple[Any, ...] = ()
         self._plans: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
@@ -229,7 +228,8 @@ class Loss:
         key: list[Any] = [_split.current.get()]
         try:
             # Most options have their defaults, in whose order they come.
-            given = compress(options.items(), map(is_not, options.values(), self._values))
+            changed = map(is_not, options.values(), self.defaults.values())
+            given = compress(options.items(), changed)
             for name, x in (*enumerate(arrays), *given):
                 kind = type(x)
                 if kind in _PLAIN or isinstance(x, np.generic):
@@ -280,7 +280,6 @@ def public(loss: Loss) -> Callable[[Function], Function]:
 
     def tie(function: Function) -> Function:
         loss.function, loss.defaults = function, dict(function.__kwdefaults__ or {})
-        loss._values = tuple(loss.defaults.values())
         function.loss = loss  # type: ignore[attr-defined]
         return function
 
