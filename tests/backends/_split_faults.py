@@ -21,11 +21,9 @@ from xp_xent.backends._split import split
 
 def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
     """All ranks refuse what one of them does, within the call, and go on."""
-    line, rank = layouts(ranks)[0][0], distributed.get_rank()
+    line = layouts(ranks)[0][0]
     z, y = numbers(6, 7), torch.arange(6)
     by_class, by_row = (distribute_tensor(z, line, [Shard(at)]) for at in (1, 0))
-    bad = y.clone()
-    bad[4] = 77
     nan = z.clone()
     nan[3, 6] = torch.nan  # on the last rank alone
 
@@ -36,10 +34,43 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
         assert _split.now is None
         yield cross_entropy(by_class, y), cross_entropy(z, y)  # nothing is left behind
 
+    for wanted, call in refused_calls(ranks, line, z, y, by_class, by_row):
+        yield wanted, lambda g=(wanted, call): refused(*g)
+
+    def spreads() -> Pairs:
+        for place in (Shard(1), Shard(0)):
+            part = distribute_tensor(nan, line, [place]).requires_grad_()
+            loss = cross_entropy(part, y, reduction="none")
+            want = cross_entropy(nan, y, reduction="none")
+            assert torch.equal(full(loss).isnan(), want.isnan())
+            yield full(loss).nan_to_num(), want.nan_to_num()
+            assert bool(full(cross_entropy(part, y)).isnan())
+
+    yield "a NaN reaches every rank", spreads
+
+    def same_bits() -> Pairs:
+        part = distribute_tensor(numbers(50, 33).float(), line, [Shard(1)])
+        for options in ({}, {"label_smoothing": 0.1}):
+            loss = cross_entropy(part, torch.arange(50) % 33, reduction="none", **options)
+            mine = full(loss).contiguous()
+            found = [torch.empty_like(mine) for _ in range(ranks)]
+            distributed.all_gather(found, mine)
+            assert all(torch.equal(x, mine) for x in found)
+        yield torch.zeros(()), torch.zeros(())
+
+    yield "the same bits on every rank", same_bits
+
+
+def refused_calls(
+    ranks: int, line: Any, z: Any, y: Any, by_class: Any, by_row: Any
+) -> list[tuple[str, Callable[[], Any]]]:
+    """What is refused, of six rows of seven classes and their labels, and in what words."""
+    rank, bad = distributed.get_rank(), y.clone()
+    bad[4] = 77
     binary = xp_xent.binary_cross_entropy_with_logits
     last = 5 // math.ceil(6 / ranks)  # the part with the last of six rows
     label = "targets: got label 77 at position (4,)"
-    calls: list[tuple[str, Callable[[], Any]]] = [
+    return [
         (label, lambda: cross_entropy(by_class, bad)),
         (label, lambda: cross_entropy(by_row, bad)),
         ("tokens: got label 77 at position (0, 4)",
@@ -77,31 +108,6 @@ def fault_checks(ranks: int, every: bool) -> Iterator[tuple[str, Check]]:
          lambda: binary(by_row, torch.ones(6, 7, dtype=D) + (torch.arange(6)[:, None] == 5))),
         ("elements stand alone", lambda: in_split(binary, z, z)),
     ]  # fmt: skip
-    for wanted, call in calls:
-        yield wanted, lambda g=(wanted, call): refused(*g)
-
-    def spreads() -> Pairs:
-        for place in (Shard(1), Shard(0)):
-            part = distribute_tensor(nan, line, [place]).requires_grad_()
-            loss = cross_entropy(part, y, reduction="none")
-            want = cross_entropy(nan, y, reduction="none")
-            assert torch.equal(full(loss).isnan(), want.isnan())
-            yield full(loss).nan_to_num(), want.nan_to_num()
-            assert bool(full(cross_entropy(part, y)).isnan())
-
-    yield "a NaN reaches every rank", spreads
-
-    def same_bits() -> Pairs:
-        part = distribute_tensor(numbers(50, 33).float(), line, [Shard(1)])
-        for options in ({}, {"label_smoothing": 0.1}):
-            loss = cross_entropy(part, torch.arange(50) % 33, reduction="none", **options)
-            mine = full(loss).contiguous()
-            found = [torch.empty_like(mine) for _ in range(ranks)]
-            distributed.all_gather(found, mine)
-            assert all(torch.equal(x, mine) for x in found)
-        yield torch.zeros(()), torch.zeros(())
-
-    yield "the same bits on every rank", same_bits
 
 
 def recorded(on: bool) -> Any:
